@@ -1,0 +1,60 @@
+"""TOML tables to frozen dataclasses, with errors a user can act on."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from musebridge.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def build(cls: type[T], table: dict[str, Any], where: str) -> T:
+    """Build the dataclass ``cls`` from a TOML table; missing keys keep their defaults.
+
+    Raises:
+        ConfigError: ``table`` is none, a key is unknown, its value has another
+            type, or ``cls`` refuses it; the message begins with ``where``.
+    """
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where}: must be a table of keys and values, found {table!r}")
+    types = get_type_hints(cls)
+    names = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # T is a dataclass by contract
+    for key, value in table.items():
+        if key not in names:
+            raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(names))}")
+        if not _fits(value, types[key]):
+            raise ConfigError(f"{where}: {key} must be {_name(types[key])}, found {value!r}")
+    try:
+        return cls(**table)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, get_origin(kind) or kind)
+
+
+def _name(kind: Any) -> str:
+    return {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}.get(kind, "a table")

@@ -1,0 +1,71 @@
+"""The musical events that flow between player, model and ports.
+
+Events carry no time of their own; :class:`Timed` pairs one with a moment in
+seconds. Pitches, velocities, controllers and values are MIDI's 7-bit numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SUSTAIN = 64
+"""Controller number of the sustain pedal; values of 64 and more mean *down*."""
+ALL_SOUND_OFF = 120
+ALL_NOTES_OFF = 123
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be in {low}..{high}, found {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteOn:
+    """A key goes down. ``velocity`` is 1..127: velocity 0 is a :class:`NoteOff`."""
+
+    pitch: int
+    velocity: int
+    channel: int = 0
+
+    def __post_init__(self) -> None:
+        _check("pitch", self.pitch, 0, 127)
+        _check("velocity", self.velocity, 1, 127)
+        _check("channel", self.channel, 0, 15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteOff:
+    """A key goes up."""
+
+    pitch: int
+    channel: int = 0
+
+    def __post_init__(self) -> None:
+        _check("pitch", self.pitch, 0, 127)
+        _check("channel", self.channel, 0, 15)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """A controller moves (control change)."""
+
+    controller: int
+    value: int
+    channel: int = 0
+
+    def __post_init__(self) -> None:
+        _check("controller", self.controller, 0, 127)
+        _check("value", self.value, 0, 127)
+        _check("channel", self.channel, 0, 15)
+
+
+Event = NoteOn | NoteOff | Control
+PEDAL_UP = Control(controller=SUSTAIN, value=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """An event and its moment, in seconds from an origin that the context names."""
+
+    time_s: float
+    event: Event
