@@ -1,0 +1,1 @@
+"""Training: from a folder of MIDI files to a generator (needs torch)."""

@@ -1,0 +1,113 @@
+"""What training leaves behind: a resumable state, and a generator to use.
+
+A run folder holds ``state.pt`` (everything that an exact resume needs) and
+``generator.safetensors`` (weights and how they came to be). Both are read
+without unpickling objects, and both are replaced in one step, so a run that is
+killed while it saves keeps its previous checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from musebridge import vocab
+from musebridge.config import build
+from musebridge.errors import CheckpointError
+from musebridge.training.generator import Generator, GeneratorConfig
+
+STATE, WEIGHTS = "state.pt", "generator.safetensors"
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write the resumable state of a run (tensors and plain values).
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    with _replacing(folder / STATE) as partial:
+        torch.save(state, partial)
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """Return the state of a run, or None where there is none yet.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, and advises to trust the file
+        raise CheckpointError(f"{path}: is damaged; remove it to start the run anew") from error
+    return state
+
+
+def save_generator(
+    path: Path, generator: Generator, record: dict[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
+    """Write weights, shape and training record as safetensors.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in generator.state_dict().items()}
+    metadata = {
+        "vocabulary": vocab.FINGERPRINT,
+        "config": json.dumps(asdict(generator.config)),
+        "record": json.dumps(record),
+    }
+    with _replacing(path) as partial:
+        save_file(weights, partial, metadata)
+
+
+def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
+    """Read a generator (float32) and its training record; a run folder will do.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of another vocabulary or shape.
+    """
+    path = path / WEIGHTS if path.is_dir() else path
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = file.keys()
+            weights = {name: file.get_tensor(name).float() for name in names}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: is not a checkpoint ({error}); train one with 'musebridge train'") from error
+    if metadata.get("vocabulary") != vocab.FINGERPRINT:
+        raise CheckpointError(f"{path}: was trained on another vocabulary; train it again")
+    try:
+        generator = Generator(build(GeneratorConfig, json.loads(metadata["config"]), str(path)))
+        generator.load_state_dict(weights)
+        record: dict[str, Any] = json.loads(metadata["record"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: its weights do not fit its description: {one_line(error)}") from error
+    return generator.eval(), record
+
+
+def one_line(error: Exception) -> str:
+    """Return the first line of an error's message; torch's run over many."""
+    return str(error).strip().partition("\n")[0]
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give the name of a file beside ``path`` to write; then put it in its place in one step."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be written ({one_line(error)}); choose another place") from error

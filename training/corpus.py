@@ -1,0 +1,110 @@
+"""The packed token corpus, and the windows that training reads from it.
+
+A corpus is a folder, written by ``musebridge.training.prepare``::
+
+    corpus.json          the card: files, tokens, hours, what was skipped, sha256
+    train.npy            uint16 tokens of all pieces, each opened by BEGIN
+    validation.npy       likewise (test.npy where the files are there)
+
+Pieces are packed end to end, so no token is padding. Nothing here reads MIDI:
+training needs no more than torch, numpy and safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from musebridge import vocab
+from musebridge.errors import CorpusError
+
+SPLITS = ("train", "validation", "test")
+CARD = "corpus.json"
+
+Tokens = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A prepared corpus, its splits mapped from disk."""
+
+    folder: Path
+    card: dict[str, object]
+    splits: dict[str, Tokens]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of all its tokens."""
+        return str(self.card["sha256"])
+
+
+def load(folder: Path) -> Corpus:
+    """Open the corpus that :func:`prepare` wrote.
+
+    Raises:
+        CorpusError: it is missing, damaged, or in another vocabulary.
+    """
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        vocabulary, rows = card["vocabulary"], card["splits"]
+        splits: dict[str, Tokens] = {s: np.lib.format.open_memmap(folder / f"{s}.npy", mode="r") for s in SPLITS}
+        sound = all(_is_sound(tokens, rows[s]["tokens"]) for s, tokens in splits.items())
+    except (OSError, ValueError, EOFError, TypeError, KeyError) as error:
+        raise CorpusError(f"{folder}: is not a corpus ({error}); make one with 'musebridge prepare'") from error
+    if vocabulary != vocab.FINGERPRINT:
+        raise CorpusError(f"{folder}: was prepared with another vocabulary; run 'musebridge prepare' again")
+    if not sound:
+        raise CorpusError(f"{folder}: its tokens do not fit its card; run 'musebridge prepare' again")
+    return Corpus(folder=folder, card=card, splits=splits)
+
+
+def _is_sound(tokens: Tokens, count: int) -> bool:
+    return tokens.dtype == np.uint16 and tokens.shape == (count,) and int(tokens.max(initial=0)) < vocab.N_TOKENS
+
+
+class Windows:
+    """Training windows in a shuffled order that depends only on seed and index.
+
+    Every epoch cuts the packed tokens into windows at a fresh offset and
+    shuffles them, so window ``i`` is the same whenever training is resumed.
+    """
+
+    def __init__(self, tokens: Tokens, *, length: int, transpose: int, seed: int) -> None:
+        if len(tokens) < 2 * length:
+            raise CorpusError(f"the corpus has {len(tokens)} tokens; windows of {length} need at least {2 * length}")
+        self._tokens, self._length, self._transpose, self._seed = tokens, length, transpose, seed
+        self._per_epoch = (len(tokens) - length) // length
+        self._epoch = -1
+        self._starts = np.empty(0, np.int64)
+
+    def batch(self, first: int, count: int) -> npt.NDArray[np.int64]:
+        """Return windows ``first`` ... ``first + count - 1``, shape (count, length)."""
+        return np.stack([self._window(index) for index in range(first, first + count)])
+
+    def _window(self, index: int) -> npt.NDArray[np.int64]:
+        epoch, position = divmod(index, self._per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._starts = epoch, self._shuffle(epoch)
+        start = self._starts[position]
+        window = self._tokens[start : start + self._length].astype(np.int64)
+        rng = np.random.default_rng([self._seed, 1, index])
+        return transpose(window, int(rng.integers(-self._transpose, self._transpose + 1)))
+
+    def _shuffle(self, epoch: int) -> npt.NDArray[np.int64]:
+        rng = np.random.default_rng([self._seed, 0, epoch])
+        offset = rng.integers(0, self._length)
+        return np.asarray(rng.permutation(self._per_epoch) * self._length + offset)
+
+
+def transpose(tokens: npt.NDArray[np.int64], semitones: int) -> npt.NDArray[np.int64]:
+    """Return tokens moved by ``semitones``, or by the most that keeps every pitch in 0..127."""
+    is_pitch = tokens < vocab.TIME_SHIFT
+    if not is_pitch.any():
+        return tokens
+    pitches = tokens[is_pitch] % vocab.N_PITCHES
+    semitones = int(np.clip(semitones, -pitches.min(), vocab.N_PITCHES - 1 - pitches.max()))
+    return np.where(is_pitch, tokens + semitones, tokens)

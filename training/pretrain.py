@@ -1,0 +1,248 @@
+"""Phase 1: next-token training on a packed corpus.
+
+Matrices inside the blocks are trained by Muon (Jordan et al. 2024), embedding
+and head by AdamW. The learning rate warms up, stays, and falls linearly to zero
+at the end of the budget (Hu et al. 2024, "MiniCPM", the WSD schedule), which is
+counted in tokens or in seconds of training.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from musebridge.errors import CheckpointError, ConfigError, CorpusError
+from musebridge.training import checkpoint
+from musebridge.training.corpus import Corpus, Windows
+from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
+from musebridge.training.losses import cross_entropy, nll
+
+_SCORED_WHILE_TRAINING = 65_536
+_NOT_NEGATIVE = ("muon_lr", "adam_lr", "weight_decay", "warmup_steps", "transpose", "seed", "validate_s", "save_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainConfig:
+    """How to train; the budget ends at ``tokens`` or ``seconds``, whichever is set.
+
+    Attributes:
+        batch: windows a step; each is one context long.
+        muon_lr, adam_lr: peak learning rates of matrices and of embedding and head.
+        warmup_steps: linear rise of the learning rate.
+        decay: the last share of the budget, in which it falls to zero.
+        transpose: each window is moved by a random -transpose ... +transpose semitones.
+        validate_s, save_s: seconds between validations and between checkpoints.
+    """
+
+    tokens: int = 0
+    seconds: float = 0.0
+    batch: int = 8
+    muon_lr: float = 0.02
+    adam_lr: float = 3e-3
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    warmup_steps: int = 100
+    decay: float = 0.4
+    transpose: int = 5
+    seed: int = 0
+    validate_s: float = 300.0
+    save_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if (self.tokens > 0) == (self.seconds > 0):
+            raise ConfigError("give the budget either as tokens or as seconds, more than 0")
+        if not 0 < self.decay <= 1:
+            raise ConfigError(f"decay must be more than 0 and at most 1, found {self.decay}")
+        if not self.clip > 0:
+            raise ConfigError(f"clip must be more than 0, found {self.clip}")
+        least = {"batch": 1} | dict.fromkeys(_NOT_NEGATIVE, 0)
+        for name, low in least.items():
+            if not getattr(self, name) >= low:
+                raise ConfigError(f"{name} must be at least {low}, found {getattr(self, name)}")
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands; part of its checkpoint."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    train_nll: float = float("nan")
+    validation_nll: float = float("nan")
+
+
+class Pretraining:
+    """One run: model, optimisers, data and progress, resumed from its folder if it has begun.
+
+    Raises:
+        CheckpointError: the folder holds a run of another shape or corpus.
+        CorpusError: a split is too short for windows of this context.
+    """
+
+    def __init__(
+        self, corpus: Corpus, folder: Path, shape: GeneratorConfig, config: PretrainConfig, *, compile: bool = True
+    ) -> None:
+        _check_validation(corpus, shape.context)
+        self.corpus, self.folder, self.config = corpus, folder, config
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(config.seed)
+        self.generator = Generator(shape).to(self.device)
+        self.optimisers = _optimisers(self.generator, config)
+        self.windows = Windows(
+            corpus.splits["train"], length=shape.context + 1, transpose=config.transpose, seed=config.seed
+        )
+        self.progress = Progress()
+        self.history: list[dict[str, float]] = []
+        self._loss = torch.compile(cross_entropy) if compile else cross_entropy
+        self._resume()
+
+    def run(self, command: str, on_step: Callable[[Progress], None], on_validation: Callable[[Progress], None]) -> None:
+        """Train to the end of the budget; interrupted at any step, it leaves a checkpoint.
+
+        Args:
+            command: how the run was started, for the record in the weights.
+            on_step: called after each optimiser step.
+            on_validation: called after each validation.
+        """
+        saved_s = validated_s = self.progress.seconds
+        with self._saved_at_exit(command):
+            while self.fraction < 1:
+                self._timed_step()
+                on_step(self.progress)
+                if self.progress.seconds - validated_s >= self.config.validate_s:
+                    validated_s = self.progress.seconds
+                    self.validate()
+                    on_validation(self.progress)
+                if self.progress.seconds - saved_s >= self.config.save_s:
+                    saved_s = self.progress.seconds
+                    self.save(command)
+            self.validate(whole=True)
+            on_validation(self.progress)
+
+    @property
+    def fraction(self) -> float:
+        """The share of the budget that is used up, 0..1 and beyond."""
+        if self.config.tokens:
+            return self.progress.tokens / self.config.tokens
+        return self.progress.seconds / self.config.seconds
+
+    def validate(self, *, whole: bool = False) -> None:
+        """Measure validation NLL on a sample of the split, or on the whole of it."""
+        limit = None if whole else _SCORED_WHILE_TRAINING
+        warm = self.generator.config.context // 2
+        self.generator.eval()
+        self.progress.validation_nll = nll(self.generator, self.corpus.splits["validation"], warm=warm, limit=limit)
+        self.generator.train()
+        self.history.append(asdict(self.progress))
+
+    def save(self, command: str) -> None:
+        """Write the resumable state and the generator."""
+        state = {
+            "shape": asdict(self.generator.config),
+            "corpus": self.corpus.sha256,
+            "generator": self.generator.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "progress": asdict(self.progress),
+            "history": self.history,
+        }
+        checkpoint.save_state(self.folder, state)
+        checkpoint.save_generator(self.folder / checkpoint.WEIGHTS, self.generator, self.record(command))
+
+    def record(self, command: str) -> dict[str, Any]:
+        """Return how these weights came to be: what a model card states."""
+        return {
+            "command": command,
+            "corpus": {"name": self.corpus.card["name"], "sha256": self.corpus.sha256},
+            "licence": self.corpus.card["licence"],
+            "parameters": count_parameters(self.generator),
+            "pretrain": asdict(self.config),
+            **asdict(self.progress),
+            "warm_context": self.generator.config.context // 2,
+            "torch": torch.__version__,
+        }
+
+    def _timed_step(self) -> None:
+        start_s = time.monotonic()
+        loss = self._step()
+        progress = self.progress
+        progress.step += 1
+        progress.tokens += self.config.batch * self.generator.config.context
+        progress.seconds += time.monotonic() - start_s
+        progress.train_nll = loss if progress.step == 1 else 0.98 * progress.train_nll + 0.02 * loss
+
+    def _step(self) -> float:
+        factor = learning_rate_factor(self.config, self.progress.step, self.fraction)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak_lr"] * factor
+        first = self.progress.step * self.config.batch
+        window_BT = torch.from_numpy(self.windows.batch(first, self.config.batch)).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            loss: Tensor = self._loss(self.generator, window_BT)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.config.clip)
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        return loss.item()
+
+    @contextmanager
+    def _saved_at_exit(self, command: str) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.save(command)
+
+    def _resume(self) -> None:
+        state = checkpoint.load_state(self.folder)
+        if state is None:
+            return
+        try:
+            if state["shape"] != asdict(self.generator.config) or state["corpus"] != self.corpus.sha256:
+                raise CheckpointError(
+                    f"{self.folder}: holds a run of another shape or corpus; choose another --run folder"
+                )
+            self.generator.load_state_dict(state["generator"])
+            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+            self.progress = Progress(**state["progress"])
+            self.history = state["history"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self.folder / checkpoint.STATE}: is not the state of a run ({checkpoint.one_line(error)}); "
+                "remove it to start the run anew"
+            ) from error
+
+
+def _check_validation(corpus: Corpus, context: int) -> None:
+    """Refuse at the start what could not be measured at the end."""
+    found = len(corpus.splits["validation"])
+    if found <= context:
+        raise CorpusError(
+            f"{corpus.folder}: validation has {found} tokens, a context of {context} needs more; prepare more files"
+        )
+
+
+def learning_rate_factor(config: PretrainConfig, step: int, fraction: float) -> float:
+    """Return the learning rate as a share of its peak at ``fraction`` of the budget."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return warm * min(1.0, max(0.0, (1 - fraction) / config.decay))
+
+
+def _optimisers(generator: Generator, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    matrices = list(generator.blocks.parameters())
+    tables = [generator.embedding.weight, generator.head.weight]
+    muon = torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=0.95)
+    adamw = torch.optim.AdamW(tables, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    for optimiser in (muon, adamw):
+        for group in optimiser.param_groups:
+            group["peak_lr"] = group["lr"]
+    return [muon, adamw]
