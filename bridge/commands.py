@@ -1,0 +1,36 @@
+"""What a player can ask for besides playing; OSC and the command line make these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Let the model answer now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panic:
+    """End the answer and silence the output by every means MIDI has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """End the answer and forget all that was played."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetParameter:
+    """Change one parameter of :class:`~musebridge.bridge.settings.Settings`."""
+
+    name: str
+    value: float
+
+
+Command = HandOver | Stop | Panic | Reset | SetParameter

@@ -1,0 +1,55 @@
+"""Offline: continue a piece that is already there, as fast as the engine can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from musebridge.bridge.answer import Answer
+from musebridge.bridge.context import Context, Engine
+from musebridge.bridge.settings import Settings
+from musebridge.events import Timed
+from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder
+
+
+def continue_piece(
+    engine: Engine,
+    seed: Sequence[Timed],
+    *,
+    seconds: float,
+    settings: Settings,
+    rng: np.random.Generator,
+    on_progress: Callable[[float], None] | None = None,
+) -> list[Timed]:
+    """Return ``seconds`` of music that follow the end of ``seed``.
+
+    Args:
+        engine: any engine; its cache is cleared first.
+        seed: events in seconds from the first note.
+        seconds: how much to write; notes open at that point are ended there.
+        settings: temperature, top-p and the longest note are used.
+        rng: the same seed and engine give the same continuation.
+        on_progress: called with the seconds written so far.
+
+    Returns:
+        Events in seconds on the seed's time line.
+    """
+    context, encoder = Context(engine), Encoder()
+    tokens = [BEGIN]
+    for timed in seed:
+        tokens += encoder.feed(timed.time_s, timed.event)
+    tokens += encoder.release_all(encoder.state.step / STEPS_PER_S)
+    context.append(tokens)
+    answer, state = Answer(context, encoder.state, rng), encoder.state
+    end_step, start_step = state.step + round(seconds * STEPS_PER_S), state.step
+    events: list[Timed] = []
+    while True:
+        timed_or_none = answer.next(settings)
+        if state.step > end_step:
+            break
+        if timed_or_none:
+            events.append(timed_or_none)
+        if on_progress:
+            on_progress((state.step - start_step) / STEPS_PER_S)
+    return events + [Timed(end_step / STEPS_PER_S, timed.event) for timed in answer.close()]

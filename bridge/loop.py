@@ -1,0 +1,172 @@
+"""The threads, and the only waiting.
+
+Three threads share nothing but two queues::
+
+    Poller   input port → inbox           (polls: rtmidi's callback loses events when the GIL is busy)
+    Player   inbox → session → sender     (encodes, prefills, samples)
+    Sender   scheduler → output port      (the only one that sends)
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from musebridge.bridge.clock import Clock
+from musebridge.bridge.commands import Command
+from musebridge.bridge.ports import InputPort, OutputPort
+from musebridge.bridge.scheduler import Scheduled, Scheduler, Sent
+from musebridge.bridge.session import Session
+from musebridge.errors import ConfigError, MuseBridgeError
+from musebridge.events import Event
+
+POLL_S = 0.0005
+_IDLE_S = 0.1
+
+Inbox = SimpleQueue[tuple[float, Event | Command]]
+
+
+class Worker(threading.Thread):
+    """A thread with an end: it runs ``turn`` until stopped, and reports what ends it."""
+
+    def __init__(self, name: str, on_failure: Callable[[str, Exception], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._on_failure = on_failure
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Take turns until :meth:`stop`."""
+        try:
+            while not self._stopping.is_set():
+                self.turn()
+        except Exception as error:  # noqa: BLE001  # thread boundary: the bridge ends and releases all notes
+            self._on_failure(self.name, error)
+
+    def turn(self) -> None:
+        """Do one piece of work, or wait for some."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End after the present turn, and wait for that."""
+        self._stopping.set()
+        if self.is_alive() and self is not threading.current_thread():
+            self.join(timeout=5)
+
+
+class Poller(Worker):
+    """Reads the input port and stamps each event with its time."""
+
+    def __init__(
+        self,
+        port: InputPort,
+        clock: Clock,
+        inbox: Inbox,
+        on_received: Callable[[float, Event], None],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        super().__init__("input", on_failure)
+        self._port, self._clock, self._inbox, self._on_received = port, clock, inbox, on_received
+
+    def turn(self) -> None:
+        """Move what has come into the inbox."""
+        for event in self._port.poll():
+            now_s = self._clock.now()
+            self._inbox.put((now_s, event))
+            self._on_received(now_s, event)
+        self._stopping.wait(POLL_S)
+
+
+class Sender(Worker):
+    """Sends each event of a scheduler when it is due; an :class:`Outbox` for the session."""
+
+    def __init__(
+        self,
+        port: OutputPort,
+        clock: Clock,
+        on_sent: Callable[[Sent], None],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        super().__init__("output", on_failure)
+        self._port, self._clock, self._on_sent = port, clock, on_sent
+        self._scheduler = Scheduler()
+        self._changed = threading.Condition()
+
+    def push(self, scheduled: Scheduled) -> None:
+        """Take one event to send."""
+        with self._changed:
+            self._scheduler.push(scheduled)
+            self._changed.notify()
+
+    def cancel(self, now_s: float) -> int:
+        """Drop what was not sent, release what sounds; return how many were dropped."""
+        with self._changed:
+            dropped = self._scheduler.cancel(now_s)
+            self._changed.notify()
+            return dropped
+
+    def turn(self) -> None:
+        """Send what is due, or wait until something is."""
+        with self._changed:
+            due = self._scheduler.pop_due(self._clock.now())
+            if not due:
+                self._changed.wait(self._patience_s())
+        for scheduled in due:
+            self._send(scheduled)
+
+    def finish(self) -> None:
+        """Stop, then silence the output. Call it once, at the very end."""
+        with self._changed:
+            self._stopping.set()
+            self._changed.notify()
+        self.stop()
+        for scheduled in self._scheduler.finish(self._clock.now()):
+            self._send(scheduled)
+
+    def _patience_s(self) -> float:
+        next_s = self._scheduler.next_due()
+        return _IDLE_S if next_s is None else min(_IDLE_S, max(0.0, next_s - self._clock.now()))
+
+    def _send(self, scheduled: Scheduled) -> None:
+        self._port.send(scheduled.event)
+        self._on_sent(Sent(scheduled.due_s, self._clock.now(), scheduled.event))
+
+
+class Player(Worker):
+    """Feeds the session from the inbox and lets it work in between.
+
+    A failure of the engine ends the answer, not the bridge.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        clock: Clock,
+        inbox: Inbox,
+        on_error: Callable[[MuseBridgeError], None],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        super().__init__("session", on_failure)
+        self._session, self._clock, self._inbox, self._on_error = session, clock, inbox, on_error
+
+    def turn(self) -> None:
+        """Take one message, or do one token's work, or wait for either."""
+        try:
+            message = self._next_message()
+            if message:
+                self._session.receive(*message)
+            else:
+                self._session.work(self._clock.now())
+        except ConfigError as error:
+            self._on_error(error)
+        except MuseBridgeError as error:
+            self._session.abandon(self._clock.now())
+            self._on_error(error)
+
+    def _next_message(self) -> tuple[float, Event | Command] | None:
+        wake_s = self._session.wake_s()
+        patience_s = _IDLE_S if wake_s is None else min(_IDLE_S, wake_s - self._clock.now())
+        try:
+            return self._inbox.get(timeout=patience_s) if patience_s > 0 else self._inbox.get_nowait()
+        except Empty:
+            return None

@@ -1,0 +1,61 @@
+"""Presets: a model, a mode and settings under one name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from musebridge.bridge.settings import MODES, Settings
+from musebridge.config import build, read_toml
+from musebridge.errors import ConfigError
+
+FOLDER = Path(str(resources.files("musebridge.presets")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """How to play; ``model`` is a file beside the preset."""
+
+    name: str
+    description: str
+    model: Path
+    mode: str
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """The keys of a preset's file."""
+
+    description: str
+    model: str
+    mode: str = "call"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def names() -> list[str]:
+    """Return the names of the presets that are installed."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str) -> Preset:
+    """Read a preset by its name, or by the path of its .toml.
+
+    Raises:
+        ConfigError: there is none, or a key or value in it is wrong.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise ConfigError(f"no preset {name!r}; known are {', '.join(names())}, or give a .toml file")
+    table = build(_Table, read_toml(path), str(path))
+    if table.mode not in MODES:
+        raise ConfigError(f"{path}: mode must be one of {', '.join(MODES)}, found {table.mode!r}")
+    return Preset(
+        name=path.stem,
+        description=table.description,
+        model=path.parent / table.model,
+        mode=table.mode,
+        settings=build(Settings, table.settings, str(path)),
+    )

@@ -1,0 +1,53 @@
+"""Logits to a token: grammar mask, temperature, top-p (Holtzman et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import numpy.typing as npt
+
+from musebridge.vocab import BEGIN, N_EVENTS, NOTE_OFF, TIME_SHIFT, VELOCITY
+
+Logits = npt.NDArray[np.float32]
+
+
+def mask_grammar(logits_V: Logits, *, sounding: Collection[int], releasable: Collection[int]) -> None:
+    """Forbid, in place, what has no musical meaning now.
+
+    Args:
+        logits_V: one row of logits, shape (N_TOKENS,).
+        sounding: pitches that must not be struck again.
+        releasable: pitches that may be released; no other may.
+    """
+    logits_V[BEGIN:] = -np.inf
+    logits_V[list(sounding)] = -np.inf
+    offs = [NOTE_OFF + pitch for pitch in releasable]
+    kept = logits_V[offs]
+    logits_V[NOTE_OFF:TIME_SHIFT] = -np.inf
+    logits_V[offs] = kept
+
+
+def mask_all_but_shifts(logits_V: Logits) -> None:
+    """Forbid, in place, everything but the passing of time."""
+    logits_V[:TIME_SHIFT] = -np.inf
+    logits_V[VELOCITY:] = -np.inf
+
+
+def sample(logits_V: Logits, rng: np.random.Generator, *, temperature: float = 1.0, top_p: float = 1.0) -> int:
+    """Draw a token from masked logits; uses one random number, whatever the settings.
+
+    Args:
+        logits_V: one row of logits; forbidden tokens are -inf. Overwritten.
+        rng: source of randomness.
+        temperature: more than 0; below 1 sharpens, above 1 flattens.
+        top_p: the smallest set of likeliest tokens that holds this share is kept.
+    """
+    scores = logits_V[:N_EVENTS].astype(np.float64)
+    scores -= scores.max()
+    scores /= temperature
+    order = np.argsort(-scores, kind="stable")
+    cumulative = np.cumsum(np.exp(scores[order]))
+    kept = int(np.searchsorted(cumulative, top_p * cumulative[-1])) + 1
+    total = cumulative[min(kept, len(cumulative)) - 1]
+    return int(order[np.searchsorted(cumulative, rng.random() * total, side="right")])

@@ -1,0 +1,62 @@
+"""The stream of tokens over a finite window."""
+
+import pytest
+
+from musebridge.bridge.context import Context
+from musebridge.bridge.testing import ScriptedEngine
+
+
+def context(capacity: int = 8) -> tuple[Context, ScriptedEngine]:
+    engine = ScriptedEngine(lambda tokens: sum(tokens) % 100, capacity)
+    return Context(engine), engine
+
+
+def test_the_engine_reads_each_token_once_and_in_order() -> None:
+    stream, engine = context()
+    for tokens in ([1], [2, 3], [], [4]):
+        stream.append(tokens)
+    assert engine.tokens == [1, 2, 3, 4]
+    assert stream.position == 4
+    assert stream.logits().argmax() == 10
+
+
+def test_a_full_window_keeps_its_newer_half_and_positions_go_on() -> None:
+    stream, engine = context(capacity=8)
+    stream.append(list(range(1, 9)))
+    stream.append([9])
+    assert engine.tokens == [6, 7, 8, 9]
+    assert stream.position == 9
+    assert stream.logits().argmax() == 30
+
+
+def test_more_tokens_than_the_window_holds_leave_the_newest() -> None:
+    stream, engine = context(capacity=8)
+    stream.append(list(range(50)))
+    assert engine.tokens == [46, 47, 48, 49]
+    assert stream.position == 50
+
+
+def test_rollback_forgets_and_the_logits_come_back() -> None:
+    stream, engine = context()
+    stream.append([1, 2, 3, 4])
+    stream.rollback(2)
+    assert (engine.tokens, stream.position) == ([1, 2], 2)
+    assert stream.logits().argmax() == 3
+    stream.append([7])
+    assert engine.tokens == [1, 2, 7]
+
+
+def test_logits_can_be_asked_for_twice() -> None:
+    stream, _ = context()
+    stream.append([1, 2])
+    first = stream.logits()
+    first[:] = 0.0
+    assert stream.logits().argmax() == 3
+
+
+def test_a_position_that_is_forgotten_or_to_come_is_refused() -> None:
+    stream, _ = context(capacity=8)
+    stream.append(list(range(9)))
+    for position in (5, 10):
+        with pytest.raises(ValueError, match=r"position must be in 6\.\.9"):
+            stream.rollback(position)

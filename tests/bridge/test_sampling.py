@@ -1,0 +1,69 @@
+"""From logits to a token."""
+
+import numpy as np
+import pytest
+
+from musebridge.bridge.sampling import mask_all_but_shifts, mask_grammar, sample
+from musebridge.vocab import BEGIN, N_EVENTS, N_TOKENS, NOTE_OFF, TIME_SHIFT, VELOCITY
+
+
+def flat() -> np.ndarray:
+    return np.zeros(N_TOKENS, np.float32)
+
+
+def allowed(logits: np.ndarray) -> set[int]:
+    return set(np.flatnonzero(np.isfinite(logits)).tolist())
+
+
+def test_grammar_forbids_striking_what_sounds_and_releasing_what_is_not_ours() -> None:
+    logits = flat()
+    mask_grammar(logits, sounding={60, 64}, releasable=[64])
+    strikes = set(range(128)) - {60, 64}
+    assert allowed(logits) == strikes | {NOTE_OFF + 64} | set(range(TIME_SHIFT, N_EVENTS))
+    assert BEGIN not in allowed(logits)
+
+
+def test_grammar_in_silence_forbids_every_release() -> None:
+    logits = flat()
+    mask_grammar(logits, sounding=(), releasable=())
+    assert allowed(logits) == set(range(NOTE_OFF)) | set(range(TIME_SHIFT, N_EVENTS))
+
+
+def test_only_shifts_remain_when_time_must_pass() -> None:
+    logits = flat()
+    mask_all_but_shifts(logits)
+    assert allowed(logits) == set(range(TIME_SHIFT, VELOCITY))
+
+
+def test_samples_follow_the_softmax() -> None:
+    rng, logits = np.random.default_rng(0), np.full(N_TOKENS, -np.inf, np.float32)
+    logits[[10, 20, 30]] = np.log([0.5, 0.3, 0.2])
+    counts = np.bincount([sample(logits.copy(), rng) for _ in range(20_000)], minlength=N_TOKENS) / 20_000
+    np.testing.assert_allclose(counts[[10, 20, 30]], [0.5, 0.3, 0.2], atol=0.015)
+    assert counts.sum() == pytest.approx(1.0)
+
+
+def test_temperature_sharpens_as_a_power_of_the_probabilities() -> None:
+    rng, logits = np.random.default_rng(0), np.full(N_TOKENS, -np.inf, np.float32)
+    logits[[10, 20]] = np.log([0.6, 0.4])
+    share = np.mean([sample(logits.copy(), rng, temperature=0.5) == 10 for _ in range(20_000)])
+    assert share == pytest.approx(0.36 / (0.36 + 0.16), abs=0.015)
+
+
+def test_top_p_keeps_the_smallest_set_that_reaches_it() -> None:
+    rng, logits = np.random.default_rng(0), np.full(N_TOKENS, -np.inf, np.float32)
+    logits[[10, 20, 30, 40]] = np.log([0.4, 0.3, 0.2, 0.1])
+    drawn = {sample(logits.copy(), rng, top_p=0.65) for _ in range(500)}
+    assert drawn == {10, 20}
+    assert {sample(logits.copy(), rng, top_p=0.05) for _ in range(50)} == {10}
+
+
+def test_the_same_seed_draws_the_same_tokens() -> None:
+    logits = np.random.default_rng(1).normal(size=N_TOKENS).astype(np.float32)
+
+    def draw() -> list[int]:
+        rng = np.random.default_rng(7)
+        return [sample(logits.copy(), rng, top_p=0.9) for _ in range(50)]
+
+    assert draw() == draw()
+    assert len(set(draw())) > 10

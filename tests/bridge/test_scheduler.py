@@ -1,0 +1,73 @@
+"""The model's queue and ledger."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musebridge.bridge.scheduler import SILENCE, NoteLedger, Scheduled, Scheduler
+from musebridge.events import NoteOff, NoteOn
+
+
+def on(pitch: int) -> NoteOn:
+    return NoteOn(pitch=pitch, velocity=64)
+
+
+def off(pitch: int) -> NoteOff:
+    return NoteOff(pitch=pitch)
+
+
+def test_events_leave_in_order_of_due_time_and_ties_in_order_of_pushing() -> None:
+    scheduler = Scheduler()
+    for due_s, event in [(2.0, on(62)), (1.0, on(60)), (1.0, on(61))]:
+        scheduler.push(Scheduled(due_s, event))
+    assert scheduler.next_due() == 1.0
+    assert scheduler.pop_due(0.5) == []
+    assert [s.event for s in scheduler.pop_due(1.0)] == [on(60), on(61)]
+    assert [s.event for s in scheduler.pop_due(9.0)] == [on(62)]
+    assert scheduler.next_due() is None
+
+
+def test_cancel_drops_the_future_and_releases_the_present() -> None:
+    scheduler = Scheduler()
+    for due_s, event in [(1.0, on(60)), (2.0, on(64)), (3.0, off(60)), (3.0, off(64))]:
+        scheduler.push(Scheduled(due_s, event))
+    scheduler.pop_due(1.5)
+    assert scheduler.cancel(1.5) == 3
+    assert scheduler.pop_due(1.5) == [Scheduled(1.5, off(60))]
+    assert scheduler.pop_due(9.0) == []
+
+
+def test_cancelling_twice_counts_no_release_as_dropped_and_releases_once() -> None:
+    scheduler = Scheduler()
+    scheduler.push(Scheduled(1.0, on(60)))
+    scheduler.pop_due(1.0)
+    assert [scheduler.cancel(1.1), scheduler.cancel(1.2)] == [0, 0]
+    assert scheduler.pop_due(2.0) == [Scheduled(1.2, off(60))]
+
+
+def test_finish_releases_then_silences() -> None:
+    scheduler = Scheduler()
+    scheduler.push(Scheduled(1.0, on(60)))
+    scheduler.push(Scheduled(5.0, on(61)))
+    scheduler.pop_due(1.0)
+    assert [s.event for s in scheduler.finish(2.0)] == [off(60), *SILENCE]
+
+
+events = st.builds(on, st.integers(60, 64)) | st.builds(off, st.integers(60, 64))
+moves = st.tuples(st.sampled_from(["push", "push", "pop", "cancel"]), st.floats(0, 1), events)
+
+
+@given(st.lists(moves, max_size=60))
+def test_no_interleaving_leaves_a_note_sounding(script: list[tuple[str, float, NoteOn | NoteOff]]) -> None:
+    scheduler, now_s, left = Scheduler(), 0.0, NoteLedger()
+    for move, delta_s, event in script:
+        now_s += delta_s
+        if move == "push":
+            scheduler.push(Scheduled(now_s + delta_s, event))
+        elif move == "cancel":
+            scheduler.cancel(now_s)
+        else:
+            for scheduled in scheduler.pop_due(now_s):
+                left.note(scheduled.event)
+    for scheduled in scheduler.finish(now_s):
+        left.note(scheduled.event)
+    assert left.releases() == []
