@@ -1,0 +1,1 @@
+"""Export: a trained generator as one ONNX file (needs torch and onnx)."""
