@@ -1,0 +1,366 @@
+"""The command line: parse, build a config, call one function.
+
+Heavy libraries (torch, onnxruntime, rtmidi, matplotlib) are imported inside the
+commands that need them, so ``musebridge --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from musebridge import __version__
+from musebridge.errors import ConfigError, MuseBridgeError
+
+if TYPE_CHECKING:
+    from musebridge.bridge.ports import InputPort, OutputPort
+    from musebridge.bridge.preset import Preset
+    from musebridge.bridge.server import Bridge
+    from musebridge.training.pretrain import Progress
+
+console = Console(highlight=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+PRESET = click.option("--preset", "preset_name", default="call", show_default=True, help="A name, or a .toml file.")
+MODEL = click.option("--model", type=FILE, help="Another .onnx model than the preset's.")
+SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the randomness.")
+BACKEND = click.option(
+    "--backend", type=click.Choice(["auto", "jack", "alsa", "coremidi", "winmm"]), default="auto", show_default=True
+)
+_EXTRA_OF = {"torch": "train", "safetensors": "train", "onnxruntime": "cpu", "onnx": "export"}
+
+
+class _Group(click.Group):
+    """A command group that reports a user's mistake as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MuseBridgeError as error:
+            raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            raise click.ClickException(
+                f"{error.name} is not installed; install it with: pip install 'musebridge[{extra}]'"
+            ) from error
+
+
+@click.group(cls=_Group)
+@click.version_option(__version__)
+def main() -> None:
+    """Play a phrase, and a transformer answers as live MIDI."""
+
+
+@main.command()
+@click.option("--port", default="virtual", show_default=True, help="virtual, memory, or part of a port's name.")
+@click.option("--in", "in_name", help="Another existing port to listen to.")
+@click.option("--out", "out_name", help="Another existing port to play to.")
+@click.option("--osc", default="127.0.0.1:9123", show_default=True, metavar="HOST:PORT", help="Or off.")
+@click.option("--record", type=FOLDER, help="Write the session here as .mid and .jsonl.")
+@click.option("--mode", type=click.Choice(["call", "manual"]), help="Default: the preset's.")
+@click.option("--seed", type=click.IntRange(0), help="Of the randomness; default a fresh one.")
+@BACKEND
+@PRESET
+@MODEL
+def serve(
+    port: str,
+    in_name: str | None,
+    out_name: str | None,
+    osc: str,
+    record: Path | None,
+    mode: str | None,
+    seed: int | None,
+    backend: str,
+    preset_name: str,
+    model: Path | None,
+) -> None:
+    """Listen to a MIDI port and answer live, until Ctrl-C."""
+    from musebridge.bridge.clock import date_and_time
+    from musebridge.bridge.engine import OnnxEngine
+    from musebridge.bridge.server import Bridge
+
+    preset = _preset(preset_name, model)
+    address = _address(osc)
+    engine = OnnxEngine(preset.model)
+    bridge = Bridge(
+        engine,
+        *_ports(in_name or port, out_name or port, backend),
+        settings=preset.settings,
+        mode=mode or preset.mode,
+        seed=seed,
+        osc=address,
+        notice=_say,
+    )
+    with _interruptible(bridge.ended), bridge:
+        _say(f"listening on {bridge.source.name}, answering on {bridge.target.name}, {bridge.osc_name}; Ctrl-C ends")
+        bridge.ended.wait()
+    _report(bridge, record, f"musebridge-{date_and_time()}")
+
+
+@main.command()
+@click.option("--seconds", type=click.FloatRange(1, 600), default=15.0, show_default=True, help="Longest answer.")
+@click.option("--phrase", type=FILE, help="A .mid to play instead of the bundled performance.")
+@click.option("--phrase-seconds", type=click.FloatRange(1, 600), default=8.0, show_default=True)
+@click.option("-o", "--out", type=FOLDER, default=Path("out"), show_default=True, help="Where .mid and .png go.")
+@click.option("--port", type=click.Choice(["auto", "virtual", "memory"]), default="auto", show_default=True)
+@SEED
+@PRESET
+@MODEL
+def demo(
+    seconds: float,
+    phrase: Path | None,
+    phrase_seconds: float,
+    out: Path,
+    port: str,
+    seed: int,
+    preset_name: str,
+    model: Path | None,
+) -> None:
+    """Hear and see it: a built-in performer plays a phrase, the bridge answers."""
+    from musebridge.bridge.demo import PHRASE, Demo
+    from musebridge.bridge.engine import OnnxEngine
+    from musebridge.roll import roll_lines, save_roll
+
+    preset = _preset(preset_name, model)
+    show = Demo(
+        OnnxEngine(preset.model),
+        phrase or PHRASE,
+        phrase_s=phrase_seconds,
+        settings=preset.settings.with_value("answer_s", seconds),
+        port=port,
+        seed=seed,
+        notice=_say,
+    )
+    columns = min(88, console.width - 1)
+    low = 21 + (88 - columns) // 2
+    with _interruptible(show.bridge.ended), show:
+        _say(f"the performer plays into {show.bridge.source.name}, the answer leaves {show.bridge.target.name}")
+        while not show.over and not show.bridge.ended.wait(0.1):
+            console.print(roll_lines(show.bridge.recording.sounding(), low=low, high=low + columns - 1))
+    picture = out / "demo.png"
+    _report(show.bridge, out, "demo")
+    save_roll(picture, show.bridge.recording.tracks(), title="MuseBridge demo")
+    _say(f"wrote {picture}")
+
+
+@main.command("continue")
+@click.argument("seed_file", metavar="SEED.mid", type=FILE)
+@click.option("-o", "--out", required=True, type=FILE, help="The .mid to write: seed and continuation, two tracks.")
+@click.option("--seconds", type=click.FloatRange(0.1, 3600), default=20.0, show_default=True)
+@click.option("--roll", type=FILE, help="Draw a piano roll of both into this .png.")
+@SEED
+@PRESET
+@MODEL
+def continue_(
+    seed_file: Path, out: Path, seconds: float, roll: Path | None, seed: int, preset_name: str, model: Path | None
+) -> None:
+    """Continue a MIDI file."""
+    import numpy as np
+    from rich.progress import Progress
+
+    from musebridge import midifile
+    from musebridge.bridge.continuation import continue_piece
+    from musebridge.bridge.engine import OnnxEngine
+
+    preset = _preset(preset_name, model)
+    events = midifile.read(seed_file)
+    with Progress(console=console) as bar:
+        task = bar.add_task("Writing music", total=seconds)
+        written = continue_piece(
+            OnnxEngine(preset.model),
+            events,
+            seconds=seconds,
+            settings=preset.settings,
+            rng=np.random.default_rng(seed),
+            on_progress=lambda done_s: bar.update(task, completed=done_s),
+        )
+    parts = {"seed": events, "continuation": written}
+    midifile.write(out, parts)
+    if roll:
+        from musebridge.roll import save_roll
+
+        save_roll(roll, parts, title=seed_file.stem)
+    _say(f"wrote {out}: {seconds:g} s, {len(written) // 2} notes, follow {seed_file.name}")
+
+
+@main.command()
+@BACKEND
+def ports(backend: str) -> None:
+    """List the MIDI system and its ports."""
+    from musebridge.bridge import midi
+
+    found = midi.list_ports(backend)
+    _say(f"MIDI system: {found.backend}")
+    for title, names in (("to listen to", found.inputs), ("to play to", found.outputs)):
+        _say(f"ports {title}: {', '.join(names) or 'none'}")
+
+
+@main.command()
+def presets() -> None:
+    """List the presets and where they are."""
+    from musebridge.bridge import preset
+
+    for name in preset.names():
+        _say(f"{name:12} {preset.load(name).description}")
+    _say(f"in {preset.FOLDER}")
+
+
+@main.command()
+@click.argument("midi_dir", type=FOLDER)
+@click.option("-o", "--out", required=True, type=FOLDER, help="The corpus folder to write.")
+@click.option("--licence", default="", help="Licence of the MIDI files; models trained on them carry it.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; default one a core.")
+def prepare(midi_dir: Path, out: Path, licence: str, workers: int | None) -> None:
+    """Turn a folder of MIDI files into a packed token corpus."""
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from musebridge.training import prepare as corpora
+
+    with Progress(console=console) as bar:
+        task = bar.add_task("Reading MIDI", total=len(corpora.find_midi(midi_dir)))
+        done = partial(bar.advance, task)
+        card: Any = corpora.prepare(midi_dir, out, licence=licence, workers=workers, on_piece=lambda _: done())
+    table = Table("split", "files", "notes", "tokens", "hours", title=str(out))
+    for split, row in card["splits"].items():
+        table.add_row(split, *(f"{row[k]:,}" for k in ("files", "notes", "tokens")), f"{row['hours']:.2f}")
+    console.print(table)
+    for skip in card["skipped"]:
+        _say(f"skipped {skip['file']}: {skip['reason']}")
+
+
+@main.command()
+@click.argument("corpus_dir", metavar="CORPUS", type=FOLDER)
+@click.option("--run", "run_dir", required=True, type=FOLDER, help="Folder of the run; it resumes by itself.")
+@click.option("--budget", required=True, help="How long: tokens (40M) or training time (90s, 100m, 2h).")
+@click.option("--phase", type=click.Choice(["pretrain"]), default="pretrain", show_default=True)
+@click.option("--config", "config_file", type=FILE, help="TOML with tables [generator] and [pretrain].")
+@click.option("--compile/--no-compile", default=True, show_default=True, help="Compile the training step.")
+def train(corpus_dir: Path, run_dir: Path, budget: str, phase: str, config_file: Path | None, compile: bool) -> None:
+    """Train the generator on a prepared corpus."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from musebridge.config import build, read_toml
+    from musebridge.training import corpus
+    from musebridge.training.generator import GeneratorConfig
+    from musebridge.training.pretrain import PretrainConfig, Pretraining
+
+    tables = read_toml(config_file) if config_file else {}
+    if unknown := set(tables) - {"generator", phase}:
+        raise ConfigError(f"{config_file}: unknown table {sorted(unknown)[0]!r}; known are generator and {phase}")
+    table = tables.get(phase, {})
+    config = build(PretrainConfig, {**table, **_budget(budget)} if isinstance(table, dict) else table, phase)
+    shape = build(GeneratorConfig, tables.get("generator", {}), "generator")
+    run = Pretraining(corpus.load(corpus_dir), run_dir, shape, config, compile=compile)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=1.0)
+        run.run(
+            shlex.join(["musebridge", *sys.argv[1:]]),
+            lambda p: bar.update(task, completed=run.fraction, description=_train_line(p)),
+            lambda p: _say(f"{_train_line(p)}  validation {p.validation_nll:.4f}"),
+        )
+    _say(f"{run_dir}: {run.progress.tokens:,} tokens, validation NLL {run.progress.validation_nll:.4f}")
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=FILE, help="The .onnx file to write.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True)
+@click.option("--corpus", "corpus_dir", type=FOLDER, help="Measure what the precision costs on this corpus.")
+def export(checkpoint: Path, out: Path, precision: str, corpus_dir: Path | None) -> None:
+    """Turn a trained generator into one ONNX file; checks parity before it writes."""
+    from rich.progress import Progress
+
+    from musebridge.export import graph
+
+    with Progress(console=console) as bar:
+        task = bar.add_task("Exporting and checking", total=1)
+        measured = partial(bar.update, task)
+        info = graph.export(
+            checkpoint, out, precision=precision, corpus=corpus_dir, on_progress=lambda share: measured(completed=share)
+        )
+        measured(completed=1)
+    _say(f"wrote {out}: {info.parameters:,} parameters, {info.precision}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _preset(name: str, model: Path | None) -> Preset:
+    from dataclasses import replace
+
+    from musebridge.bridge import preset
+
+    chosen = preset.load(name)
+    return replace(chosen, model=model) if model else chosen
+
+
+def _ports(in_name: str, out_name: str, backend: str) -> tuple[InputPort, OutputPort]:
+    from musebridge.bridge import midi
+    from musebridge.bridge.ports import MemoryPort
+
+    if in_name == out_name == "memory":
+        return MemoryPort("memory in"), MemoryPort("memory out")
+    return midi.open_pair(in_name, out_name, backend)
+
+
+def _report(bridge: Bridge, folder: Path | None, name: str) -> None:
+    """Say what happened; fail if the bridge did not end of its own will."""
+    if folder:
+        for path in bridge.recording.save(folder, name):
+            _say(f"wrote {path}")
+    _say(bridge.recording.summary())
+    if bridge.failure:
+        raise MuseBridgeError(f"the bridge had to end: {bridge.failure}")
+
+
+@contextmanager
+def _interruptible(ended: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and a polite kill set ``ended`` instead of raising in the middle of something."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda *_: ended.set()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    """Parse ``HOST:PORT``; ``off`` is None."""
+    if text == "off":
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"osc must be HOST:PORT (127.0.0.1:9123) or off, found {text!r}")
+    return host, int(port)
+
+
+def _budget(text: str) -> dict[str, float]:
+    """Parse ``40M`` into tokens and ``90s``, ``100m``, ``2h`` into seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGsmh])", text.strip())
+    if not match:
+        raise ConfigError(f"budget must be tokens (500k, 40M, 1G) or time (90s, 100m, 2h), found {text!r}")
+    amount, unit = float(match[1]), match[2]
+    scale = {"k": 1e3, "M": 1e6, "G": 1e9, "s": 1.0, "m": 60.0, "h": 3600.0}[unit]
+    return {"tokens": int(amount * scale)} if unit in "kMG" else {"seconds": amount * scale}
+
+
+def _train_line(progress: Progress) -> str:
+    rate = progress.tokens / max(progress.seconds, 1e-9)
+    return f"step {progress.step:,}  {progress.tokens / 1e6:.1f} M tokens  {rate:,.0f}/s  NLL {progress.train_nll:.3f}"

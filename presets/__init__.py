@@ -1,0 +1,1 @@
+"""Presets and the shipped model: data that the bridge plays with."""

@@ -1,0 +1,179 @@
+"""The commands that play: what a user does, and what a user does wrong."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import mido
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from musebridge import midifile, vocab
+from musebridge.bridge import preset
+from musebridge.cli import main
+from musebridge.events import NoteOff, NoteOn, Timed
+
+DEADLINE_S = 60
+PHRASE = preset.FOLDER / "phrase.mid"
+MODEL = preset.load("call").model
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def refused(result: Result) -> str:
+    """Assert that a command failed as a user's mistake should; return its one line."""
+    assert result.exit_code != 0
+    assert isinstance(result.exception, SystemExit), result.exception
+    (line,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert "Traceback" not in result.output
+    return line
+
+
+def test_continue_writes_seed_and_continuation_and_draws_them(tmp_path: Path) -> None:
+    out, roll = tmp_path / "out.mid", tmp_path / "out.png"
+    result = run("continue", PHRASE, "-o", out, "--seconds", 5, "--roll", roll, "--seed", 7)
+    assert result.exit_code == 0, result.output
+    assert roll.read_bytes().startswith(b"\x89PNG")
+    seed_end_s = midifile.read(PHRASE)[-1].time_s
+    continuation = mido.MidiFile(out).tracks[1]
+    assert continuation.name == "continuation"
+    onsets = [m for m in continuation if m.type == "note_on"]
+    assert len(onsets) >= 5
+    assert len(onsets) == sum(m.type == "note_off" for m in continuation)
+    ticks = sum(m.time for m in continuation)
+    assert ticks / 1000 <= seed_end_s + 5.001
+    assert next(m.time for m in continuation if m.type == "note_on") / 1000 >= seed_end_s - 0.011
+
+
+def test_continue_is_reproducible_and_another_seed_is_another_continuation(tmp_path: Path) -> None:
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        assert run("continue", PHRASE, "-o", tmp_path / name, "--seconds", 3, "--seed", seed).exit_code == 0
+    first, second, third = ((tmp_path / name).read_bytes() for name in "abc")
+    assert first == second
+    assert first != third
+
+
+def drums_only(path: Path) -> None:
+    file = mido.MidiFile()
+    hits = [mido.Message(kind, channel=9, note=36, velocity=64, time=10) for kind in ("note_on", "note_off")]
+    file.tracks.append(mido.MidiTrack(hits))
+    file.save(path)
+
+
+BAD_SEEDS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (lambda path: None, "cannot be read: No such file"),
+    "empty": (lambda path: path.write_bytes(b""), "is empty"),
+    "text": (lambda path: path.write_text("Dear Mr. Bach,\n" * 20), "is not a MIDI file"),
+    "truncated": (lambda path: path.write_bytes(PHRASE.read_bytes()[:900]), "is cut off after 900 bytes"),
+    "drums": (drums_only, "holds only drums"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SEEDS)
+def test_a_bad_seed_is_one_clear_line(tmp_path: Path, kind: str) -> None:
+    make, complaint = BAD_SEEDS[kind]
+    seed, out = tmp_path / "seed.mid", tmp_path / "out.mid"
+    make(seed)
+    line = refused(run("continue", seed, "-o", out))
+    assert str(seed) in line
+    assert complaint in line
+    assert not out.exists()
+
+
+def test_a_model_that_is_not_onnx_is_one_clear_line(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_text("I am a model.")
+    assert str(model) in refused(run("continue", PHRASE, "-o", tmp_path / "o.mid", "--model", model))
+    assert "missing.onnx" in refused(run("serve", "--port", "memory", "--model", tmp_path / "missing.onnx"))
+
+
+def test_a_model_of_another_vocabulary_is_one_clear_line(tmp_path: Path) -> None:
+    model = onnx.load(str(MODEL))
+    (entry,) = [entry for entry in model.metadata_props if entry.value == vocab.FINGERPRINT]
+    entry.value = "another"
+    onnx.save(model, str(tmp_path / "other.onnx"))
+    line = refused(run("continue", PHRASE, "-o", tmp_path / "out.mid", "--model", tmp_path / "other.onnx"))
+    assert "has vocabulary 'another'" in line
+
+
+def test_an_unknown_preset_and_a_wrong_one_are_one_clear_line(tmp_path: Path) -> None:
+    assert "no preset 'jazz'; known are call" in refused(run("serve", "--preset", "jazz"))
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text('description = "x"\nmodel = "m.onnx"\n[settings]\ntemperature = 99\n')
+    assert "temperature must be in 0.05..3, found 99" in refused(run("serve", "--preset", wrong))
+    wrong.write_text('description = "x"\nmodel = "m.onnx"\nmode = "karaoke"\n')
+    assert "mode must be one of call, manual, found 'karaoke'" in refused(run("serve", "--preset", wrong))
+
+
+def test_an_osc_address_in_use_or_unreadable_is_one_clear_line() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        assert "Address already in use" in refused(run("serve", "--port", "memory", "--osc", f"127.0.0.1:{port}"))
+    assert "osc must be HOST:PORT" in refused(run("serve", "--port", "memory", "--osc", "nine"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system has MIDI built in")
+def test_no_midi_system_at_all_is_one_clear_line() -> None:
+    nowhere = {**os.environ, "JACK_DEFAULT_SERVER": "nowhere", "JACK_NO_START_SERVER": "1"}
+    for command in (
+        ["serve", "--backend", "jack"],
+        ["ports", "--backend", "jack"],
+        ["serve", "--port", "Steinway", "--backend", "jack"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "musebridge", *command], env=nowhere, capture_output=True, text=True
+        )
+        assert done.returncode != 0
+        assert done.stderr.startswith("Error: no MIDI system answers (jack: ")
+        assert len(done.stderr.splitlines()) == 1
+        assert "--port memory" in done.stderr
+
+
+def test_serve_on_a_memory_port_ends_cleanly_and_says_what_it_did(tmp_path: Path) -> None:
+    command = ["serve", "--port", "memory", "--osc", "off", "--record", str(tmp_path)]
+    with subprocess.Popen([sys.executable, "-m", "musebridge", *command], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "listening on memory in" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0
+    assert "heard 0 notes, played 0" in output
+    assert len(list(tmp_path.glob("*.mid"))) == len(list(tmp_path.glob("*.jsonl"))) == 1
+
+
+def test_the_demo_without_a_midi_system_writes_music_and_its_picture(tmp_path: Path) -> None:
+    arguments = ["--port", "memory", "--phrase-seconds", 1, "--seconds", 2, "-o", tmp_path]
+    result = run("demo", *arguments)
+    assert result.exit_code == 0, result.output
+    names = [track.name for track in mido.MidiFile(tmp_path / "demo.mid").tracks]
+    assert names == ["seed", "continuation"]
+    assert all(any(m.type == "note_on" for m in t) for t in mido.MidiFile(tmp_path / "demo.mid").tracks)
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_presets_are_listed_with_what_they_do() -> None:
+    output = run("presets").output
+    assert "call         You play, pause, and the model answers" in output
+    assert MODEL.is_file()
+
+
+def test_a_missing_runtime_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "musebridge.bridge.engine", raising=False)
+    line = refused(run("serve", "--port", "memory"))
+    assert line == "Error: onnxruntime is not installed; install it with: pip install 'musebridge[cpu]'"
+
+
+def test_a_recording_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    events = [Timed(0.0, NoteOn(pitch=60, velocity=64)), Timed(1.0, NoteOff(pitch=60))]
+    midifile.write(tmp_path / "ok.mid", {"a": events})
+    line = refused(run("continue", tmp_path / "ok.mid", "-o", tmp_path / "no" / "where.mid", "--seconds", 1))
+    assert "cannot be written" in line

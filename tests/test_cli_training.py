@@ -1,0 +1,163 @@
+"""``prepare`` and ``train`` at the command line: what they say, and one line for each mistake."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from musebridge.cli import main
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONFIG = """
+[generator]
+n_layers = 1
+d_model = 32
+n_heads = 2
+n_kv_heads = 1
+d_ff = 64
+context = 32
+
+[pretrain]
+batch = 4
+warmup_steps = 2
+"""
+
+
+def call(*arguments: object):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def complaint(*arguments: object) -> str:
+    """Run a command that must fail as a user's mistake does; return its one line."""
+    result = call(*arguments)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    head, line = result.stderr.rstrip("\n").split("Error: ")
+    assert head == ""
+    assert "\n" not in line
+    return line
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+# Good days
+
+
+def test_prepare_and_train_end_to_end(midi_tree, tmp_path, config):
+    result = call("prepare", midi_tree, "-o", tmp_path / "corpus", "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert [line.split()[1::2] for line in result.output.splitlines() if "train" in line][-1][1] == "6"
+    train = ("train", tmp_path / "corpus", "--run", tmp_path / "run", "--config", config, "--no-compile")
+    result = call(*train, "--budget", "1k")
+    assert result.exit_code == 0, result.output
+    assert f"{tmp_path / 'run'}: 1,024 tokens, validation NLL " in result.output
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["generator.safetensors", "state.pt"]
+    result = call(*train, "--budget", "2k")
+    assert f"{tmp_path / 'run'}: 2,048 tokens, validation NLL " in result.output
+
+
+def test_prepare_names_what_it_skipped(midi_tree, tmp_path):
+    (tmp_path / "midi").mkdir()
+    for i, path in enumerate(sorted((midi_tree / "2024").iterdir())):
+        (tmp_path / "midi" / f"{i}.mid").write_bytes(path.read_bytes())
+    (tmp_path / "midi" / "[odd] name.mid").write_text("no music")
+    result = call("prepare", tmp_path / "midi", "-o", tmp_path / "corpus", "--workers", 1)
+    assert result.exit_code == 0, result.output
+    assert "skipped [odd] name.mid: is not a MIDI file (it begins with b'no m'); choose another file" in result.output
+
+
+def test_help_imports_no_heavy_library():
+    script = (
+        "import sys\n"
+        "from musebridge.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "print('heavy:', sorted({'torch', 'onnxruntime', 'onnx', 'matplotlib', 'rtmidi'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+    for command in ("prepare", "train", "serve", "continue"):
+        assert f"\n  {command} " in done.stdout
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("budget", ["soon", "5", "-3M", "1.5", "3 M", "2d"])
+def test_a_budget_that_is_none_is_one_line(small_corpus, tmp_path, budget):
+    assert complaint("train", small_corpus, "--run", tmp_path / "run", f"--budget={budget}") == (
+        f"budget must be tokens (500k, 40M, 1G) or time (90s, 100m, 2h), found '{budget}'"
+    )
+
+
+def test_a_budget_of_nothing_is_one_line(small_corpus, tmp_path):
+    assert complaint("train", small_corpus, "--run", tmp_path / "run", "--budget", "0k") == (
+        "pretrain: give the budget either as tokens or as seconds, more than 0"
+    )
+
+
+def test_a_missing_midi_folder_is_one_line(tmp_path):
+    assert complaint("prepare", tmp_path / "none", "-o", tmp_path / "out") == (
+        f"{tmp_path / 'none'}: is not a folder; give the folder that holds the MIDI files"
+    )
+
+
+def test_a_folder_without_midi_is_one_line(tmp_path):
+    assert complaint("prepare", tmp_path, "-o", tmp_path / "out") == (
+        f"{tmp_path}: holds no .mid or .midi file; give the folder that holds them"
+    )
+
+
+def test_a_missing_corpus_is_one_line(tmp_path):
+    line = complaint("train", tmp_path / "none", "--run", tmp_path / "run", "--budget", "1k")
+    assert line.startswith(f"{tmp_path / 'none'}: is not a corpus (")
+    assert line.endswith("; make one with 'musebridge prepare'")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[generator]\ncolour = 1", "generator: unknown key 'colour'; known are "),
+        ("[pretrain]\nbatch = 'big'", "pretrain: batch must be a whole number, found 'big'"),
+        ("[pretrain]\nbatch = 0", "pretrain: batch must be at least 1, found 0"),
+        ("[generator]\nd_model = 30", "generator: generator d_model must be a multiple of 2 × n_heads, found 30 and 4"),
+        ("pretrain = 3", "pretrain: must be a table of keys and values, found 3"),
+        ("generator = 3", "generator: must be a table of keys and values, found 3"),
+        ("[adversarial]\nx = 1", "{path}: unknown table 'adversarial'; known are generator and pretrain"),
+        ("[generator", "{path}: cannot be read as TOML: "),
+    ],
+)
+def test_a_mistake_in_the_config_is_one_line(small_corpus, tmp_path, toml, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(toml, encoding="utf-8")
+    line = complaint("train", small_corpus, "--run", tmp_path / "run", "--budget", "1k", "--config", path)
+    assert line.startswith(message.format(path=path))
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_shape_in_the_run_folder_is_one_line(small_corpus, tmp_path, config):
+    train = ("train", small_corpus, "--run", tmp_path / "run", "--no-compile", "--budget", "1k", "--config", config)
+    assert call(*train).exit_code == 0
+    config.write_text(CONFIG.replace("d_ff = 64", "d_ff = 32"), encoding="utf-8")
+    assert complaint(*train) == (
+        f"{tmp_path / 'run'}: holds a run of another shape or corpus; choose another --run folder"
+    )
+
+
+def test_a_pickled_corpus_is_one_line(small_corpus, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "corpus.json").write_bytes((small_corpus / "corpus.json").read_bytes())
+    np.save(tmp_path / "corpus" / "train.npy", np.array([{}]), allow_pickle=True)
+    line = complaint("train", tmp_path / "corpus", "--run", tmp_path / "run", "--budget", "1k")
+    assert line.startswith(f"{tmp_path / 'corpus'}: is not a corpus (")
