@@ -269,11 +269,41 @@ def train(corpus_dir: Path, run_dir: Path, budget: str, phase: str, config_file:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=1.0)
         run.run(
-            shlex.join(["musebridge", *sys.argv[1:]]),
+            _command_line(),
             lambda p: bar.update(task, completed=run.fraction, description=_train_line(p)),
             lambda p: _say(f"{_train_line(p)}  validation {p.validation_nll:.4f}"),
         )
     _say(f"{run_dir}: {run.progress.tokens:,} tokens, validation NLL {run.progress.validation_nll:.4f}")
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("corpus_dir", metavar="CORPUS", type=FOLDER)
+@click.option("-o", "--out", required=True, type=FOLDER, help="Folder of the report.")
+@click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
+@click.option("--warm", type=click.IntRange(0), help="Context that is not scored; default half the model's.")
+@click.option("--limit", type=click.IntRange(1), help="Score about this many tokens; default the whole split.")
+def evaluate(checkpoint: Path, corpus_dir: Path, out: Path, split: str, warm: int | None, limit: int | None) -> None:
+    """Measure a trained generator's likelihood and write a report."""
+    from rich.progress import Progress
+
+    from musebridge.training import corpus, evaluate
+
+    with Progress(console=console) as bar:
+        task = bar.add_task("Scoring", total=1)
+        measured = partial(bar.update, task)
+        evaluation = evaluate.evaluate(
+            checkpoint,
+            corpus.load(corpus_dir),
+            split=split,
+            warm=warm,
+            limit=limit,
+            on_progress=lambda share: measured(completed=share),
+        )
+    page = evaluate.write_report(evaluation, out, _command_line())
+    for name, scored in evaluation.splits.items():
+        _say(f"{name}: {scored.per_token:.4f} nats per token, {scored.per_note:.3f} per note")
+    _say(f"wrote {page}")
 
 
 @main.command()
@@ -295,6 +325,10 @@ def export(checkpoint: Path, out: Path, precision: str, corpus_dir: Path | None)
         )
         measured(completed=1)
     _say(f"wrote {out}: {info.parameters:,} parameters, {info.precision}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def _command_line() -> str:
+    return shlex.join(["musebridge", *sys.argv[1:]])
 
 
 def _say(text: str) -> None:

@@ -36,6 +36,13 @@ N_EVENTS = 388
 N_TOKENS = 389
 """All tokens, BEGIN included."""
 STEPS_PER_S = 100
+KINDS = (
+    ("NOTE_ON", NOTE_ON, NOTE_OFF),
+    ("NOTE_OFF", NOTE_OFF, TIME_SHIFT),
+    ("TIME_SHIFT", TIME_SHIFT, VELOCITY),
+    ("VELOCITY", VELOCITY, BEGIN),
+)
+"""Each kind of event with its first id and the one behind its last."""
 _VELOCITY_PER_BIN = 128 // N_VELOCITY_BINS
 
 LAYOUT = (

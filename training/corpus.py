@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from musebridge import vocab
 from musebridge.errors import CorpusError
+from musebridge.training.augment import Augmentation
 
 SPLITS = ("train", "validation", "test")
 CARD = "corpus.json"
@@ -73,10 +74,10 @@ class Windows:
     shuffles them, so window ``i`` is the same whenever training is resumed.
     """
 
-    def __init__(self, tokens: Tokens, *, length: int, transpose: int, seed: int) -> None:
+    def __init__(self, tokens: Tokens, *, length: int, augmentation: Augmentation, seed: int) -> None:
         if len(tokens) < 2 * length:
             raise CorpusError(f"the corpus has {len(tokens)} tokens; windows of {length} need at least {2 * length}")
-        self._tokens, self._length, self._transpose, self._seed = tokens, length, transpose, seed
+        self._tokens, self._length, self._augmentation, self._seed = tokens, length, augmentation, seed
         self._per_epoch = (len(tokens) - length) // length
         self._epoch = -1
         self._starts = np.empty(0, np.int64)
@@ -90,21 +91,10 @@ class Windows:
         if epoch != self._epoch:
             self._epoch, self._starts = epoch, self._shuffle(epoch)
         start = self._starts[position]
-        window = self._tokens[start : start + self._length].astype(np.int64)
-        rng = np.random.default_rng([self._seed, 1, index])
-        return transpose(window, int(rng.integers(-self._transpose, self._transpose + 1)))
+        window = self._tokens[start : start + self._augmentation.needed(self._length)].astype(np.int64)
+        return self._augmentation.apply(window, self._length, np.random.default_rng([self._seed, 1, index]))
 
     def _shuffle(self, epoch: int) -> npt.NDArray[np.int64]:
         rng = np.random.default_rng([self._seed, 0, epoch])
         offset = rng.integers(0, self._length)
         return np.asarray(rng.permutation(self._per_epoch) * self._length + offset)
-
-
-def transpose(tokens: npt.NDArray[np.int64], semitones: int) -> npt.NDArray[np.int64]:
-    """Return tokens moved by ``semitones``, or by the most that keeps every pitch in 0..127."""
-    is_pitch = tokens < vocab.TIME_SHIFT
-    if not is_pitch.any():
-        return tokens
-    pitches = tokens[is_pitch] % vocab.N_PITCHES
-    semitones = int(np.clip(semitones, -pitches.min(), vocab.N_PITCHES - 1 - pitches.max()))
-    return np.where(is_pitch, tokens + semitones, tokens)

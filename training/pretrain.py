@@ -20,12 +20,13 @@ from torch import Tensor
 
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint
+from musebridge.training.augment import Augmentation
 from musebridge.training.corpus import Corpus, Windows
 from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
 from musebridge.training.losses import cross_entropy, nll
 
 _SCORED_WHILE_TRAINING = 65_536
-_NOT_NEGATIVE = ("muon_lr", "adam_lr", "weight_decay", "warmup_steps", "transpose", "seed", "validate_s", "save_s")
+_NOT_NEGATIVE = ("muon_lr", "adam_lr", "weight_decay", "warmup_steps", "seed", "validate_s", "save_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class PretrainConfig:
         muon_lr, adam_lr: peak learning rates of matrices and of embedding and head.
         warmup_steps: linear rise of the learning rate.
         decay: the last share of the budget, in which it falls to zero.
-        transpose: each window is moved by a random -transpose ... +transpose semitones.
+        transpose, stretch, touch: see :class:`Augmentation`.
         validate_s, save_s: seconds between validations and between checkpoints.
     """
 
@@ -51,6 +52,8 @@ class PretrainConfig:
     warmup_steps: int = 100
     decay: float = 0.4
     transpose: int = 5
+    stretch: float = 0.0
+    touch: int = 0
     seed: int = 0
     validate_s: float = 300.0
     save_s: float = 120.0
@@ -66,6 +69,12 @@ class PretrainConfig:
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 raise ConfigError(f"{name} must be at least {low}, found {getattr(self, name)}")
+        _ = self.augmentation  # checks its own ranges
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """How windows are moved."""
+        return Augmentation(transpose=self.transpose, stretch=self.stretch, touch=self.touch)
 
 
 @dataclass(slots=True)
@@ -97,7 +106,7 @@ class Pretraining:
         self.generator = Generator(shape).to(self.device)
         self.optimisers = _optimisers(self.generator, config)
         self.windows = Windows(
-            corpus.splits["train"], length=shape.context + 1, transpose=config.transpose, seed=config.seed
+            corpus.splits["train"], length=shape.context + 1, augmentation=config.augmentation, seed=config.seed
         )
         self.progress = Progress()
         self.history: list[dict[str, float]] = []

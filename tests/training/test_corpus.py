@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from musebridge import midifile, vocab
 from musebridge.errors import CorpusError
 from musebridge.events import NoteOff, NoteOn, Timed
 from musebridge.training import corpus, prepare
+from musebridge.training.augment import Augmentation
 from musebridge.training.corpus import Windows
 
 
@@ -225,7 +224,7 @@ def test_tokens_that_do_not_fit_their_card_are_refused(copy, tokens):
 
 
 def windows(tokens, *, seed=0, length=10, transpose=0) -> Windows:
-    return Windows(tokens, length=length, transpose=transpose, seed=seed)
+    return Windows(tokens, length=length, augmentation=Augmentation(transpose=transpose), seed=seed)
 
 
 SHIFTS = np.arange(vocab.TIME_SHIFT, vocab.TIME_SHIFT + 100, dtype=np.uint16)
@@ -268,19 +267,3 @@ def test_too_few_tokens_for_two_windows_are_refused():
     assert windows(SHIFTS[:20]).batch(0, 5).shape == (5, 10)
     with pytest.raises(CorpusError, match="has 19 tokens; windows of 10 need at least 20"):
         windows(SHIFTS[:19])
-
-
-@given(
-    st.lists(st.integers(0, vocab.N_TOKENS - 1), max_size=30).map(lambda rows: np.array(rows, np.int64)),
-    st.integers(-12, 12),
-)
-def test_transposition_moves_all_notes_alike_and_nothing_else(tokens, semitones):
-    moved = corpus.transpose(tokens, semitones)
-    kinds = [vocab.describe(int(t)).split()[0] for t in tokens]
-    assert [vocab.describe(int(t)).split()[0] for t in moved] == kinds
-    is_note = np.array([kind in ("NOTE_ON", "NOTE_OFF") for kind in kinds], bool)
-    np.testing.assert_array_equal(moved[~is_note], tokens[~is_note])
-    by = set((moved - tokens)[is_note].tolist())
-    pitches = tokens[is_note] % 128
-    if len(pitches):
-        assert by == {max(-int(pitches.min()), min(semitones, 127 - int(pitches.max())))}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from musebridge.training.generator import Generator, GeneratorConfig
-from musebridge.training.losses import cross_entropy, nll
+from musebridge.training.losses import cross_entropy, likelihood, nll
 
 CONTEXT = 10
 SHAPE = GeneratorConfig(n_layers=1, d_model=8, n_heads=1, n_kv_heads=1, d_ff=8, context=CONTEXT)
@@ -68,6 +68,25 @@ def test_tokens_with_less_than_the_warm_context_are_not_scored():
     assert known == pytest.approx(costs()[7].item(), abs=1e-5)
     assert nll(Oracle(costs(), cold=5), tokens, warm=5) == known
     assert nll(Oracle(costs(), cold=6), tokens, warm=5) > known + 100
+
+
+def test_the_same_cost_is_counted_per_note_per_second_and_by_kind():
+    tokens = np.array([388, 60, 256 + 49, 128 + 60, 356 + 20, 62, 256 + 24, 128 + 62, 256 + 99, 60, 61], np.uint16)
+    cost = costs()[tokens.astype(int)].double().numpy()
+    scored = likelihood(Oracle(costs()), tokens, warm=0)
+    assert (scored.tokens, scored.notes, scored.seconds) == (10, 4, 1.75)
+    assert scored.nats == pytest.approx(cost[1:].sum(), abs=1e-4)
+    assert scored.per_note == pytest.approx(cost[1:].sum() / 4, abs=1e-4)
+    assert scored.per_second == pytest.approx(cost[1:].sum() / 1.75, abs=1e-4)
+    kinds = {"NOTE_ON": [1, 5, 9, 10], "NOTE_OFF": [3, 7], "TIME_SHIFT": [2, 6, 8], "VELOCITY": [4]}
+    assert scored.by_kind == pytest.approx({kind: cost[at].mean() for kind, at in kinds.items()}, abs=1e-4)
+
+
+def test_the_curve_against_position_includes_the_warm_context():
+    curve = likelihood(Oracle(costs(), cold=3), np.full(41, 7, np.uint16), warm=5).by_position_T
+    assert curve.shape == (CONTEXT,)
+    assert (curve[:3] > 1000).all()
+    np.testing.assert_allclose(curve[3:], costs()[7].item(), atol=1e-4)
 
 
 def test_a_limit_scores_about_as_many_tokens_spread_over_the_split():

@@ -1,0 +1,175 @@
+"""How good a generator is: its likelihood on data it has not seen, as a report.
+
+Likelihood is measured with warm context and on whole splits (see
+``musebridge.training.losses``); the same number of training tokens, spread over
+the split, shows how far the generator has come to know its corpus by heart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from musebridge.errors import CorpusError
+from musebridge.training import checkpoint
+from musebridge.training.corpus import Corpus
+from musebridge.training.losses import Likelihood, likelihood
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """A generator's record and what each split costs it."""
+
+    record: dict[str, Any]
+    history: list[dict[str, float]]
+    warm: int
+    splits: dict[str, Likelihood]
+
+
+def evaluate(
+    path: Path,
+    corpus: Corpus,
+    *,
+    split: str = "validation",
+    warm: int | None = None,
+    limit: int | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> Evaluation:
+    """Measure a generator on a split, and on as much of the training data.
+
+    Args:
+        path: a run folder, or the weights in it.
+        corpus: packed tokens.
+        split: ``validation`` or ``test``.
+        warm: context that is read but not scored; default half the generator's.
+        limit: score about this many tokens; default the whole split.
+        on_progress: called with the share that is done, 0..1.
+
+    Raises:
+        CheckpointError: the weights cannot be read.
+        CorpusError: the split is too short, or ``warm`` leaves nothing to score.
+    """
+    generator, record = checkpoint.load_generator(path)
+    context = generator.config.context
+    warm = context // 2 if warm is None else warm
+    if not 0 <= warm < context:
+        raise CorpusError(f"warm must be in 0..{context - 1}, found {warm}")
+    if len(corpus.splits[split]) <= context:
+        raise CorpusError(f"{corpus.folder}: {split} has {len(corpus.splits[split])} tokens, {context + 1} are needed")
+    unseen = likelihood(
+        generator, corpus.splits[split], warm=warm, limit=limit, on_progress=lambda share: on_progress(share / 2)
+    )
+    seen = likelihood(
+        generator,
+        corpus.splits["train"],
+        warm=warm,
+        limit=unseen.tokens,
+        on_progress=lambda share: on_progress(0.5 + share / 2),
+    )
+    state = checkpoint.load_state(path) if path.is_dir() else None
+    history = state["history"] if state else []
+    return Evaluation(record=record, history=history, warm=warm, splits={split: unseen, "train": seen})
+
+
+def write_report(evaluation: Evaluation, folder: Path, command: str) -> Path:
+    """Write ``report.md``, its pictures, and ``report.json`` with every number.
+
+    Raises:
+        CorpusError: the folder cannot be written.
+    """
+    page = folder / "report.md"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(json.dumps(_numbers(evaluation, command), indent=2) + "\n", "utf-8")
+        _draw_positions(evaluation, folder / "position.png")
+        if evaluation.history:
+            _draw_history(evaluation.history, folder / "loss.png")
+        page.write_text(_page(evaluation, command), "utf-8")
+    except OSError as error:
+        raise CorpusError(f"{folder}: cannot be written: {error.strerror}; choose another place") from error
+    return page
+
+
+def _numbers(evaluation: Evaluation, command: str) -> dict[str, Any]:
+    return {
+        "command": command,
+        "record": evaluation.record,
+        "warm": evaluation.warm,
+        "splits": {
+            name: {
+                "tokens": scored.tokens,
+                "notes": scored.notes,
+                "seconds": scored.seconds,
+                "nll_per_token": scored.per_token,
+                "nll_per_note": scored.per_note,
+                "nll_per_second": scored.per_second,
+                "by_kind": scored.by_kind,
+                "by_position": [round(nats, 4) for nats in scored.by_position_T.tolist()],
+            }
+            for name, scored in evaluation.splits.items()
+        },
+    }
+
+
+def _page(evaluation: Evaluation, command: str) -> str:
+    rows = [
+        f"| {name} | {s.tokens:,} | {s.per_token:.4f} | {s.per_note:.3f} | {s.per_second:.2f} | "
+        + " | ".join(f"{nats:.3f}" for nats in s.by_kind.values())
+        + " |"
+        for name, s in evaluation.splits.items()
+    ]
+    kinds = list(next(iter(evaluation.splits.values())).by_kind)
+    unseen, seen = evaluation.splits.values()
+    return "\n".join(
+        [
+            "# Likelihood",
+            "",
+            f"`{command}`",
+            "",
+            f"Nats, with at least {evaluation.warm} tokens of warm context.",
+            "",
+            f"| split | tokens scored | per token | per note | per second | {' | '.join(kinds)} |",
+            f"|---|{'---:|' * (4 + len(kinds))}",
+            *rows,
+            "",
+            f"Overfit gap (unseen minus train): {unseen.per_token - seen.per_token:+.4f} nats per token.",
+            "",
+            "![Cost against context position](position.png)",
+            *(["", "![Cost against tokens of training](loss.png)"] if evaluation.history else []),
+            "",
+        ]
+    )
+
+
+def _draw_positions(evaluation: Evaluation, path: Path) -> None:
+    figure, axes = _axes("tokens of context before", "nats per token")
+    for name, scored in evaluation.splits.items():
+        width = max(1, len(scored.by_position_T) // 64)
+        usable = len(scored.by_position_T) // width * width
+        axes.plot(range(0, usable, width), scored.by_position_T[:usable].reshape(-1, width).mean(1), label=name)
+    axes.legend()
+    figure.savefig(path)
+
+
+def _draw_history(history: list[dict[str, float]], path: Path) -> None:
+    figure, axes = _axes("million tokens of training", "nats per token")
+    millions = [row["tokens"] / 1e6 for row in history]
+    axes.plot(millions, [row["train_nll"] for row in history], label="train (moving average, augmented)")
+    axes.plot(millions, [row["validation_nll"] for row in history], label="validation", marker="o")
+    axes.legend()
+    figure.savefig(path)
+
+
+def _axes(x: str, y: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    return figure, axes
