@@ -248,13 +248,24 @@ def prepare(midi_dir: Path, out: Path, licence: str, workers: int | None) -> Non
 @click.option("--budget", required=True, help="How long: tokens (40M) or training time (90s, 100m, 2h).")
 @click.option("--phase", type=click.Choice(["pretrain"]), default="pretrain", show_default=True)
 @click.option("--config", "config_file", type=FILE, help="TOML with tables [generator] and [pretrain].")
+@click.option("--init", type=click.Path(path_type=Path), help="Begin with these weights instead of random ones.")
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Compile the training step.")
-def train(corpus_dir: Path, run_dir: Path, budget: str, phase: str, config_file: Path | None, compile: bool) -> None:
+def train(
+    corpus_dir: Path,
+    run_dir: Path,
+    budget: str,
+    phase: str,
+    config_file: Path | None,
+    init: Path | None,
+    compile: bool,
+) -> None:
     """Train the generator on a prepared corpus."""
+    from dataclasses import replace
+
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from musebridge.config import build, read_toml
-    from musebridge.training import corpus
+    from musebridge.training import checkpoint, corpus
     from musebridge.training.generator import GeneratorConfig
     from musebridge.training.pretrain import PretrainConfig, Pretraining
 
@@ -264,7 +275,9 @@ def train(corpus_dir: Path, run_dir: Path, budget: str, phase: str, config_file:
     table = tables.get(phase, {})
     config = build(PretrainConfig, {**table, **_budget(budget)} if isinstance(table, dict) else table, phase)
     shape = build(GeneratorConfig, tables.get("generator", {}), "generator")
-    run = Pretraining(corpus.load(corpus_dir), run_dir, shape, config, compile=compile)
+    if init:
+        shape = replace(checkpoint.load_generator(init)[0].config, **tables.get("generator", {}))
+    run = Pretraining(corpus.load(corpus_dir), run_dir, shape, config, init=init, compile=compile)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=1.0)

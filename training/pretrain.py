@@ -26,6 +26,7 @@ from musebridge.training.generator import Generator, GeneratorConfig, count_para
 from musebridge.training.losses import cross_entropy, nll
 
 _SCORED_WHILE_TRAINING = 65_536
+_SAVED = torch.bfloat16
 _NOT_NEGATIVE = ("muon_lr", "adam_lr", "weight_decay", "warmup_steps", "seed", "validate_s", "save_s")
 
 
@@ -91,13 +92,28 @@ class Progress:
 class Pretraining:
     """One run: model, optimisers, data and progress, resumed from its folder if it has begun.
 
+    Args:
+        corpus: what to train and validate on.
+        folder: of the run.
+        shape: of the generator.
+        config: how to train.
+        init: weights to begin with instead of random ones, of the same shape but for the context.
+        compile: compile the loss; slower to start, faster to run.
+
     Raises:
-        CheckpointError: the folder holds a run of another shape or corpus.
+        CheckpointError: the folder holds a run of another shape or corpus, or ``init`` does not fit.
         CorpusError: a split is too short for windows of this context.
     """
 
     def __init__(
-        self, corpus: Corpus, folder: Path, shape: GeneratorConfig, config: PretrainConfig, *, compile: bool = True
+        self,
+        corpus: Corpus,
+        folder: Path,
+        shape: GeneratorConfig,
+        config: PretrainConfig,
+        *,
+        init: Path | None = None,
+        compile: bool = True,
     ) -> None:
         _check_validation(corpus, shape.context)
         self.corpus, self.folder, self.config = corpus, folder, config
@@ -110,8 +126,10 @@ class Pretraining:
         )
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
+        self.init_record: dict[str, Any] | None = None
         self._loss = torch.compile(cross_entropy) if compile else cross_entropy
-        self._resume()
+        if not self._resume() and init is not None:
+            self._begin_with(init)
 
     def run(self, command: str, on_step: Callable[[Progress], None], on_validation: Callable[[Progress], None]) -> None:
         """Train to the end of the budget; interrupted at any step, it leaves a checkpoint.
@@ -133,6 +151,7 @@ class Pretraining:
                 if self.progress.seconds - saved_s >= self.config.save_s:
                     saved_s = self.progress.seconds
                     self.save(command)
+            self._round()
             self.validate(whole=True)
             on_validation(self.progress)
 
@@ -161,9 +180,11 @@ class Pretraining:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "progress": asdict(self.progress),
             "history": self.history,
+            "init_record": self.init_record,
         }
         checkpoint.save_state(self.folder, state)
-        checkpoint.save_generator(self.folder / checkpoint.WEIGHTS, self.generator, self.record(command))
+        weights = self.folder / checkpoint.WEIGHTS
+        checkpoint.save_generator(weights, self.generator, self.record(command), _SAVED)
 
     def record(self, command: str) -> dict[str, Any]:
         """Return how these weights came to be: what a model card states."""
@@ -175,8 +196,16 @@ class Pretraining:
             "pretrain": asdict(self.config),
             **asdict(self.progress),
             "warm_context": self.generator.config.context // 2,
+            "history": self.history,
+            "init": self.init_record,
             "torch": torch.__version__,
         }
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        """Round the weights as they are saved, so that the last validation is of just these."""
+        for parameter in self.generator.parameters():
+            parameter.copy_(parameter.to(_SAVED))
 
     def _timed_step(self) -> None:
         start_s = time.monotonic()
@@ -210,10 +239,18 @@ class Pretraining:
         finally:
             self.save(command)
 
-    def _resume(self) -> None:
+    def _begin_with(self, path: Path) -> None:
+        trained, self.init_record = checkpoint.load_generator(path)
+        try:
+            self.generator.load_state_dict(trained.state_dict())
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: has another shape than this run: {trained.config}") from error
+
+    def _resume(self) -> bool:
+        """Take up the run where its folder left it; return whether there was one."""
         state = checkpoint.load_state(self.folder)
         if state is None:
-            return
+            return False
         try:
             if state["shape"] != asdict(self.generator.config) or state["corpus"] != self.corpus.sha256:
                 raise CheckpointError(
@@ -224,11 +261,13 @@ class Pretraining:
                 optimiser.load_state_dict(saved)
             self.progress = Progress(**state["progress"])
             self.history = state["history"]
+            self.init_record = state.get("init_record")
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{self.folder / checkpoint.STATE}: is not the state of a run ({checkpoint.one_line(error)}); "
                 "remove it to start the run anew"
             ) from error
+        return True
 
 
 def _check_validation(corpus: Corpus, context: int) -> None:

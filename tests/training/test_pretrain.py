@@ -79,6 +79,8 @@ def test_the_weights_carry_how_they_came_to_be(finished, small_corpus):
         "pretrain": asdict(CONFIG),
         **asdict(training.progress),
         "warm_context": 16,
+        "history": training.history,
+        "init": None,
         "torch": torch.__version__,
     }
 
@@ -192,6 +194,25 @@ def test_each_optimiser_has_its_peak_and_its_share_of_the_weights(small_corpus, 
     assert [group["lr"] for group in groups] == pytest.approx([0.02 / 4, 3e-3 / 4])
     trained = [id(weight) for group in groups for weight in group["params"]]
     assert sorted(trained) == sorted(map(id, training.generator.parameters()))
+
+
+def test_a_run_can_begin_with_the_weights_of_another(finished, small_corpus, tmp_path):
+    weights = finished[2] / checkpoint.WEIGHTS
+    known, record = checkpoint.load_generator(weights)
+    half = replace(SHAPE, context=SHAPE.context // 2)
+    training = Pretraining(corpus.load(small_corpus), tmp_path, half, CONFIG, init=weights, compile=False)
+    for name, weight in known.state_dict().items():
+        assert torch.equal(training.generator.state_dict()[name], weight)
+    assert training.progress.step == 0
+    training.save("musebridge train --init")
+    assert begin(small_corpus, tmp_path, shape=half).record("")["init"] == record
+
+
+def test_weights_of_another_shape_are_no_beginning(finished, small_corpus, tmp_path):
+    with pytest.raises(CheckpointError, match="has another shape than this run"):
+        Pretraining(
+            corpus.load(small_corpus), tmp_path, replace(SHAPE, d_ff=32), CONFIG, init=finished[2], compile=False
+        )
 
 
 # Refusals
