@@ -278,6 +278,7 @@ def train(
     if init:
         shape = replace(checkpoint.load_generator(init)[0].config, **tables.get("generator", {}))
     run = Pretraining(corpus.load(corpus_dir), run_dir, shape, config, init=init, compile=compile)
+    console.quiet = not run.peers.leads  # of the processes that torchrun started, one talks
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=1.0)

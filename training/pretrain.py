@@ -24,6 +24,7 @@ from musebridge.training.augment import Augmentation
 from musebridge.training.corpus import Corpus, Windows
 from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
 from musebridge.training.losses import cross_entropy, nll
+from musebridge.training.peers import Peers
 
 _SCORED_WHILE_TRAINING = 65_536
 _SAVED = torch.bfloat16
@@ -117,7 +118,9 @@ class Pretraining:
     ) -> None:
         _check_validation(corpus, shape.context)
         self.corpus, self.folder, self.config = corpus, folder, config
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.peers = Peers.meet()
+        self.peers.share(0, config.batch)  # refuses what cannot be shared
+        self.device = self.peers.device
         torch.manual_seed(config.seed)
         self.generator = Generator(shape).to(self.device)
         self.optimisers = _optimisers(self.generator, config)
@@ -164,6 +167,8 @@ class Pretraining:
 
     def validate(self, *, whole: bool = False) -> None:
         """Measure validation NLL on a sample of the split, or on the whole of it."""
+        if not self.peers.leads:
+            return
         limit = None if whole else _SCORED_WHILE_TRAINING
         warm = self.generator.config.context // 2
         self.generator.eval()
@@ -173,6 +178,8 @@ class Pretraining:
 
     def save(self, command: str) -> None:
         """Write the resumable state and the generator."""
+        if not self.peers.leads:
+            return
         state = {
             "shape": asdict(self.generator.config),
             "corpus": self.corpus.sha256,
@@ -213,7 +220,7 @@ class Pretraining:
         progress = self.progress
         progress.step += 1
         progress.tokens += self.config.batch * self.generator.config.context
-        progress.seconds += time.monotonic() - start_s
+        progress.seconds = self.peers.agree(progress.seconds + time.monotonic() - start_s)
         progress.train_nll = loss if progress.step == 1 else 0.98 * progress.train_nll + 0.02 * loss
 
     def _step(self) -> float:
@@ -221,11 +228,12 @@ class Pretraining:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["peak_lr"] * factor
-        first = self.progress.step * self.config.batch
-        window_BT = torch.from_numpy(self.windows.batch(first, self.config.batch)).to(self.device)
+        first, count = self.peers.share(self.progress.step * self.config.batch, self.config.batch)
+        window_BT = torch.from_numpy(self.windows.batch(first, count)).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             loss: Tensor = self._loss(self.generator, window_BT)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss = self.peers.average(self.generator, loss)
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.config.clip)
         for optimiser in self.optimisers:
             optimiser.step()
