@@ -70,6 +70,8 @@ def export(
         ModelError: the precision is unknown, or the graph disagrees with the generator.
     """
     generator, record = load_generator(checkpoint)
+    if not isinstance(generator, Generator):
+        raise ModelError(f"{checkpoint}: is a reference generator; only the default kind can be exported")
     validation = corpora.load(corpus).splits["validation"] if corpus else None
     info = describe(generator, record, precision)
     partial = out.with_name(f"{out.name}.partial")

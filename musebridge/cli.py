@@ -260,13 +260,10 @@ def train(
     compile: bool,
 ) -> None:
     """Train the generator on a prepared corpus."""
-    from dataclasses import replace
-
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from musebridge.config import build, read_toml
-    from musebridge.training import checkpoint, corpus
-    from musebridge.training.generator import GeneratorConfig
+    from musebridge.training import checkpoint, corpus, models
     from musebridge.training.pretrain import PretrainConfig, Pretraining
 
     tables = read_toml(config_file) if config_file else {}
@@ -274,9 +271,9 @@ def train(
         raise ConfigError(f"{config_file}: unknown table {sorted(unknown)[0]!r}; known are generator and {phase}")
     table = tables.get(phase, {})
     config = build(PretrainConfig, {**table, **_budget(budget)} if isinstance(table, dict) else table, phase)
-    shape = build(GeneratorConfig, tables.get("generator", {}), "generator")
-    if init:
-        shape = replace(checkpoint.load_generator(init)[0].config, **tables.get("generator", {}))
+    base = models.table_of(checkpoint.load_generator(init)[0].config) if init else {}
+    table = tables.get("generator", {})
+    shape = models.shape_from({**base, **table} if isinstance(table, dict) else table, "generator")
     run = Pretraining(corpus.load(corpus_dir), run_dir, shape, config, init=init, compile=compile)
     console.quiet = not run.peers.leads  # of the processes that torchrun started, one talks
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

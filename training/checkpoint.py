@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from musebridge import vocab
-from musebridge.config import build
 from musebridge.errors import CheckpointError
-from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.training.models import AnyGenerator, create, shape_from, table_of
 
 STATE, WEIGHTS = "state.pt", "generator.safetensors"
 
@@ -54,7 +52,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 
 def save_generator(
-    path: Path, generator: Generator, record: dict[str, Any], dtype: torch.dtype = torch.float32
+    path: Path, generator: AnyGenerator, record: dict[str, Any], dtype: torch.dtype = torch.float32
 ) -> None:
     """Write weights, shape and training record as safetensors.
 
@@ -64,14 +62,14 @@ def save_generator(
     weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in generator.state_dict().items()}
     metadata = {
         "vocabulary": vocab.FINGERPRINT,
-        "config": json.dumps(asdict(generator.config)),
+        "config": json.dumps(table_of(generator.config)),
         "record": json.dumps(record),
     }
     with _replacing(path) as partial:
         save_file(weights, partial, metadata)
 
 
-def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
+def load_generator(path: Path) -> tuple[AnyGenerator, dict[str, Any]]:
     """Read a generator (float32) and its training record; a run folder will do.
 
     Raises:
@@ -88,7 +86,7 @@ def load_generator(path: Path) -> tuple[Generator, dict[str, Any]]:
     if metadata.get("vocabulary") != vocab.FINGERPRINT:
         raise CheckpointError(f"{path}: was trained on another vocabulary; train it again")
     try:
-        generator = Generator(build(GeneratorConfig, json.loads(metadata["config"]), str(path)))
+        generator = create(shape_from(json.loads(metadata["config"]), str(path)))
         generator.load_state_dict(weights)
         record: dict[str, Any] = json.loads(metadata["record"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

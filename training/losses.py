@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from musebridge import vocab
-from musebridge.training.generator import Generator
+from musebridge.training.models import AnyGenerator
 
 
-def cross_entropy(generator: Generator, window_BT: Tensor) -> Tensor:
+def cross_entropy(generator: AnyGenerator, window_BT: Tensor) -> Tensor:
     """Return the mean next-token loss of windows, in nats per token."""
     logits_BTV = generator(window_BT[:, :-1])
     return F.cross_entropy(logits_BTV.flatten(0, 1), window_BT[:, 1:].flatten())
@@ -58,7 +58,7 @@ class Likelihood:
 
 @torch.inference_mode()
 def likelihood(
-    generator: Generator,
+    generator: AnyGenerator,
     tokens: npt.NDArray[np.uint16],
     *,
     warm: int,
@@ -103,12 +103,12 @@ def likelihood(
     )
 
 
-def nll(generator: Generator, tokens: npt.NDArray[np.uint16], *, warm: int, limit: int | None = None) -> float:
+def nll(generator: AnyGenerator, tokens: npt.NDArray[np.uint16], *, warm: int, limit: int | None = None) -> float:
     """Return :attr:`Likelihood.per_token`, the mean negative log-likelihood in nats per token."""
     return likelihood(generator, tokens, warm=warm, limit=limit).per_token
 
 
-def _costs(generator: Generator, window_BT: Tensor) -> Tensor:
+def _costs(generator: AnyGenerator, window_BT: Tensor) -> Tensor:
     """Return what each token after the first costs, in nats, (B, T - 1)."""
     with torch.autocast(window_BT.device.type, torch.bfloat16):
         logits_BTV = generator(window_BT[:, :-1])

@@ -22,8 +22,9 @@ from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint
 from musebridge.training.augment import Augmentation
 from musebridge.training.corpus import Corpus, Windows
-from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
+from musebridge.training.generator import count_parameters
 from musebridge.training.losses import cross_entropy, nll
+from musebridge.training.models import AnyGenerator, Shape, create, shape_from, table_of
 from musebridge.training.peers import Peers
 
 _SCORED_WHILE_TRAINING = 65_536
@@ -110,7 +111,7 @@ class Pretraining:
         self,
         corpus: Corpus,
         folder: Path,
-        shape: GeneratorConfig,
+        shape: Shape,
         config: PretrainConfig,
         *,
         init: Path | None = None,
@@ -122,7 +123,7 @@ class Pretraining:
         self.peers.share(0, config.batch)  # refuses what cannot be shared
         self.device = self.peers.device
         torch.manual_seed(config.seed)
-        self.generator = Generator(shape).to(self.device)
+        self.generator = create(shape).to(self.device)
         self.optimisers = _optimisers(self.generator, config)
         self.windows = Windows(
             corpus.splits["train"], length=shape.context + 1, augmentation=config.augmentation, seed=config.seed
@@ -181,7 +182,7 @@ class Pretraining:
         if not self.peers.leads:
             return
         state = {
-            "shape": asdict(self.generator.config),
+            "shape": table_of(self.generator.config),
             "corpus": self.corpus.sha256,
             "generator": self.generator.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
@@ -260,7 +261,10 @@ class Pretraining:
         if state is None:
             return False
         try:
-            if state["shape"] != asdict(self.generator.config) or state["corpus"] != self.corpus.sha256:
+            if (
+                shape_from(state["shape"], str(self.folder)) != self.generator.config
+                or state["corpus"] != self.corpus.sha256
+            ):
                 raise CheckpointError(
                     f"{self.folder}: holds a run of another shape or corpus; choose another --run folder"
                 )
@@ -293,11 +297,12 @@ def learning_rate_factor(config: PretrainConfig, step: int, fraction: float) -> 
     return warm * min(1.0, max(0.0, (1 - fraction) / config.decay))
 
 
-def _optimisers(generator: Generator, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    matrices = list(generator.blocks.parameters())
-    tables = [generator.embedding.weight, generator.head.weight]
+def _optimisers(generator: AnyGenerator, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    matrices = [p for p in generator.blocks.parameters() if p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in generator.parameters() if id(p) not in chosen]
     muon = torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=0.95)
-    adamw = torch.optim.AdamW(tables, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+    adamw = torch.optim.AdamW(others, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
     for optimiser in (muon, adamw):
         for group in optimiser.param_groups:
             group["peak_lr"] = group["lr"]

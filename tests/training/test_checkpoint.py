@@ -67,7 +67,7 @@ def test_the_file_says_its_vocabulary_and_shape(saved):
     with safe_open(saved, framework="pt") as file:
         metadata = file.metadata()
     assert metadata["vocabulary"] == vocab.FINGERPRINT
-    assert json.loads(metadata["config"]) == asdict(SHAPE)
+    assert json.loads(metadata["config"]) == {"kind": "default", **asdict(SHAPE)}
 
 
 def test_nothing_but_the_checkpoint_is_left_behind(saved):
