@@ -23,6 +23,8 @@ from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, StreamState
 
 _LATE_S = 0.02
 """A note-on later than this moves the rest of the answer back, so it keeps its rhythm."""
+_LONGEST_REST_S = 5.0
+"""A longer pause is read as this, lest the model's window fill with silence."""
 
 
 class Outbox(Protocol):
@@ -127,11 +129,12 @@ class Session:
         self._answer_end_s = 0.0
         self._undo: deque[tuple[int, StreamState]] = deque(maxlen=4096)
 
-    def _begin(self, now_s: float) -> None:
-        """Open the stream with its first event; it has no silence before."""
+    def _catch_up(self, now_s: float) -> None:
+        """Make the stream ready for an event now: open it, or shorten a long rest before it."""
         if self._origin_s is None:
             self._context.append([BEGIN])
             self._origin_s = now_s
+        self._shift_origin(max(0.0, now_s - self._moment_s() - _LONGEST_REST_S))
 
     def _play(self, now_s: float, event: Event) -> None:
         if isinstance(event, Control) and event.controller != SUSTAIN:
@@ -139,14 +142,14 @@ class Session:
         if isinstance(event, NoteOn):
             self._end(now_s, "interrupted")
             self._phrase = True
-        self._begin(now_s)
+        self._catch_up(now_s)
         self._quiet_since_s = now_s
         self._context.append(self._encoder.feed(self._stream_s(now_s), event))
 
     def _hand_over(self, now_s: float) -> None:
         if self._answer is not None:
             return
-        self._begin(now_s)
+        self._catch_up(now_s)
         self._context.append(self._encoder.advance(self._stream_s(now_s)))
         self._answer = Answer(self._context, self._encoder.state, self._rng)
         self._answer_end_s = now_s + self.settings.answer_s

@@ -83,6 +83,14 @@ def test_the_model_reads_the_phrase_with_its_timing_and_the_silence() -> None:
     assert stage.engine.tokens[5] == SHIFT_600MS
 
 
+def test_an_hours_pause_is_read_as_a_rest_and_the_answer_still_comes_in_time() -> None:
+    stage = Stage(mode="manual")
+    sent = stage.play([*PHRASE, (3600.0, on(62)), (3600.1, off(62)), (7200.0, HandOver())], until_s=7300.0)
+    second = [TIME_SHIFT + 99]
+    assert stage.engine.tokens[5:14] == [*second * 5, 62, TIME_SHIFT + 9, NOTE_OFF + 62, *second]
+    assert sent[0] == Timed(7200.0, on(MODEL_PITCH))
+
+
 def test_no_answer_while_a_key_is_held() -> None:
     assert Stage().play([(1.0, on(60))]) == []
 

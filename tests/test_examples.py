@@ -1,0 +1,17 @@
+"""The examples run as they stand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import mido
+
+from musebridge.bridge import preset
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def test_continue_in_python(tmp_path: Path) -> None:
+    seed, out = preset.FOLDER / "phrase.mid", tmp_path / "out.mid"
+    subprocess.run([sys.executable, str(EXAMPLES / "continue_in_python.py"), str(seed), str(out)], check=True)
+    assert [track.name for track in mido.MidiFile(out).tracks] == ["seed", "continuation"]
