@@ -294,7 +294,10 @@ def train(
 @click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
 @click.option("--warm", type=click.IntRange(0), help="Context that is not scored; default half the model's.")
 @click.option("--limit", type=click.IntRange(1), help="Score about this many tokens; default the whole split.")
-def evaluate(checkpoint: Path, corpus_dir: Path, out: Path, split: str, warm: int | None, limit: int | None) -> None:
+@click.option("--continuations", type=click.IntRange(0), default=0, help="Sample this many; are they copies?")
+def evaluate(
+    checkpoint: Path, corpus_dir: Path, out: Path, split: str, warm: int | None, limit: int | None, continuations: int
+) -> None:
     """Measure a trained generator's likelihood and write a report."""
     from rich.progress import Progress
 
@@ -309,6 +312,7 @@ def evaluate(checkpoint: Path, corpus_dir: Path, out: Path, split: str, warm: in
             split=split,
             warm=warm,
             limit=limit,
+            continuations=continuations,
             on_progress=lambda share: measured(completed=share),
         )
     page = evaluate.write_report(evaluation, out, _command_line())

@@ -13,13 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from musebridge.errors import CorpusError
 from musebridge.training import checkpoint
 from musebridge.training.corpus import Corpus
+from musebridge.training.generator import Generator
 from musebridge.training.losses import Likelihood, likelihood
+from musebridge.training.memorisation import longest_runs
+from musebridge.training.models import AnyGenerator
+from musebridge.training.sampler import sample_continuations
+
+_BATCH = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +38,8 @@ class Evaluation:
     history: list[dict[str, float]]
     warm: int
     splits: dict[str, Likelihood]
+    copied: dict[str, list[int]]
+    """Longest run shared with the training data, for each continuation and for each real one."""
 
 
 def evaluate(
@@ -39,9 +49,10 @@ def evaluate(
     split: str = "validation",
     warm: int | None = None,
     limit: int | None = None,
+    continuations: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Evaluation:
-    """Measure a generator on a split, and on as much of the training data.
+    """Measure a generator on a split, on as much of the training data, and for what it has by heart.
 
     Args:
         path: a run folder, or the weights in it.
@@ -49,6 +60,7 @@ def evaluate(
         split: ``validation`` or ``test``.
         warm: context that is read but not scored; default half the generator's.
         limit: score about this many tokens; default the whole split.
+        continuations: sample this many, and see how long a run they copy from the training data.
         on_progress: called with the share that is done, 0..1.
 
     Raises:
@@ -74,7 +86,24 @@ def evaluate(
     )
     state = checkpoint.load_state(path) if path.is_dir() else None
     history = state["history"] if state else []
-    return Evaluation(record=record, history=history, warm=warm, splits={split: unseen, "train": seen})
+    copied = _copied(generator, corpus, split, continuations) if continuations else {}
+    return Evaluation(record=record, history=history, warm=warm, splits={split: unseen, "train": seen}, copied=copied)
+
+
+def _copied(generator: AnyGenerator, corpus: Corpus, split: str, count: int) -> dict[str, list[int]]:
+    """Continue seeds from all over a split; return the longest copied runs, and those of the real music."""
+    if not isinstance(generator, Generator):
+        raise CorpusError("continuations can be sampled from the default kind of generator only")
+    half = generator.config.context // 2
+    tokens = corpus.splits[split]
+    starts = np.linspace(0, len(tokens) - 2 * half, count).astype(np.int64)
+    windows = np.stack([tokens[s : s + 2 * half].astype(np.int64) for s in starts])
+    rng = torch.Generator().manual_seed(0)
+    seeds = torch.from_numpy(windows[:, :half])
+    written = [sample_continuations(generator, batch_BT, half, rng).numpy() for batch_BT in torch.split(seeds, _BATCH)]
+    pieces = [*np.concatenate(written), *windows[:, half:]]
+    runs = longest_runs(corpus.splits["train"], pieces)
+    return {"the model": runs[:count], "the real continuation": runs[count:]}
 
 
 def write_report(evaluation: Evaluation, folder: Path, command: str) -> Path:
@@ -101,6 +130,7 @@ def _numbers(evaluation: Evaluation, command: str) -> dict[str, Any]:
         "command": command,
         "record": evaluation.record,
         "warm": evaluation.warm,
+        "longest_copied_runs": evaluation.copied,
         "splits": {
             name: {
                 "tokens": scored.tokens,
@@ -139,12 +169,24 @@ def _page(evaluation: Evaluation, command: str) -> str:
             *rows,
             "",
             f"Overfit gap (unseen minus train): {unseen.per_token - seen.per_token:+.4f} nats per token.",
+            *_copied_lines(evaluation.copied),
             "",
             "![Cost against context position](position.png)",
             *(["", "![Cost against tokens of training](loss.png)"] if evaluation.history else []),
             "",
         ]
     )
+
+
+def _copied_lines(copied: dict[str, list[int]]) -> list[str]:
+    if not copied:
+        return []
+    lines = ["", "| longest run of pitch steps shared with train, of | continuations | median | p99 | most |"]
+    lines.append("|---|---:|---:|---:|---:|")
+    for name, runs in copied.items():
+        p50, p99 = np.percentile(runs, [50, 99])
+        lines.append(f"| {name} | {len(runs)} | {p50:.0f} | {p99:.0f} | {max(runs)} |")
+    return lines
 
 
 def _draw_positions(evaluation: Evaluation, path: Path) -> None:

@@ -26,7 +26,7 @@ def run(tmp_path):
 def test_the_report_holds_every_number_and_its_pictures(run, small_corpus):
     history = [{"tokens": 1e6 * i, "train_nll": 3.0 / i, "validation_nll": 3.1 / i} for i in (1, 2)]
     checkpoint.save_state(run, {"history": history})
-    evaluation = evaluate(run, corpus.load(small_corpus), limit=200)
+    evaluation = evaluate(run, corpus.load(small_corpus), limit=200, continuations=5)
     page = write_report(evaluation, run / "report", "musebridge evaluate …")
     unseen, seen = evaluation.splits["validation"], evaluation.splits["train"]
     text = page.read_text("utf-8")
@@ -36,6 +36,9 @@ def test_the_report_holds_every_number_and_its_pictures(run, small_corpus):
     numbers = json.loads((run / "report" / "report.json").read_text("utf-8"))
     assert numbers["splits"]["validation"]["nll_per_second"] == unseen.per_second
     assert len(numbers["splits"]["train"]["by_position"]) == SHAPE.context
+    runs = evaluation.copied["the model"]
+    assert f"| the model | 5 | {sorted(runs)[2]} |" in text
+    assert len(numbers["longest_copied_runs"]["the real continuation"]) == 5
     assert numbers["record"] == {"command": "musebridge train"}
     for name in ("position.png", "loss.png"):
         assert f"]({name})" in text
