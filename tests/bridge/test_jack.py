@@ -185,3 +185,13 @@ def test_the_demo_plays_through_real_ports(jack_server: str, tmp_path: Path) -> 
     for kind in ("received", "sent"):
         assert [row for row in rows if row["kind"] == kind and row["bytes"][0] == NOTE_ON], kind
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_plays_into_its_own_bridge_and_not_into_another(
+    served: Served, client: Client, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "musebridge", "demo", "--phrase-seconds", "1", "--seconds", "1"]
+    subprocess.run([*command, "--port", "virtual", "-o", str(tmp_path / "demo")], capture_output=True, check=True)
+    client.listen(0.1)
+    assert client.received == []
+    assert "heard 0 notes" in served.end(signal.SIGINT)
