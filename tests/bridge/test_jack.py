@@ -35,9 +35,12 @@ class Client:
         self._in.ignore_types(False, False, False)
         self._in.open_port(next(i for i, name in enumerate(ports.inputs) if _is_bridge(name, "out")))
 
+    def strike(self, pitch: int) -> None:
+        self._out.send_message([NOTE_ON, pitch, 80])
+
     def play(self, phrase: Sequence[tuple[int, float]]) -> None:
         for pitch, seconds in phrase:
-            self._out.send_message([NOTE_ON, pitch, 80])
+            self.strike(pitch)
             self._pause.wait(seconds)
             self._out.send_message([NOTE_OFF, pitch, 64])
 
@@ -138,9 +141,12 @@ def test_a_phrase_is_answered_and_a_signal_in_the_answer_leaves_no_note_sounding
 def test_the_player_silences_the_model(served: Served, client: Client) -> None:
     client.play(PHRASE)
     client.listen_for_notes(4)
-    client.play([(48, 0.05)] * 4)
-    client.listen(0.1)
+    client.strike(48)
+    client.listen(0.5)
     assert still_sounding(client.received) == set()
+    answered = len(client.received)
+    client.listen(1.0)
+    assert len(client.received) == answered, "the model played while a key was held"
     served.end(signal.SIGINT)
 
 
