@@ -20,7 +20,7 @@ def continue_piece(
     seconds: float,
     settings: Settings,
     rng: np.random.Generator,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Timed]:
     """Return ``seconds`` of music that follow the end of ``seed``.
 
@@ -42,14 +42,12 @@ def continue_piece(
     tokens += encoder.release_all(encoder.state.step / STEPS_PER_S)
     context.append(tokens)
     answer, state = Answer(context, encoder.state, rng), encoder.state
-    end_step, start_step = state.step + round(seconds * STEPS_PER_S), state.step
+    start_step = state.step
+    end_step = start_step + round(seconds * STEPS_PER_S)
     events: list[Timed] = []
-    while True:
-        timed_or_none = answer.next(settings)
-        if state.step > end_step:
-            break
-        if timed_or_none:
-            events.append(timed_or_none)
-        if on_progress:
-            on_progress((state.step - start_step) / STEPS_PER_S)
+    while state.step <= end_step:
+        written = answer.next(settings)  # nothing, when it is the shift that passes the end
+        if written:
+            events.append(written)
+        on_progress(min(seconds, (state.step - start_step) / STEPS_PER_S))
     return events + [Timed(end_step / STEPS_PER_S, timed.event) for timed in answer.close()]
