@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _BACKENDS = {
     "coremidi": rtmidi.API_MACOSX_CORE,
     "winmm": rtmidi.API_WINDOWS_MM,
 }
+_DRAIN_S = 0.25
+"""Longer than any period in use: 8,192 frames at 44.1 kHz are 0.19 s."""
 _WINDOWS_HINT = (
     "Windows has no virtual ports of its own: create one with loopMIDI or Windows MIDI Services, "
     "then start with --port and its name"
@@ -53,6 +56,7 @@ class RtMidiOutput:
 
     def __init__(self, port: rtmidi.MidiOut, name: str) -> None:
         self._port, self.name = port, name
+        self._closed = False
 
     def send(self, event: Event) -> None:
         """Send one event now.
@@ -66,8 +70,15 @@ class RtMidiOutput:
             raise PortError(f"{self.name}: cannot send: {error}; is the MIDI system still there?") from error
 
     def close(self) -> None:
-        """Close the port and its client."""
-        _close(self._port)
+        """Close the port and its client, once the MIDI system has taken what was sent.
+
+        JACK takes it at its next period; what is closed before that is lost,
+        and with it the last note-offs.
+        """
+        if not self._closed:
+            self._closed = True
+            threading.Event().wait(_DRAIN_S)
+            _close(self._port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,33 +96,13 @@ def list_ports(backend: str = "auto") -> PortList:
     Raises:
         PortError: there is no MIDI system.
     """
-    found = find_backend(backend)
-    probe_in, probe_out = _client(rtmidi.MidiIn, found), _client(rtmidi.MidiOut, found)
+    probe_in, found = _client(rtmidi.MidiIn, backend)
+    probe_out, _ = _client(rtmidi.MidiOut, found)
     try:
         return PortList(found, tuple(probe_in.get_ports()), tuple(probe_out.get_ports()))
     finally:
         _close(probe_in)
         _close(probe_out)
-
-
-def find_backend(backend: str = "auto") -> str:
-    """Return the name of the first MIDI system that answers.
-
-    Raises:
-        PortError: none does; the message says what was tried.
-    """
-    compiled = rtmidi.get_compiled_api()
-    candidates = [b for b, api in _BACKENDS.items() if backend in ("auto", b) and api in compiled]
-    failures = []
-    for name in candidates:
-        try:
-            _close(_client(rtmidi.MidiIn, name))
-        except PortError as error:
-            failures.append(str(error))
-        else:
-            return name
-    tried = "; ".join(failures) or f"{backend} is not available on this computer"
-    raise PortError(f"no MIDI system answers ({tried}); start one (JACK: jackd), or use --port memory")
 
 
 def open_input(name: str, backend: str = "auto") -> RtMidiInput:
@@ -149,7 +140,7 @@ def open_pair(in_name: str, out_name: str, backend: str = "auto") -> tuple[RtMid
 
 
 def _open(kind: type, own_name: str, name: str, backend: str) -> tuple[rtmidi.MidiIn | rtmidi.MidiOut, str]:
-    port = _client(kind, find_backend(backend))
+    port, _ = _client(kind, backend)
     try:
         if name == VIRTUAL:
             return port, _open_virtual(port, own_name)
@@ -178,14 +169,22 @@ def _open_existing(port: rtmidi.MidiIn | rtmidi.MidiOut, own_name: str, name: st
     return names[index]
 
 
-def _client(kind: type, backend: str) -> rtmidi.MidiIn | rtmidi.MidiOut:
+def _client(kind: type, backend: str) -> tuple[rtmidi.MidiIn | rtmidi.MidiOut, str]:
+    """Return a client of the first MIDI system that answers, and that system's name."""
     # A bridge never starts a JACK server behind its user's back.
     os.environ.setdefault("JACK_NO_START_SERVER", "1")
-    try:
-        with _native_chatter_muted():
-            return kind(_BACKENDS[backend], name=CLIENT)
-    except Exception as error:  # rtmidi's own error types share no base but this
-        raise PortError(f"{backend}: {str(error).rstrip('.')}") from error
+    compiled = rtmidi.get_compiled_api()
+    failures = []
+    for name, api in _BACKENDS.items():
+        if backend not in ("auto", name) or api not in compiled:
+            continue
+        try:
+            with _native_chatter_muted():
+                return kind(api, name=CLIENT), name
+        except Exception as error:  # noqa: BLE001  # rtmidi's own error types share no base but this
+            failures.append(f"{name}: {str(error).rstrip('.')}")
+    tried = "; ".join(failures) or f"{backend} is not available on this computer"
+    raise PortError(f"no MIDI system answers ({tried}); start one (JACK: jackd), or use --port memory")
 
 
 @contextmanager
