@@ -19,9 +19,8 @@ import onnxruntime as ort
 
 from musebridge import vocab
 from musebridge.artifact import ModelInfo
+from musebridge.bridge.sampling import Logits
 from musebridge.errors import EngineError, ModelError
-
-Logits = npt.NDArray[np.float32]
 
 _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 _TYPES: dict[str, type[np.generic]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}

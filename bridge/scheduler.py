@@ -43,6 +43,10 @@ class NoteLedger:
             case NoteOff(channel=channel, pitch=pitch):
                 self._open.pop((channel, pitch), None)
 
+    def pitches(self) -> list[int]:
+        """Return the pitches that sound, oldest note first."""
+        return [pitch for _, pitch in self._open]
+
     def releases(self) -> list[Event]:
         """Return the note-offs that would silence what sounds, oldest note first."""
         return [NoteOff(pitch=pitch, channel=channel) for channel, pitch in self._open]

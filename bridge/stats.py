@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from musebridge import midifile
-from musebridge.bridge.scheduler import Sent
+from musebridge.bridge.scheduler import NoteLedger, Sent
 from musebridge.errors import MidiFileError
-from musebridge.events import Event, NoteOff, NoteOn, Timed
+from musebridge.events import Event, NoteOn, Timed
 
 
 class Recording:
@@ -26,23 +26,24 @@ class Recording:
         self._lock = threading.Lock()
         self.received: list[Timed] = []
         self.sent: list[Sent] = []
+        self._ledgers = {"player": NoteLedger(), "model": NoteLedger()}
 
     def on_received(self, now_s: float, event: Event) -> None:
         """Keep an event of the player."""
         with self._lock:
             self.received.append(Timed(now_s, event))
+            self._ledgers["player"].note(event)
 
     def on_sent(self, sent: Sent) -> None:
         """Keep an event of the model."""
         with self._lock:
             self.sent.append(sent)
+            self._ledgers["model"].note(sent.event)
 
     def sounding(self) -> dict[int, str]:
         """Return the pitches that sound now and who plays them: ``player`` or ``model``."""
         with self._lock:
-            player = [timed.event for timed in self.received]
-            model = [sent.event for sent in self.sent]
-        return {**dict.fromkeys(_open(player), "player"), **dict.fromkeys(_open(model), "model")}
+            return {pitch: who for who, ledger in self._ledgers.items() for pitch in ledger.pitches()}
 
     def tracks(self) -> dict[str, list[Timed]]:
         """Return both sides in seconds from the first event of either."""
@@ -88,14 +89,3 @@ class Recording:
             for s in self.sent
         ]
         return sorted(rows, key=itemgetter("time_s"))
-
-
-def _open(events: list[Event]) -> set[int]:
-    pitches: set[int] = set()
-    for event in events:
-        match event:
-            case NoteOn(pitch=pitch):
-                pitches.add(pitch)
-            case NoteOff(pitch=pitch):
-                pitches.discard(pitch)
-    return pitches

@@ -1,4 +1,4 @@
-"""Stand-ins for what a test cannot or should not have: a clock that jumps, a model that is told what to say."""
+"""Stand-ins for what a test should not wait for: time that jumps, a model that is told what to say."""
 
 from __future__ import annotations
 
@@ -13,17 +13,6 @@ from musebridge.bridge.session import Session
 from musebridge.errors import EngineError
 from musebridge.events import Event, Timed
 from musebridge.vocab import N_TOKENS
-
-
-class VirtualClock:
-    """Time that moves only when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def now(self) -> float:
-        """Return the present in virtual seconds."""
-        return self.now_s
 
 
 class ScriptedEngine:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import tomllib
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
 
 from musebridge.errors import ConfigError
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -34,7 +37,7 @@ def build(cls: type[T], table: dict[str, Any], where: str) -> T:
     if not isinstance(table, dict):
         raise ConfigError(f"{where}: must be a table of keys and values, found {table!r}")
     types = get_type_hints(cls)
-    names = {field.name for field in fields(cls)}  # type: ignore[arg-type]  # T is a dataclass by contract
+    names = {field.name for field in fields(cls)}
     for key, value in table.items():
         if key not in names:
             raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(names))}")

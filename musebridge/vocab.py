@@ -79,13 +79,10 @@ def describe(token: int) -> str:
     """Return a token's name, for logs and error messages: ``NOTE_ON 60``."""
     if not 0 <= token < N_TOKENS:
         raise ValueError(f"token must be in 0..{N_TOKENS - 1}, found {token}")
-    if token == BEGIN:
-        return "BEGIN"
-    if token >= VELOCITY:
-        return f"VELOCITY {token - VELOCITY}"
-    if token >= TIME_SHIFT:
-        return f"TIME_SHIFT {token - TIME_SHIFT + 1}"
-    return f"NOTE_OFF {token - NOTE_OFF}" if token >= NOTE_OFF else f"NOTE_ON {token}"
+    for kind, first, end in KINDS:
+        if first <= token < end:
+            return f"{kind} {token - first + (first == TIME_SHIFT)}"
+    return "BEGIN"
 
 
 @dataclass(slots=True)
