@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from musebridge.bridge.ports import InputPort, OutputPort
     from musebridge.bridge.preset import Preset
     from musebridge.bridge.server import Bridge
-    from musebridge.training.pretrain import Progress
+    from musebridge.training import pretrain
 
 console = Console(highlight=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -248,7 +248,15 @@ def prepare(midi_dir: Path, out: Path, licence: str, workers: int | None) -> Non
 @click.option("--budget", required=True, help="How long: tokens (40M) or training time (90s, 100m, 2h).")
 @click.option("--phase", type=click.Choice(["pretrain"]), default="pretrain", show_default=True)
 @click.option("--config", "config_file", type=FILE, help="TOML with tables [generator] and [pretrain].")
+@click.option(
+    "--mix",
+    type=(FOLDER, click.FloatRange(0, 1, min_open=True, max_open=True)),
+    metavar="CORPUS SHARE",
+    multiple=True,
+    help="Take this share of the windows from another corpus; may be given again.",
+)
 @click.option("--init", type=click.Path(path_type=Path), help="Begin with these weights instead of random ones.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run's folder.")
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Compile the training step.")
 def train(
     corpus_dir: Path,
@@ -256,14 +264,16 @@ def train(
     budget: str,
     phase: str,
     config_file: Path | None,
+    mix: tuple[tuple[Path, float], ...],
     init: Path | None,
+    tensorboard: bool,
     compile: bool,
 ) -> None:
     """Train the generator on a prepared corpus."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from musebridge.config import build, read_toml
-    from musebridge.training import checkpoint, corpus, models
+    from musebridge.training import board, checkpoint, corpus, models
     from musebridge.training.pretrain import PretrainConfig, Pretraining
 
     tables = read_toml(config_file) if config_file else {}
@@ -274,16 +284,25 @@ def train(
     base = models.table_of(checkpoint.load_generator(init)[0].config) if init else {}
     table = tables.get("generator", {})
     shape = models.shape_from({**base, **table} if isinstance(table, dict) else table, "generator")
-    run = Pretraining(corpus.load(corpus_dir), run_dir, shape, config, init=init, compile=compile)
+    mixed = [(corpus.load(folder), share) for folder, share in mix]
+    run = Pretraining(corpus.load(corpus_dir), run_dir, shape, config, mixed=mixed, init=init, compile=compile)
     console.quiet = not run.peers.leads  # of the processes that torchrun started, one talks
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with (
+        Progress(*columns, TimeRemainingColumn(), console=console) as bar,
+        board.opened(run_dir, wanted=tensorboard and run.peers.leads) as curves,
+    ):
         task = bar.add_task("", total=1.0)
-        run.run(
-            _command_line(),
-            lambda p: bar.update(task, completed=run.fraction, description=_train_line(p)),
-            lambda p: _say(f"{_train_line(p)}  validation {p.validation_nll:.4f}"),
-        )
+
+        def on_step(progress: pretrain.Progress) -> None:
+            bar.update(task, completed=run.fraction, description=_train_line(progress))
+            curves.step(progress)
+
+        def on_validation(progress: pretrain.Progress) -> None:
+            _say(f"{_train_line(progress)}  validation {progress.validation_nll:.4f}")
+            curves.validation(progress)
+
+        run.run(_command_line(), on_step, on_validation)
     _say(f"{run_dir}: {run.progress.tokens:,} tokens, validation NLL {run.progress.validation_nll:.4f}")
 
 
@@ -410,6 +429,6 @@ def _budget(text: str) -> dict[str, float]:
     return {"tokens": int(amount * scale)} if unit in "kMG" else {"seconds": amount * scale}
 
 
-def _train_line(progress: Progress) -> str:
+def _train_line(progress: pretrain.Progress) -> str:
     rate = progress.tokens / max(progress.seconds, 1e-9)
     return f"step {progress.step:,}  {progress.tokens / 1e6:.1f} M tokens  {rate:,.0f}/s  NLL {progress.train_nll:.3f}"

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from musebridge.cli import main
 
@@ -64,6 +65,24 @@ def test_prepare_and_train_end_to_end(midi_tree, tmp_path, config):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["generator.safetensors", "state.pt"]
     result = call(*train, "--budget", "2k")
     assert f"{tmp_path / 'run'}: 2,048 tokens, validation NLL " in result.output
+
+
+def test_train_mixes_corpora_and_draws_curves(small_corpus, tmp_path, config):
+    train = ("train", small_corpus, "--run", tmp_path, "--config", config, "--no-compile", "--budget", "1k")
+    result = call(*train, "--mix", small_corpus, 0.25, "--tensorboard")
+    assert result.exit_code == 0, result.output
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    curve = events.Scalars("train/nll")
+    assert [point.step for point in curve] == [128 * i for i in range(1, 9)]
+    assert curve[-1].value < curve[0].value
+    assert [point.step for point in events.Scalars("validation/nll")] == [1024]
+
+
+def test_tensorboard_that_is_not_installed_is_one_line(small_corpus, tmp_path, config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    train = ("train", small_corpus, "--run", tmp_path, "--config", config, "--no-compile", "--budget", "1k")
+    assert complaint(*train, "--tensorboard") == "--tensorboard needs TensorBoard: pip install tensorboard"
 
 
 def test_prepare_names_what_it_skipped(midi_tree, tmp_path):

@@ -13,6 +13,7 @@ training needs no more than torch, numpy and safetensors.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +83,8 @@ class Windows:
         self._epoch = -1
         self._starts = np.empty(0, np.int64)
 
-    def batch(self, first: int, count: int) -> npt.NDArray[np.int64]:
-        """Return windows ``first`` ... ``first + count - 1``, shape (count, length)."""
-        return np.stack([self._window(index) for index in range(first, first + count)])
-
-    def _window(self, index: int) -> npt.NDArray[np.int64]:
+    def window(self, index: int) -> npt.NDArray[np.int64]:
+        """Return window ``index``, shape (length,)."""
         epoch, position = divmod(index, self._per_epoch)
         if epoch != self._epoch:
             self._epoch, self._starts = epoch, self._shuffle(epoch)
@@ -98,3 +96,30 @@ class Windows:
         rng = np.random.default_rng([self._seed, 0, epoch])
         offset = rng.integers(0, self._length)
         return np.asarray(rng.permutation(self._per_epoch) * self._length + offset)
+
+
+class Mixture:
+    """Training windows of several corpora; a share of the windows comes from each.
+
+    Which corpus window ``i`` comes from depends only on seed and index, as the window does.
+
+    Args:
+        parts: the windows of each corpus.
+        shares: how much of the whole each gives, more than 0 and 1 together.
+        seed: of the choice.
+    """
+
+    def __init__(self, parts: Sequence[Windows], shares: Sequence[float], *, seed: int) -> None:
+        if not all(share > 0 for share in shares):
+            raise CorpusError(f"the shares of the corpora must each be more than 0, found {[*shares]}")
+        self._parts, self._bounds, self._seed = parts, np.cumsum(shares)[:-1], seed
+
+    def batch(self, first: int, count: int) -> npt.NDArray[np.int64]:
+        """Return windows ``first`` ... ``first + count - 1``, shape (count, length)."""
+        return np.stack([self._part(index).window(index) for index in range(first, first + count)])
+
+    def _part(self, index: int) -> Windows:
+        if len(self._parts) == 1:
+            return self._parts[0]
+        draw = np.random.default_rng([self._seed, 2, index]).random()
+        return self._parts[int(np.searchsorted(self._bounds, draw, side="right"))]

@@ -1,7 +1,7 @@
 """Phase 1: next-token training on a packed corpus.
 
 Matrices inside the blocks are trained by Muon (Jordan et al. 2024), embedding
-and head by AdamW. The learning rate warms up, stays, and falls linearly to zero
+and head by AdamW (Loshchilov and Hutter 2019). The learning rate warms up, stays, and falls linearly to zero
 at the end of the budget (Hu et al. 2024, "MiniCPM", the WSD schedule), which is
 counted in tokens or in seconds of training.
 """
@@ -9,8 +9,9 @@ counted in tokens or in seconds of training.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint
 from musebridge.training.augment import Augmentation
-from musebridge.training.corpus import Corpus, Windows
+from musebridge.training.corpus import Corpus, Mixture, Windows
 from musebridge.training.generator import count_parameters
 from musebridge.training.losses import cross_entropy, nll
 from musebridge.training.models import AnyGenerator, Shape, create, shape_from, table_of
@@ -29,7 +30,18 @@ from musebridge.training.peers import Peers
 
 _SCORED_WHILE_TRAINING = 65_536
 _SAVED = torch.bfloat16
-_NOT_NEGATIVE = ("muon_lr", "adam_lr", "weight_decay", "warmup_steps", "seed", "validate_s", "save_s")
+_NOT_NEGATIVE = (
+    "muon_lr",
+    "adam_lr",
+    "weight_decay",
+    "warmup_steps",
+    "ema",
+    "patience",
+    "seed",
+    "validate_s",
+    "save_s",
+)
+_OPTIMISERS = ("muon", "adamw")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +50,13 @@ class PretrainConfig:
 
     Attributes:
         batch: windows a step; each is one context long.
-        muon_lr, adam_lr: peak learning rates of matrices and of embedding and head.
+        optimiser: of the matrices, ``muon``, or ``adamw`` as for the rest.
+        muon_lr, adam_lr: peak learning rates of the two.
         warmup_steps: linear rise of the learning rate.
         decay: the last share of the budget, in which it falls to zero.
+        ema: keep an exponential moving average of the weights that forgets 1 - ``ema`` a step; it
+            is what is validated and saved. 0 for none.
+        patience: end after this many validations without a new best, with the best weights; 0 for never.
         transpose, stretch, touch: see :class:`Augmentation`.
         validate_s, save_s: seconds between validations and between checkpoints.
     """
@@ -48,12 +64,15 @@ class PretrainConfig:
     tokens: int = 0
     seconds: float = 0.0
     batch: int = 8
+    optimiser: str = "muon"
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     weight_decay: float = 0.1
     clip: float = 1.0
     warmup_steps: int = 100
     decay: float = 0.4
+    ema: float = 0.0
+    patience: int = 0
     transpose: int = 5
     stretch: float = 0.0
     touch: int = 0
@@ -66,6 +85,10 @@ class PretrainConfig:
             raise ConfigError("give the budget either as tokens or as seconds, more than 0")
         if not 0 < self.decay <= 1:
             raise ConfigError(f"decay must be more than 0 and at most 1, found {self.decay}")
+        if not self.ema < 1:
+            raise ConfigError(f"ema must be less than 1, found {self.ema}")
+        if self.optimiser not in _OPTIMISERS:
+            raise ConfigError(f"optimiser must be one of {', '.join(_OPTIMISERS)}, found {self.optimiser!r}")
         if not self.clip > 0:
             raise ConfigError(f"clip must be more than 0, found {self.clip}")
         least = {"batch": 1} | dict.fromkeys(_NOT_NEGATIVE, 0)
@@ -96,6 +119,7 @@ class Pretraining:
 
     Args:
         corpus: what to train and validate on.
+        mixed: more corpora to train on, and the share of the windows that come from each.
         folder: of the run.
         shape: of the generator.
         config: how to train.
@@ -104,7 +128,7 @@ class Pretraining:
 
     Raises:
         CheckpointError: the folder holds a run of another shape or corpus, or ``init`` does not fit.
-        CorpusError: a split is too short for windows of this context.
+        CorpusError: a split is too short for windows of this context, or the shares leave no room for ``corpus``.
     """
 
     def __init__(
@@ -114,26 +138,37 @@ class Pretraining:
         shape: Shape,
         config: PretrainConfig,
         *,
+        mixed: Sequence[tuple[Corpus, float]] = (),
         init: Path | None = None,
         compile: bool = True,
     ) -> None:
         _check_validation(corpus, shape.context)
-        self.corpus, self.folder, self.config = corpus, folder, config
+        self.corpus, self.mixed, self.folder, self.config = corpus, mixed, folder, config
         self.peers = Peers.meet()
         self.peers.share(0, config.batch)  # refuses what cannot be shared
         self.device = self.peers.device
         torch.manual_seed(config.seed)
         self.generator = create(shape).to(self.device)
         self.optimisers = _optimisers(self.generator, config)
-        self.windows = Windows(
-            corpus.splits["train"], length=shape.context + 1, augmentation=config.augmentation, seed=config.seed
-        )
+        shares = [1 - sum(share for _, share in mixed), *(share for _, share in mixed)]
+        parts = [
+            Windows(each.splits["train"], length=shape.context + 1, augmentation=config.augmentation, seed=config.seed)
+            for each in (corpus, *(other for other, _ in mixed))
+        ]
+        self.windows = Mixture(parts, shares, seed=config.seed)
         self.progress = Progress()
         self.history: list[dict[str, float]] = []
         self.init_record: dict[str, Any] | None = None
+        self.averaged: AnyGenerator | None = None
+        self.best: dict[str, Tensor] = {}
         self._loss = torch.compile(cross_entropy) if compile else cross_entropy
-        if not self._resume() and init is not None:
+        state = checkpoint.load_state(folder)
+        if state is None and init is not None:
             self._begin_with(init)
+        if config.ema:
+            self.averaged = deepcopy(self.generator)
+        if state is not None:
+            self._resume(state)
 
     def run(self, command: str, on_step: Callable[[Progress], None], on_validation: Callable[[Progress], None]) -> None:
         """Train to the end of the budget; interrupted at any step, it leaves a checkpoint.
@@ -145,7 +180,7 @@ class Pretraining:
         """
         saved_s = validated_s = self.progress.seconds
         with self._saved_at_exit(command):
-            while self.fraction < 1:
+            while self.fraction < 1 and not self.has_stalled:
                 self._timed_step()
                 on_step(self.progress)
                 if self.progress.seconds - validated_s >= self.config.validate_s:
@@ -155,6 +190,9 @@ class Pretraining:
                 if self.progress.seconds - saved_s >= self.config.save_s:
                     saved_s = self.progress.seconds
                     self.save(command)
+            if self.config.patience:
+                self.validate()
+                self.shipped.load_state_dict(self.best)
             self._round()
             self.validate(whole=True)
             on_validation(self.progress)
@@ -166,16 +204,31 @@ class Pretraining:
             return self.progress.tokens / self.config.tokens
         return self.progress.seconds / self.config.seconds
 
+    @property
+    def shipped(self) -> AnyGenerator:
+        """What is validated and saved: the average of the weights where one is kept."""
+        return self.generator if self.averaged is None else self.averaged
+
+    @property
+    def has_stalled(self) -> bool:
+        """Whether ``patience`` validations have gone by without a new best."""
+        nlls = [row["validation_nll"] for row in self.history]
+        since_best = len(nlls) - 1 - nlls.index(min(nlls)) if nlls else 0
+        return 0 < self.config.patience <= since_best
+
     def validate(self, *, whole: bool = False) -> None:
         """Measure validation NLL on a sample of the split, or on the whole of it."""
-        if not self.peers.leads:
-            return
-        limit = None if whole else _SCORED_WHILE_TRAINING
-        warm = self.generator.config.context // 2
-        self.generator.eval()
-        self.progress.validation_nll = nll(self.generator, self.corpus.splits["validation"], warm=warm, limit=limit)
-        self.generator.train()
+        measured = float("nan")
+        if self.peers.leads:
+            limit = None if whole else _SCORED_WHILE_TRAINING
+            warm = self.shipped.config.context // 2
+            self.shipped.eval()
+            measured = nll(self.shipped, self.corpus.splits["validation"], warm=warm, limit=limit)
+            self.shipped.train()
+        self.progress.validation_nll = self.peers.agree(measured)
         self.history.append(asdict(self.progress))
+        if self.config.patience and measured <= min(row["validation_nll"] for row in self.history):
+            self.best = {name: weight.clone() for name, weight in self.shipped.state_dict().items()}
 
     def save(self, command: str) -> None:
         """Write the resumable state and the generator."""
@@ -183,8 +236,10 @@ class Pretraining:
             return
         state = {
             "shape": table_of(self.generator.config),
-            "corpus": self.corpus.sha256,
+            "corpus": self._data,
             "generator": self.generator.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else {},
+            "best": self.best,
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "progress": asdict(self.progress),
             "history": self.history,
@@ -192,13 +247,17 @@ class Pretraining:
         }
         checkpoint.save_state(self.folder, state)
         weights = self.folder / checkpoint.WEIGHTS
-        checkpoint.save_generator(weights, self.generator, self.record(command), _SAVED)
+        checkpoint.save_generator(weights, self.shipped, self.record(command), _SAVED)
 
     def record(self, command: str) -> dict[str, Any]:
         """Return how these weights came to be: what a model card states."""
         return {
             "command": command,
             "corpus": {"name": self.corpus.card["name"], "sha256": self.corpus.sha256},
+            "mixed": [
+                {"name": other.card["name"], "sha256": other.sha256, "share": share, "licence": other.card["licence"]}
+                for other, share in self.mixed
+            ],
             "licence": self.corpus.card["licence"],
             "parameters": count_parameters(self.generator),
             "pretrain": asdict(self.config),
@@ -212,7 +271,7 @@ class Pretraining:
     @torch.no_grad()
     def _round(self) -> None:
         """Round the weights as they are saved, so that the last validation is of just these."""
-        for parameter in self.generator.parameters():
+        for parameter in self.shipped.parameters():
             parameter.copy_(parameter.to(_SAVED))
 
     def _timed_step(self) -> None:
@@ -239,6 +298,9 @@ class Pretraining:
         for optimiser in self.optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+        if self.averaged is not None:
+            with torch.no_grad():
+                torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - self.config.ema)
         return loss.item()
 
     @contextmanager
@@ -255,31 +317,32 @@ class Pretraining:
         except RuntimeError as error:
             raise CheckpointError(f"{path}: has another shape than this run: {trained.config}") from error
 
-    def _resume(self) -> bool:
-        """Take up the run where its folder left it; return whether there was one."""
-        state = checkpoint.load_state(self.folder)
-        if state is None:
-            return False
+    @property
+    def _data(self) -> list[Any]:
+        """What is trained on, as far as a run must not change it."""
+        return [self.corpus.sha256, *([other.sha256, share] for other, share in self.mixed)]
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        """Take up the run where its folder left it."""
         try:
-            if (
-                shape_from(state["shape"], str(self.folder)) != self.generator.config
-                or state["corpus"] != self.corpus.sha256
-            ):
+            if shape_from(state["shape"], str(self.folder)) != self.generator.config or state["corpus"] != self._data:
                 raise CheckpointError(
                     f"{self.folder}: holds a run of another shape or corpus; choose another --run folder"
                 )
             self.generator.load_state_dict(state["generator"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"] or state["generator"])
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
+            self.best = state["best"]
             self.progress = Progress(**state["progress"])
             self.history = state["history"]
-            self.init_record = state.get("init_record")
+            self.init_record = state["init_record"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{self.folder / checkpoint.STATE}: is not the state of a run ({checkpoint.one_line(error)}); "
                 "remove it to start the run anew"
             ) from error
-        return True
 
 
 def _check_validation(corpus: Corpus, context: int) -> None:
@@ -301,9 +364,16 @@ def _optimisers(generator: AnyGenerator, config: PretrainConfig) -> list[torch.o
     matrices = [p for p in generator.blocks.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     others = [p for p in generator.parameters() if id(p) not in chosen]
-    muon = torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=0.95)
-    adamw = torch.optim.AdamW(others, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
-    for optimiser in (muon, adamw):
+    groups = [{"params": others, "weight_decay": 0.0}]
+    optimisers: list[torch.optim.Optimizer] = []
+    if config.optimiser == "muon":
+        optimisers.append(
+            torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=0.95)
+        )
+    else:
+        groups.append({"params": matrices, "weight_decay": config.weight_decay})
+    optimisers.append(torch.optim.AdamW(groups, lr=config.adam_lr, betas=(0.9, 0.95), fused=True))
+    for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["peak_lr"] = group["lr"]
-    return [muon, adamw]
+    return optimisers

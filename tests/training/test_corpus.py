@@ -17,7 +17,7 @@ from musebridge.errors import CorpusError
 from musebridge.events import NoteOff, NoteOn, Timed
 from musebridge.training import corpus, prepare
 from musebridge.training.augment import Augmentation
-from musebridge.training.corpus import Windows
+from musebridge.training.corpus import Mixture, Windows
 
 
 def tokens_of(folder: Path) -> dict[str, list[int]]:
@@ -223,8 +223,18 @@ def test_tokens_that_do_not_fit_their_card_are_refused(copy, tokens):
 # Windows
 
 
-def windows(tokens, *, seed=0, length=10, transpose=0) -> Windows:
-    return Windows(tokens, length=length, augmentation=Augmentation(transpose=transpose), seed=seed)
+def windows(tokens, *, seed=0, length=10, transpose=0) -> Mixture:
+    part = Windows(tokens, length=length, augmentation=Augmentation(transpose=transpose), seed=seed)
+    return Mixture([part], [1.0], seed=seed)
+
+
+def mixture(*shares: float, seed: int = 0) -> Mixture:
+    """Corpora of one token each: a window shows where it is from."""
+    parts = [
+        Windows(np.full(100, pitch, np.uint16), length=10, augmentation=Augmentation(), seed=seed)
+        for pitch in range(len(shares))
+    ]
+    return Mixture(parts, shares, seed=seed)
 
 
 SHIFTS = np.arange(vocab.TIME_SHIFT, vocab.TIME_SHIFT + 100, dtype=np.uint16)
@@ -267,3 +277,29 @@ def test_too_few_tokens_for_two_windows_are_refused():
     assert windows(SHIFTS[:20]).batch(0, 5).shape == (5, 10)
     with pytest.raises(CorpusError, match="has 19 tokens; windows of 10 need at least 20"):
         windows(SHIFTS[:19])
+
+
+def test_a_mixture_gives_each_corpus_its_share():
+    drawn = mixture(0.5, 0.3, 0.2).batch(0, 4000)[:, 0]
+    assert np.bincount(drawn) / len(drawn) == pytest.approx([0.5, 0.3, 0.2], abs=0.02)
+
+
+def test_a_mixture_depends_only_on_seed_and_index():
+    whole = mixture(0.6, 0.4).batch(0, 50)
+    np.testing.assert_array_equal(whole[20:], mixture(0.6, 0.4).batch(20, 30))
+    assert not np.array_equal(whole, mixture(0.6, 0.4, seed=1).batch(0, 50))
+
+
+def test_a_corpus_sees_the_same_windows_whether_others_are_mixed_in_or_not():
+    alone = windows(SHIFTS).batch(0, 60)
+    parts = [Windows(tokens, length=10, augmentation=Augmentation(), seed=0) for tokens in (SHIFTS, SHIFTS * 0)]
+    mixed = Mixture(parts, [0.5, 0.5], seed=0).batch(0, 60)
+    kept = mixed[:, 0] > 0
+    np.testing.assert_array_equal(mixed[kept], alone[kept])
+    assert 0 < kept.sum() < 60
+
+
+@pytest.mark.parametrize("shares", [(0.0, 1.0), (1.2, -0.2), (float("nan"), 0.5)])
+def test_shares_that_are_none_are_refused(shares):
+    with pytest.raises(CorpusError, match="must each be more than 0"):
+        mixture(*shares)

@@ -7,14 +7,17 @@ import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import Tensor
 
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint, corpus, prepare
 from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.training.losses import nll
 from musebridge.training.pretrain import PretrainConfig, Pretraining, Progress, learning_rate_factor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,6 +77,7 @@ def test_the_weights_carry_how_they_came_to_be(finished, small_corpus):
     assert record == {
         "command": "musebridge train",
         "corpus": {"name": "maestro-tiny", "sha256": corpus.load(small_corpus).sha256},
+        "mixed": [],
         "licence": "CC BY-NC-SA 4.0",
         "parameters": 2 * 389 * 32 + 2 * 32 * 32 + 2 * 32 * 16 + 2 * 32 * 64,
         "pretrain": asdict(CONFIG),
@@ -110,8 +114,8 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(finished, small_c
 
 def test_every_step_takes_the_next_windows_also_after_an_interruption(small_corpus, tmp_path, monkeypatch):
     asked: list[tuple[int, int]] = []
-    batch = corpus.Windows.batch
-    monkeypatch.setattr(corpus.Windows, "batch", lambda self, *which: asked.append(which) or batch(self, *which))
+    batch = corpus.Mixture.batch
+    monkeypatch.setattr(corpus.Mixture, "batch", lambda self, *which: asked.append(which) or batch(self, *which))
     config = replace(CONFIG, tokens=4 * STEP_TOKENS)
     with pytest.raises(Interruption):
         run(begin(small_corpus, tmp_path, config), stop_after=2)
@@ -215,6 +219,118 @@ def test_weights_of_another_shape_are_no_beginning(finished, small_corpus, tmp_p
         )
 
 
+def test_adamw_trains_the_matrices_too_if_asked(small_corpus, tmp_path):
+    training = begin(small_corpus, tmp_path, replace(CONFIG, optimiser="adamw", adam_lr=0.01))
+    rest, matrices = training.optimisers[0].param_groups
+    assert (rest["weight_decay"], matrices["weight_decay"]) == (0.0, CONFIG.weight_decay)
+    assert sorted(id(w) for w in rest["params"] + matrices["params"]) == sorted(
+        map(id, training.generator.parameters())
+    )
+    assert run(training)[-1] < 5
+
+
+# The average of the weights
+
+
+def test_the_average_follows_the_weights_and_is_what_is_saved(small_corpus, tmp_path):
+    config = replace(CONFIG, tokens=3 * STEP_TOKENS, ema=0.75)
+    training = begin(small_corpus, tmp_path, config)
+    expected = [weight.detach().clone() for weight in training.generator.parameters()]
+
+    def on_step(progress: Progress) -> None:
+        for mean, weight in zip(expected, training.generator.parameters(), strict=True):
+            mean.mul_(0.75).add_(weight.detach(), alpha=0.25)
+
+    training.run("musebridge train", on_step, lambda progress: None)
+    saved, record = checkpoint.load_generator(tmp_path)
+    for mean, weight in zip(expected, saved.parameters(), strict=True):
+        torch.testing.assert_close(weight, mean, rtol=2**-8, atol=1e-6)
+    assert not torch.equal(saved.embedding.weight, training.generator.embedding.weight)
+    assert record["validation_nll"] == nll(saved, corpus.load(small_corpus).splits["validation"], warm=16)
+
+
+def test_an_interrupted_run_goes_on_with_its_average(small_corpus, tmp_path):
+    config = replace(CONFIG, tokens=6 * STEP_TOKENS, ema=0.9)
+    run(begin(small_corpus, tmp_path / "whole", config))
+    with pytest.raises(Interruption):
+        run(begin(small_corpus, tmp_path / "halves", config), stop_after=3)
+    run(begin(small_corpus, tmp_path / "halves", config))
+    whole, halves = (load_file(tmp_path / name / checkpoint.WEIGHTS) for name in ("whole", "halves"))
+    assert all(torch.equal(halves[name], weight) for name, weight in whole.items())
+
+
+# The end before the budget's
+
+
+def judged(training: Pretraining, nlls: list[float], monkeypatch) -> list[Tensor]:
+    """Let validations give these figures; return the first weight at each."""
+    seen: list[Tensor] = []
+
+    def measure(generator: Generator, tokens: object, *, warm: int, limit: int | None) -> float:
+        seen.append(generator.embedding.weight.detach().clone())
+        return nlls[len(seen) - 1]
+
+    monkeypatch.setattr("musebridge.training.pretrain.nll", measure)
+    run(training)
+    return seen
+
+
+PATIENT = replace(CONFIG, patience=2, validate_s=0.0)
+
+
+def test_a_run_that_stalls_ends_with_its_best_weights(small_corpus, tmp_path, monkeypatch):
+    training = begin(small_corpus, tmp_path, PATIENT)
+    seen = judged(training, [5.0, 3.0, 4.0, 3.5, 3.6, 3.3], monkeypatch)
+    assert training.progress.step == 4
+    assert len(seen) == 6  # four on the way, one at the end, and the whole split with the best weights
+    assert torch.equal(seen[-1], seen[1].bfloat16().float())
+    assert torch.equal(load_file(tmp_path / checkpoint.WEIGHTS)["embedding.weight"].float(), seen[-1])
+
+
+def test_patience_survives_an_interruption(small_corpus, tmp_path, monkeypatch):
+    first = begin(small_corpus, tmp_path, PATIENT)
+    with pytest.raises(IndexError):  # the figures end: an interruption inside the third validation
+        judged(first, [3.0, 4.0], monkeypatch)
+    again = begin(small_corpus, tmp_path, PATIENT)
+    assert torch.equal(again.best["embedding.weight"], first.best["embedding.weight"])
+    seen = judged(again, [4.0, 4.0, 4.0], monkeypatch)
+    assert again.progress.step == 4
+    assert torch.equal(seen[-1], first.best["embedding.weight"].bfloat16().float())
+
+
+def test_a_run_that_improves_goes_on_to_its_budget(small_corpus, tmp_path, monkeypatch):
+    training = begin(small_corpus, tmp_path, replace(PATIENT, tokens=5 * STEP_TOKENS))
+    judged(training, [5.0, 4.9, 4.9, 4.8, 4.7, 4.6, 4.65], monkeypatch)
+    assert training.progress.step == 5
+    assert training.progress.validation_nll == 4.65
+
+
+# Several corpora
+
+
+def test_other_corpora_are_mixed_in_and_recorded(small_corpus, tmp_path):
+    loaded = corpus.load(small_corpus)
+    high = replace(
+        loaded,
+        card=loaded.card | {"name": "other", "sha256": "0" * 64, "licence": "CC0"},
+        splits=loaded.splits | {"train": np.full(500, 127, np.uint16)},
+    )
+    config = replace(CONFIG, transpose=0, tokens=2 * STEP_TOKENS)
+    training = Pretraining(loaded, tmp_path, SHAPE, config, mixed=[(high, 0.25)], compile=False)
+    drawn = training.windows.batch(0, 2000)
+    assert (drawn == 127).all(1).mean() == pytest.approx(0.25, abs=0.03)
+    assert training.record("")["mixed"] == [{"name": "other", "sha256": "0" * 64, "share": 0.25, "licence": "CC0"}]
+    run(training)
+    with pytest.raises(CheckpointError, match="holds a run of another shape or corpus"):
+        begin(small_corpus, tmp_path, config)
+
+
+def test_shares_that_leave_nothing_for_the_corpus_are_refused(small_corpus, tmp_path):
+    loaded = corpus.load(small_corpus)
+    with pytest.raises(CorpusError, match="shares of the corpora must each be more than 0"):
+        Pretraining(loaded, tmp_path, SHAPE, CONFIG, mixed=[(loaded, 0.5), (loaded, 0.5)], compile=False)
+
+
 # Refusals
 
 
@@ -227,6 +343,9 @@ def test_weights_of_another_shape_are_no_beginning(finished, small_corpus, tmp_p
         ({"batch": 0}, "batch must be at least 1, found 0"),
         ({"decay": 0.0}, "decay must be more than 0 and at most 1, found 0.0"),
         ({"decay": 1.5}, "decay must be more than 0 and at most 1, found 1.5"),
+        ({"ema": 1.0}, "ema must be less than 1, found 1.0"),
+        ({"patience": -1}, "patience must be at least 0, found -1"),
+        ({"optimiser": "sgd"}, "optimiser must be one of muon, adamw, found 'sgd'"),
         ({"clip": 0.0}, "clip must be more than 0, found 0.0"),
         ({"transpose": -1}, "transpose must be in 0..12, found -1"),
         ({"muon_lr": -0.1}, "muon_lr must be at least 0, found -0.1"),
@@ -261,14 +380,15 @@ def test_a_damaged_state_is_refused_and_kept(small_corpus, tmp_path):
     assert (tmp_path / checkpoint.STATE).read_bytes() == b"rubbish"
 
 
-@pytest.mark.parametrize("lost", ["shape", "generator", "optimisers", "progress", "history"])
+@pytest.mark.parametrize("lost", ["shape", "generator", "optimisers", "progress", "history", "best", "averaged"])
 def test_a_state_that_lacks_a_part_is_one_line(finished, small_corpus, tmp_path, lost):
     state = checkpoint.load_state(finished[2])
     checkpoint.save_state(tmp_path, {key: value for key, value in state.items() if key != lost})
+    config = replace(CONFIG, ema=0.5)
     with pytest.raises(
         CheckpointError, match=rf"is not the state of a run \('{lost}'\); remove it to start the run anew$"
     ):
-        begin(small_corpus, tmp_path)
+        begin(small_corpus, tmp_path, config)
 
 
 def test_weights_of_another_size_in_a_state_are_one_line(finished, small_corpus, tmp_path):
