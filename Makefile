@@ -22,7 +22,7 @@ check: $(VENV)/dev.installed ## lint, types, import directions
 	$(BIN)/lint-imports
 
 bench: $(VENV)/dev.installed ## measure this machine (minutes)
-	$(BIN)/python benchmarks/bench_engine.py
+	$(BIN)/musebridge bench engine
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) out build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,8 +8,9 @@ import numpy as np
 
 from musebridge.bridge.answer import Answer
 from musebridge.bridge.context import Context, Engine
+from musebridge.bridge.scheduler import NoteLedger
 from musebridge.bridge.settings import Settings
-from musebridge.events import Timed
+from musebridge.events import PEDAL_UP, Timed
 from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder
 
 
@@ -51,3 +52,12 @@ def continue_piece(
             events.append(written)
         on_progress(min(seconds, (state.step - start_step) / STEPS_PER_S))
     return events + [Timed(end_step / STEPS_PER_S, timed.event) for timed in answer.close()]
+
+
+def opening(events: list[Timed], seconds: float) -> list[Timed]:
+    """Return the first seconds of a piece, with every note ended by then."""
+    ledger = NoteLedger()
+    kept = [timed for timed in events if timed.time_s < seconds]
+    for timed in kept:
+        ledger.note(timed.event)
+    return kept + [Timed(seconds, event) for event in ledger.releases()] + [Timed(seconds, PEDAL_UP)]

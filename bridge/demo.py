@@ -9,14 +9,14 @@ from musebridge import midifile
 from musebridge.bridge import midi
 from musebridge.bridge.clock import MonotonicClock
 from musebridge.bridge.context import Engine
+from musebridge.bridge.continuation import opening
 from musebridge.bridge.loop import Sender
 from musebridge.bridge.ports import InputPort, MemoryPort, OutputPort
 from musebridge.bridge.preset import FOLDER
-from musebridge.bridge.scheduler import NoteLedger, Scheduled
+from musebridge.bridge.scheduler import Scheduled
 from musebridge.bridge.server import Bridge
 from musebridge.bridge.settings import Settings
 from musebridge.errors import PortError
-from musebridge.events import PEDAL_UP, Timed
 
 PHRASE = FOLDER / "phrase.mid"
 _COUNT_IN_S, _FADE_S = 0.3, 1.5
@@ -73,15 +73,6 @@ class Demo:
         self._performer.finish()
         self.bridge.stop()
         self._keyboard.close()
-
-
-def opening(events: list[Timed], seconds: float) -> list[Timed]:
-    """Return the first seconds of a piece, with every note ended by then."""
-    ledger = NoteLedger()
-    kept = [timed for timed in events if timed.time_s < seconds]
-    for timed in kept:
-        ledger.note(timed.event)
-    return kept + [Timed(seconds, event) for event in ledger.releases()] + [Timed(seconds, PEDAL_UP)]
 
 
 def _route(port: str) -> tuple[InputPort, OutputPort, OutputPort]:

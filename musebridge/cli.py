@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,8 @@ from musebridge import __version__
 from musebridge.errors import ConfigError, MuseBridgeError
 
 if TYPE_CHECKING:
+    from musebridge.benchmarks.measure import Row
+    from musebridge.benchmarks.study import Trial
     from musebridge.bridge.ports import InputPort, OutputPort
     from musebridge.bridge.preset import Preset
     from musebridge.bridge.server import Bridge
@@ -160,23 +162,33 @@ def demo(
 @click.argument("seed_file", metavar="SEED.mid", type=FILE)
 @click.option("-o", "--out", required=True, type=FILE, help="The .mid to write: seed and continuation, two tracks.")
 @click.option("--seconds", type=click.FloatRange(0.1, 3600), default=20.0, show_default=True)
+@click.option("--opening", "opening_s", type=click.FloatRange(0.1), help="Seconds of the seed to take; default all.")
 @click.option("--roll", type=FILE, help="Draw a piano roll of both into this .png.")
 @SEED
 @PRESET
 @MODEL
 def continue_(
-    seed_file: Path, out: Path, seconds: float, roll: Path | None, seed: int, preset_name: str, model: Path | None
+    seed_file: Path,
+    out: Path,
+    seconds: float,
+    opening_s: float | None,
+    roll: Path | None,
+    seed: int,
+    preset_name: str,
+    model: Path | None,
 ) -> None:
     """Continue a MIDI file."""
     import numpy as np
     from rich.progress import Progress
 
     from musebridge import midifile
-    from musebridge.bridge.continuation import continue_piece
+    from musebridge.bridge.continuation import continue_piece, opening
     from musebridge.bridge.engine import OnnxEngine
 
     preset = _preset(preset_name, model)
     events = midifile.read(seed_file)
+    if opening_s:
+        events = opening(events, opening_s)
     with Progress(console=console) as bar:
         task = bar.add_task("Writing music", total=seconds)
         written = continue_piece(
@@ -359,6 +371,103 @@ def export(checkpoint: Path, out: Path, precision: str, corpus_dir: Path | None)
         )
         measured(completed=1)
     _say(f"wrote {out}: {info.parameters:,} parameters, {info.precision}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+@main.group()
+def bench() -> None:
+    """Measure this machine: each figure beside a peer or a limit."""
+
+
+JSON = click.option("--json", "json_file", type=FILE, help="Write the rows there too.")
+
+
+@bench.command("engine")
+@click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Steps for each subject.")
+@click.option("--context", "contexts", type=click.IntRange(1), multiple=True, help="Tokens that a step follows.")
+@JSON
+def bench_engine(steps: int, contexts: tuple[int, ...], json_file: Path | None) -> None:
+    """Time per step and prefill: the engine, torch, and the memory's bound."""
+    from musebridge.benchmarks import engine
+    from musebridge.training.generator import GeneratorConfig
+
+    shape = GeneratorConfig()
+    contexts = contexts or (128, 512, shape.context - 24)
+    if max(contexts) >= shape.context:
+        raise ConfigError(f"context must be less than {shape.context}, found {max(contexts)}")
+    _tell_rows(engine.rows(shape, contexts=contexts, steps=steps), json_file)
+
+
+@bench.command("train")
+@click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Steps for each subject.")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows a step.")
+@click.option("--context", type=click.IntRange(2), default=1024, show_default=True, help="Tokens a window.")
+@JSON
+def bench_train(steps: int, batch: int, context: int, json_file: Path | None) -> None:
+    """Time per training step: compiled, plain eager, and the matrix products alone."""
+    from musebridge.benchmarks import train
+    from musebridge.training.generator import GeneratorConfig
+
+    rows = train.rows(GeneratorConfig(context=context), batch=batch, steps=steps)
+    _tell_rows(rows, json_file)
+    p50 = {row.name: row.p50 for row in rows}
+    ours = p50[train.OURS]
+    _say(
+        f"{batch * context / ours * 1e3:,.0f} tokens/s, {p50[train.PLAIN] / ours:.2f} times plain eager, "
+        f"{p50[train.BOUND] / ours:.0%} of the FLOPs that matrix products reach"
+    )
+
+
+STUDY = click.option(
+    "-o", "--out", type=FOLDER, default=Path("docs/study"), show_default=True, help="Where trials and tables go."
+)
+CORPUS = click.argument("corpus_dir", metavar="CORPUS", type=FOLDER)
+
+
+@bench.command("ablation")
+@CORPUS
+@click.option("--width", type=click.IntRange(128), default=256, show_default=True, help="Of both generators.")
+@click.option("--tokens", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of each training.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@STUDY
+def bench_ablation(corpus_dir: Path, width: int, tokens: int, seeds: int, out: Path) -> None:
+    """Train the reference and the default generator alike; compare them."""
+    from musebridge.benchmarks import study
+
+    _study(study.ablation(width, tokens, seeds), corpus_dir, out, out / "ablation.md", study.ablation_page)
+
+
+@bench.command("scaling")
+@CORPUS
+@click.option("--width", "widths", type=click.IntRange(128), multiple=True, default=(256, 512, 768), show_default=True)
+@click.option("--flops", "budgets", type=float, multiple=True, default=(4e13, 1.6e14), show_default=True)
+@STUDY
+def bench_scaling(corpus_dir: Path, widths: tuple[int, ...], budgets: tuple[float, ...], out: Path) -> None:
+    """Train several sizes with the same arithmetic; which is best?"""
+    from musebridge.benchmarks import study
+
+    _study(study.scaling(widths, budgets), corpus_dir, out, out / "scaling.md", study.scaling_page)
+
+
+def _study(
+    trials: list[Trial], corpus_dir: Path, out: Path, page: Path, write_page: Callable[[list[dict[str, Any]], str], str]
+) -> None:
+    from musebridge.benchmarks import study
+    from musebridge.training import corpus
+
+    rows = []
+    for row in study.run(trials, corpus.load(corpus_dir), out):
+        _say(f"{row['name']}, width {row['width']}, seed {row['seed']}: NLL {row['nll']:.4f}, {row['seconds']:.0f} s")
+        rows.append(row)
+    page.write_text(write_page(rows, _command_line()), encoding="utf-8")
+    _say(f"wrote {page}")
+
+
+def _tell_rows(rows: list[Row], json_file: Path | None) -> None:
+    from musebridge.benchmarks import measure
+
+    measure.show(rows, console)
+    if json_file:
+        measure.write(rows, json_file)
 
 
 def _command_line() -> str:

@@ -52,6 +52,14 @@ def test_continue_writes_seed_and_continuation_and_draws_them(tmp_path: Path) ->
     assert next(m.time for m in continuation if m.type == "note_on") / 1000 >= seed_end_s - 0.011
 
 
+def test_continue_takes_the_opening_of_a_seed_if_asked(tmp_path: Path) -> None:
+    out = tmp_path / "out.mid"
+    assert run("continue", PHRASE, "-o", out, "--seconds", 2, "--opening", 3).exit_code == 0
+    seed, continuation = (track for track in mido.MidiFile(out).tracks if track.name)
+    assert 2.5 < sum(m.time for m in seed) / 1000 <= 3.01
+    assert 2.9 < next(m.time for m in continuation if m.type == "note_on") / 1000 < 5.01
+
+
 def test_continue_is_reproducible_and_another_seed_is_another_continuation(tmp_path: Path) -> None:
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
         assert run("continue", PHRASE, "-o", tmp_path / name, "--seconds", 3, "--seed", seed).exit_code == 0

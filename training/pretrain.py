@@ -28,7 +28,7 @@ from musebridge.training.losses import cross_entropy, nll
 from musebridge.training.models import AnyGenerator, Shape, create, shape_from, table_of
 from musebridge.training.peers import Peers
 
-_SCORED_WHILE_TRAINING = 65_536
+SCORED_WHILE_TRAINING = 65_536
 _SAVED = torch.bfloat16
 _NOT_NEGATIVE = (
     "muon_lr",
@@ -181,7 +181,7 @@ class Pretraining:
         saved_s = validated_s = self.progress.seconds
         with self._saved_at_exit(command):
             while self.fraction < 1 and not self.has_stalled:
-                self._timed_step()
+                self.step()
                 on_step(self.progress)
                 if self.progress.seconds - validated_s >= self.config.validate_s:
                     validated_s = self.progress.seconds
@@ -220,7 +220,7 @@ class Pretraining:
         """Measure validation NLL on a sample of the split, or on the whole of it."""
         measured = float("nan")
         if self.peers.leads:
-            limit = None if whole else _SCORED_WHILE_TRAINING
+            limit = None if whole else SCORED_WHILE_TRAINING
             warm = self.shipped.config.context // 2
             self.shipped.eval()
             measured = nll(self.shipped, self.corpus.splits["validation"], warm=warm, limit=limit)
@@ -274,16 +274,17 @@ class Pretraining:
         for parameter in self.shipped.parameters():
             parameter.copy_(parameter.to(_SAVED))
 
-    def _timed_step(self) -> None:
+    def step(self) -> None:
+        """Take one optimiser step and count it."""
         start_s = time.monotonic()
-        loss = self._step()
+        loss = self._optimise()
         progress = self.progress
         progress.step += 1
         progress.tokens += self.config.batch * self.generator.config.context
         progress.seconds = self.peers.agree(progress.seconds + time.monotonic() - start_s)
         progress.train_nll = loss if progress.step == 1 else 0.98 * progress.train_nll + 0.02 * loss
 
-    def _step(self) -> float:
+    def _optimise(self) -> float:
         factor = learning_rate_factor(self.config, self.progress.step, self.fraction)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:

@@ -14,16 +14,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from musebridge.config import build, read_toml
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint, corpus, prepare
 from musebridge.training.generator import Generator, GeneratorConfig
 from musebridge.training.losses import nll
+from musebridge.training.models import shape_from
 from musebridge.training.pretrain import PretrainConfig, Pretraining, Progress, learning_rate_factor
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SHAPE = GeneratorConfig(n_layers=1, d_model=32, n_heads=2, n_kv_heads=1, d_ff=64, context=32)
 STEP_TOKENS = 4 * 32
+RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 CONFIG = PretrainConfig(tokens=60 * STEP_TOKENS, batch=4, warmup_steps=5, transpose=2)
 
 
@@ -412,3 +415,15 @@ def test_a_validation_split_that_cannot_be_scored_is_refused_before_training(sma
         CorpusError, match=r"validation has \d+ tokens, a context of 1200 needs more; prepare more files$"
     ):
         begin(small_corpus, tmp_path, shape=replace(SHAPE, context=1200))
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_a_recipe_can_be_trained(recipe):
+    tables = read_toml(recipe)
+    shape = shape_from(tables.pop("generator"), str(recipe))
+    config = build(PretrainConfig, {**tables.pop("pretrain"), "tokens": 1}, str(recipe))
+    assert tables == {}
+    assert (shape.context, config.batch) != (0, 0)

@@ -1,0 +1,1 @@
+"""What the performance claims rest on: each subject is measured beside a peer or a limit, in one run."""

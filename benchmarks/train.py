@@ -1,0 +1,74 @@
+"""Time per training step: compiled, beside the plain eager loop, and beside the matrix products alone.
+
+All subjects train the same shape on random tokens in bfloat16 autocast. The
+bound is the time in which this machine does a step's arithmetic as one large
+matrix product; the share of it that a step reaches is its model FLOPs
+utilisation (Chowdhery et al. 2022, "PaLM").
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from musebridge import vocab
+from musebridge.benchmarks.measure import Row, in_turns
+from musebridge.training.corpus import Corpus
+from musebridge.training.generator import GeneratorConfig, count_parameters
+from musebridge.training.pretrain import PretrainConfig, Pretraining
+
+OURS, PLAIN, BOUND = "compiled, Muon", "plain eager, AdamW", "matrix products alone"
+_SIDE = 4096
+
+
+def rows(shape: GeneratorConfig, *, batch: int, steps: int) -> list[Row]:
+    """Measure ``steps`` optimiser steps of ``batch`` windows for each subject.
+
+    Returns:
+        A row for each; their unit is milliseconds a step.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = _noise(Path(folder), 4 * batch * (shape.context + 1))
+        config = PretrainConfig(tokens=1_000_000_000_000, batch=batch)
+
+        def training(config: PretrainConfig, *, compile: bool) -> Pretraining:
+            return Pretraining(corpus, Path(folder), shape, config, compile=compile)
+
+        ours = training(config, compile=True)
+        subjects = {
+            OURS: ours.step,
+            "plain eager, Muon": training(config, compile=False).step,
+            PLAIN: training(replace(config, optimiser="adamw"), compile=False).step,
+            BOUND: _products(step_flops(shape, batch, count_parameters(ours.generator)), ours.device),
+        }
+        return in_turns(subjects, steps)
+
+
+def step_flops(shape: GeneratorConfig, batch: int, parameters: int) -> float:
+    """Return the arithmetic of one step, forward and backward: matrices, and causal attention."""
+    matrices = parameters - vocab.N_TOKENS * shape.d_model  # the embedding is looked up
+    attention = shape.n_layers * shape.d_model * shape.context  # 2 products, of which causality leaves half
+    return 6.0 * (matrices + attention) * batch * shape.context
+
+
+def _noise(folder: Path, count: int) -> Corpus:
+    tokens = np.random.default_rng(0).integers(0, vocab.N_EVENTS, count).astype(np.uint16)
+    card: dict[str, object] = {"name": "noise", "sha256": "", "licence": ""}
+    return Corpus(folder=folder, card=card, splits={"train": tokens, "validation": tokens})
+
+
+def _products(flops: float, device: torch.device) -> Callable[[], object]:
+    """Return what does this much arithmetic in large matrix products."""
+    columns = max(1, round(flops / (2 * _SIDE * _SIDE)))
+    a = torch.randn(_SIDE, _SIDE, dtype=torch.bfloat16, device=device)
+    b = torch.randn(_SIDE, columns, dtype=torch.bfloat16, device=device)
+
+    def multiply() -> None:
+        (a @ b)[0, 0].item()  # waits for a GPU
+
+    return multiply

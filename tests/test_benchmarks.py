@@ -1,0 +1,129 @@
+"""The benchmarks run, measure what they name, and take up a study where it ended. What they find is not judged here."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch.utils.flop_counter import FlopCounterMode
+
+from musebridge.benchmarks import measure, study, train
+from musebridge.cli import main
+from musebridge.errors import ConfigError
+from musebridge.training import corpus
+from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
+from musebridge.training.models import create
+
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),  # torch.compile's own
+]
+
+TINY = GeneratorConfig(n_layers=1, d_model=32, n_heads=2, n_kv_heads=1, d_ff=64, context=16)
+
+
+# Measuring
+
+
+def test_subjects_are_measured_in_turns():
+    calls: list[str] = []
+    rows = measure.in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 20)
+    assert [(row.name, row.unit, row.n) for row in rows] == [("a", "ms", 20), ("b", "ms", 20)]
+    assert calls == (["a"] * 11 + ["b"] * 11) * 2
+    assert all(0 <= row.p50 <= row.p95 <= row.p99 <= row.max for row in rows)
+
+
+def test_rows_are_percentiles_and_can_be_written(tmp_path):
+    row = measure.row_of("x", "ms", np.arange(101.0))
+    assert (row.p50, row.p95, row.p99, row.max) == (50.0, 95.0, 99.0, 100.0)
+    measure.write([row], tmp_path / "rows.json")
+    assert json.loads((tmp_path / "rows.json").read_text()) == [
+        {"name": "x", "unit": "ms", "n": 101, "p50": 50.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
+    ]
+
+
+# Training steps
+
+
+def test_the_arithmetic_of_a_step_is_that_which_torch_counts():
+    generator = Generator(TINY)
+    with FlopCounterMode(display=False) as counter:
+        generator(torch.zeros((2, 16), dtype=torch.int64)).sum().backward()
+    T, D = TINY.context, TINY.d_model
+    attention = 3 * 2 * 2 * 2 * T * T * D  # both products, whole; the backward pass counts twice
+    matrices = counter.get_total_flops() - _counted_attention(counter)
+    assert train.step_flops(TINY, 2, count_parameters(generator)) == matrices + attention / 2
+
+
+def _counted_attention(counter: FlopCounterMode) -> int:
+    return sum(n for op, n in counter.get_flop_counts()["Global"].items() if "scaled_dot" in str(op))
+
+
+def test_every_way_to_train_is_measured_beside_the_bound():
+    rows = train.rows(TINY, batch=2, steps=2)
+    assert [row.name for row in rows] == [train.OURS, "plain eager, Muon", train.PLAIN, train.BOUND]
+    assert all(row.p50 > 0 and row.n == 2 for row in rows)
+
+
+# Studies
+
+
+def test_the_ablation_compares_generators_of_equal_size_and_tokens():
+    trials = study.ablation(128, 5000, seeds=2)
+    assert len(trials) == 10
+    assert {trial.config.tokens for trial in trials} == {5000}
+    assert {trial.config.seed for trial in trials} == {0, 1}
+    sizes = [count_parameters(create(trial.shape)) for trial in trials]
+    assert max(sizes) < 1.02 * min(sizes)
+
+
+def test_the_scaling_study_gives_every_size_the_same_arithmetic():
+    trials = study.scaling([128, 256], [1e12, 4e12])
+    assert [trial.shape.d_model for trial in trials] == [128, 256, 128, 256]
+    spent = [
+        train.step_flops(trial.shape, study.BATCH, count_parameters(create(trial.shape)))
+        * trial.config.tokens
+        / (study.BATCH * study.CONTEXT)
+        for trial in trials
+    ]
+    assert spent == pytest.approx([1e12, 1e12, 4e12, 4e12], rel=0.1)
+
+
+def test_a_width_that_makes_no_heads_is_refused():
+    with pytest.raises(ConfigError, match="width must be a multiple of 128, found 200"):
+        study.scaling([200], [1e12])
+
+
+def test_a_study_trains_once_and_writes_its_table(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "CONTEXT", 32)
+    monkeypatch.setattr(study, "BATCH", 2)
+    trials = study.scaling([128], [1e10])
+    rows = list(study.run(trials, corpus.load(small_corpus), tmp_path))
+    assert rows[0]["nll"] < 6
+    monkeypatch.setattr(study, "_measure", lambda trial, corpus: pytest.fail("it was trained already"))
+    assert list(study.run(trials, corpus.load(small_corpus), tmp_path)) == rows
+    page = study.scaling_page(rows, "musebridge bench scaling")
+    assert f"| 1.0e+10 FLOPs | 128 | {rows[0]['parameters']:,} |" in page
+    twice = study.ablation_page([{**rows[0], "nll": nll} for nll in (3.0, 4.0)], "musebridge bench ablation")
+    assert "| 3.5000 | 0.7071 | 2 |" in twice
+
+
+# The command
+
+
+def test_bench_train_tells_the_ratios(tmp_path, monkeypatch):
+    monkeypatch.setattr("musebridge.training.generator.GeneratorConfig", lambda context: TINY)
+    result = CliRunner().invoke(main, ["bench", "train", "--steps", "1", "--json", str(tmp_path / "rows.json")])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"tokens/s, \d+\.\d\d times plain eager, \d+% of the FLOPs", result.output)
+    assert len(json.loads((tmp_path / "rows.json").read_text())) == 4
+
+
+def test_bench_engine_refuses_a_context_that_does_not_fit():
+    result = CliRunner().invoke(main, ["bench", "engine", "--context", "1024"])
+    assert result.exit_code == 1
+    assert result.stderr == "Error: context must be less than 1024, found 1024\n"
