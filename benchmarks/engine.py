@@ -1,13 +1,20 @@
-"""Time per step and per prefill: the engine beside torch, and beside the memory bound.
+"""Time per step and per prefill: the engine beside torch, transformers, and the memory's bound.
 
 The weights are random; the time does not depend on them. The bound is the time
 in which one core reads, once, the bytes that a step must read: every weight
-matrix and the filled part of the K/V buffers.
+matrix and the filled part of the K/V buffers. The rival of transformers is a
+Llama of the same widths, heads and parameters, and its own ``generate``.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,31 +22,42 @@ import numpy as np
 import torch
 
 from musebridge import vocab
-from musebridge.benchmarks.measure import Row, Subjects, in_turns
+from musebridge.benchmarks.measure import Row, Subjects, in_turns, row_of, seconds
+from musebridge.bridge.answer import Answer
+from musebridge.bridge.context import Context
 from musebridge.bridge.engine import OnnxEngine
+from musebridge.bridge.settings import Settings
 from musebridge.export.graph import export
 from musebridge.export.quantize import BLOCK
 from musebridge.training.checkpoint import save_generator
 from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.vocab import StreamState
 
-PREFILL = 512
+SHAPE = GeneratorConfig(n_layers=5, context=2048)
+"""15 M parameters: the reference's size in the default's shape."""
+PREFILLS = (512, 2047)
+RIVAL_TOKENS = 32
 _BYTES_PER_WEIGHT = {"fp32": 4.0, "int8": 1 + 4 / BLOCK}
 
 
-def rows(shape: GeneratorConfig, *, contexts: Sequence[int], steps: int) -> list[Row]:
-    """Measure the engine in every precision, with one and two threads, beside torch.
+def rows(shape: GeneratorConfig, *, contexts: Sequence[int], steps: int, sustain_s: float) -> list[Row]:
+    """Measure the engine in every precision, with one and two threads, beside its rivals.
 
     Args:
         shape: of the generator.
         contexts: how many tokens a step follows, each less than the shape's context.
         steps: measured for each subject and context length.
+        sustain_s: how long to generate without a pause.
     """
     torch.set_num_threads(1)
     generator = random_generator(shape)
     with tempfile.TemporaryDirectory() as folder:
         engines = dict(build_engines(generator, Path(folder)))
         measured = [row for context in contexts for row in in_turns(steps_of(generator, engines, context), steps)]
-        return measured + in_turns(prefills(generator, engines), 20)
+        for length in PREFILLS:
+            measured += in_turns(prefills(generator, engines, min(length, shape.context - 1)), 20)
+        measured += [generate_row(shape, context) for context in contexts] if _has_transformers() else []
+        return [*measured, *sustained(engines["int8, 1 thread"], sustain_s), *started()]
 
 
 def random_generator(config: GeneratorConfig) -> Generator:
@@ -71,13 +89,75 @@ def steps_of(generator: Generator, engines: dict[str, OnnxEngine], context: int)
     return subjects
 
 
-def prefills(generator: Generator, engines: dict[str, OnnxEngine]) -> Subjects:
-    """Return what prefills 512 tokens into an empty context."""
-    tokens = _tokens(PREFILL)
-
+def prefills(generator: Generator, engines: dict[str, OnnxEngine], length: int) -> Subjects:
+    """Return what prefills ``length`` tokens into an empty context."""
+    tokens = _tokens(length)
     batch_BT = torch.tensor([tokens])
-    subjects: Subjects = {f"prefill of {PREFILL}, {n}": engine_prefill(e, tokens) for n, e in engines.items()}
-    return subjects | {f"prefill of {PREFILL}, torch eager": lambda: generator.extend(batch_BT, None)}
+    subjects: Subjects = {f"prefill of {length}, {n}": engine_prefill(e, tokens) for n, e in engines.items()}
+    return subjects | {f"prefill of {length}, torch eager": lambda: generator.extend(batch_BT, None)}
+
+
+def generate_row(shape: GeneratorConfig, context: int) -> Row:
+    """Measure a token of ``transformers``: a long ``generate`` less a short one, shared by the tokens between."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=vocab.N_TOKENS,
+        hidden_size=shape.d_model,
+        intermediate_size=2 * shape.d_ff // 3,  # its feed-forward has three matrices
+        num_hidden_layers=shape.n_layers,
+        num_attention_heads=shape.n_heads,
+        num_key_value_heads=shape.n_kv_heads,
+        max_position_embeddings=shape.context + RIVAL_TOKENS,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = LlamaForCausalLM(config).eval()
+    prompt_BT = torch.tensor([_tokens(context)])
+
+    def generate(count: int) -> float:
+        return seconds(lambda: model.generate(prompt_BT, max_new_tokens=count, do_sample=False))
+
+    generate(1)
+    samples = [(generate(1 + RIVAL_TOKENS) - generate(1)) / RIVAL_TOKENS * 1e3 for _ in range(10)]
+    return row_of(f"step at {context}, transformers.generate", "ms", np.array(samples))
+
+
+def _has_transformers() -> bool:
+    return importlib.util.find_spec("transformers") is not None
+
+
+def sustained(engine: OnnxEngine, duration_s: float) -> list[Row]:
+    """Measure tokens that are sampled one after the other, across window rolls, as an answer is."""
+    context, state = Context(engine), StreamState()
+    context.append([vocab.BEGIN])
+    answer, settings = Answer(context, state, np.random.default_rng(0)), Settings()
+    times_s: list[float] = []
+    while sum(times_s) < duration_s:
+        times_s += [seconds(lambda: answer.next(settings)) for _ in range(100)]
+    name = f"token in {duration_s:g} s of generation"
+    return [
+        row_of(f"{name}, rolls included", "ms", np.array(times_s) * 1e3),
+        row_of(name, "tokens/s", np.array([len(times_s) / sum(times_s)])),
+    ]
+
+
+def started() -> list[Row]:
+    """Measure ``musebridge serve`` from its start to its being ready, and its memory."""
+    command = [sys.executable, "-m", "musebridge", "serve", "--port", "memory", "--osc", "off"]
+    ready_s, resident_mb = [], []
+    for _ in range(3):
+        start_s = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as bridge:
+            assert bridge.stdout
+            next(line for line in bridge.stdout if line.startswith("listening"))
+            ready_s.append(time.perf_counter() - start_s)
+            bridge.send_signal(signal.SIGINT)
+            bridge.stdout.read()
+            _, _, usage = os.wait4(bridge.pid, 0)
+            resident_mb.append(usage.ru_maxrss / 1e3)
+    return [row_of("serve, ready", "s", np.array(ready_s)), row_of("serve, memory", "MB", np.array(resident_mb))]
 
 
 def engine_prefill(engine: OnnxEngine, tokens: list[int]) -> Callable[[], object]:

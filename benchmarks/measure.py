@@ -42,11 +42,12 @@ def in_turns(subjects: Subjects, count: int) -> list[Row]:
     while len(next(iter(samples_s.values()))) < count:
         for name, call in subjects.items():
             call()  # bring its memory back into the cache
-            samples_s[name] += [_seconds(call) for _ in range(min(_TURN, count))]
+            samples_s[name] += [seconds(call) for _ in range(min(_TURN, count))]
     return [row_of(name, "ms", np.array(times_s) * 1e3) for name, times_s in samples_s.items()]
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def seconds(call: Callable[[], object]) -> float:
+    """Return how long a call takes."""
     start_s = time.perf_counter()
     call()
     return time.perf_counter() - start_s

@@ -61,7 +61,9 @@ class Answer:
         sampling.mask_grammar(logits_V, sounding=self._state.sounding, releasable=self._own)
         if self._at_once >= _MAX_TOKENS_AT_ONCE:
             sampling.mask_all_but_shifts(logits_V)
-        return sampling.sample(logits_V, self._rng, temperature=settings.temperature, top_p=settings.top_p)
+        return sampling.sample(
+            logits_V, self._rng, temperature=settings.temperature, top_p=settings.top_p, min_p=settings.min_p
+        )
 
     def _take(self, token: int) -> Timed | None:
         event = self._state.apply(token)

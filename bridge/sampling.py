@@ -1,4 +1,7 @@
-"""Logits to a token: grammar mask, temperature, top-p (Holtzman et al. 2020)."""
+"""Logits to a token: grammar and constraint masks, temperature, top-p, min-p.
+
+Top-p is nucleus sampling (Holtzman et al. 2020), min-p is Nguyen et al. 2024.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,14 @@ def mask_all_but_shifts(logits_V: Logits) -> None:
     logits_V[VELOCITY:] = -np.inf
 
 
-def sample(logits_V: Logits, rng: np.random.Generator, *, temperature: float = 1.0, top_p: float = 1.0) -> int:
+def mask_pitches(logits_V: Logits, allowed_P: npt.NDArray[np.bool_]) -> None:
+    """Forbid, in place, to strike the pitches that are not ``allowed_P``, shape (128,)."""
+    logits_V[:NOTE_OFF][~allowed_P] = -np.inf
+
+
+def sample(
+    logits_V: Logits, rng: np.random.Generator, *, temperature: float = 1.0, top_p: float = 1.0, min_p: float = 0.0
+) -> int:
     """Draw a token from masked logits; uses one random number, whatever the settings.
 
     Args:
@@ -42,12 +52,17 @@ def sample(logits_V: Logits, rng: np.random.Generator, *, temperature: float = 1
         rng: source of randomness.
         temperature: more than 0; below 1 sharpens, above 1 flattens.
         top_p: the smallest set of likeliest tokens that holds this share is kept.
+        min_p: of these, tokens less likely than this share of the likeliest are dropped.
     """
     scores = logits_V[:N_EVENTS].astype(np.float64)
     scores -= scores.max()
     scores /= temperature
     order = np.argsort(-scores, kind="stable")
-    cumulative = np.cumsum(np.exp(scores[order]))
-    kept = int(np.searchsorted(cumulative, top_p * cumulative[-1])) + 1
+    likelihoods = np.exp(scores[order])  # falling from 1
+    cumulative = np.cumsum(likelihoods)
+    kept = min(
+        int(np.searchsorted(cumulative, top_p * cumulative[-1])) + 1,
+        int(np.searchsorted(-likelihoods, -min_p, side="right")),
+    )
     total = cumulative[min(kept, len(cumulative)) - 1]
     return int(order[np.searchsorted(cumulative, rng.random() * total, side="right")])

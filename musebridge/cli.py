@@ -383,18 +383,22 @@ JSON = click.option("--json", "json_file", type=FILE, help="Write the rows there
 
 @bench.command("engine")
 @click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Steps for each subject.")
-@click.option("--context", "contexts", type=click.IntRange(1), multiple=True, help="Tokens that a step follows.")
+@click.option(
+    "--context",
+    "contexts",
+    type=click.IntRange(1, 2047),
+    multiple=True,
+    default=(128, 512, 1024, 2000),
+    show_default=True,
+    help="Tokens that a step follows.",
+)
+@click.option("--sustain", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds of generation.")
 @JSON
-def bench_engine(steps: int, contexts: tuple[int, ...], json_file: Path | None) -> None:
-    """Time per step and prefill: the engine, torch, and the memory's bound."""
+def bench_engine(steps: int, contexts: tuple[int, ...], sustain: float, json_file: Path | None) -> None:
+    """Time per step and prefill: the engine, its rivals, and the memory's bound."""
     from musebridge.benchmarks import engine
-    from musebridge.training.generator import GeneratorConfig
 
-    shape = GeneratorConfig()
-    contexts = contexts or (128, 512, shape.context - 24)
-    if max(contexts) >= shape.context:
-        raise ConfigError(f"context must be less than {shape.context}, found {max(contexts)}")
-    _tell_rows(engine.rows(shape, contexts=contexts, steps=steps), json_file)
+    _tell_rows(engine.rows(engine.SHAPE, contexts=contexts, steps=steps, sustain_s=sustain), json_file)
 
 
 @bench.command("train")

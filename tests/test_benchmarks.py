@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
-from musebridge.benchmarks import measure, study, train
+from musebridge.benchmarks import engine, measure, study, train
 from musebridge.cli import main
 from musebridge.errors import ConfigError
 from musebridge.training import corpus
@@ -123,7 +123,20 @@ def test_bench_train_tells_the_ratios(tmp_path, monkeypatch):
     assert len(json.loads((tmp_path / "rows.json").read_text())) == 4
 
 
-def test_bench_engine_refuses_a_context_that_does_not_fit():
-    result = CliRunner().invoke(main, ["bench", "engine", "--context", "1024"])
-    assert result.exit_code == 1
-    assert result.stderr == "Error: context must be less than 1024, found 1024\n"
+def test_the_engine_is_measured_beside_its_rivals(monkeypatch):
+    monkeypatch.setattr(engine, "PREFILLS", (5,))
+    shape = GeneratorConfig(n_layers=1, d_model=64, n_heads=2, n_kv_heads=1, d_ff=64, context=32)
+    rows = {row.name: row for row in engine.rows(shape, contexts=(9,), steps=2, sustain_s=0.05)}
+    subjects = [f"{precision}, {threads}" for precision in ("fp32", "int8") for threads in ("1 thread", "2 threads")]
+    for what in ("step at 9", "prefill of 5"):
+        assert {f"{what}, {subject}" for subject in [*subjects, "torch eager"]} <= set(rows)
+    assert rows["token in 0.05 s of generation, rolls included"].n % 100 == 0
+    assert rows["token in 0.05 s of generation"].unit == "tokens/s"
+    assert 20 < rows["serve, memory"].p50 < 2000
+    assert rows["serve, ready"].p50 > 0
+
+
+def test_a_token_of_transformers_is_measured():
+    pytest.importorskip("transformers")
+    shape = GeneratorConfig(n_layers=1, d_model=64, n_heads=2, n_kv_heads=1, d_ff=96, context=32)
+    assert engine.generate_row(shape, 9).n == 10

@@ -11,6 +11,7 @@ import torch
 
 from musebridge import vocab
 from musebridge.artifact import ModelInfo
+from musebridge.bridge import engine as engine_module
 from musebridge.bridge.engine import OnnxEngine
 from musebridge.errors import EngineError, ModelError
 from musebridge.export.graph import build_graph, describe
@@ -112,6 +113,25 @@ def test_chunks_of_any_length_give_the_same_logits(model: Path, cut: int) -> Non
     parts.prefill(sequence[:cut])
     np.testing.assert_allclose(parts.prefill(sequence[cut:]), whole.prefill(sequence), atol=1e-3)
     assert parts.length == whole.length == 65
+
+
+def test_a_long_prefill_is_cut_into_chunks(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, cut, sequence = OnnxEngine(model), OnnxEngine(model), tokens(101)
+    right_V = whole.prefill(sequence)
+    monkeypatch.setattr(engine_module, "_CHUNK", 32)
+    np.testing.assert_allclose(cut.prefill(sequence), right_V, atol=1e-3)
+    assert cut.length == 101
+
+
+def test_a_chunk_that_fails_takes_those_before_it_along(
+    damaged: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_CHUNK", 8)
+    engine = OnnxEngine(damaged(lambda proto: spoil(proto, POISON)))
+    engine.prefill([1, 2, 3])
+    with pytest.raises(EngineError, match="not finite"):
+        engine.prefill([*[5] * 15, POISON, *[5] * 10])
+    assert engine.length == 3
 
 
 def test_prefill_returns_the_last_row_of_score(model: Path) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musebridge.bridge.sampling import mask_all_but_shifts, mask_grammar, sample
+from musebridge.bridge.sampling import mask_all_but_shifts, mask_grammar, mask_pitches, sample
 from musebridge.vocab import BEGIN, N_EVENTS, N_TOKENS, NOTE_OFF, TIME_SHIFT, VELOCITY
 
 
@@ -67,3 +67,25 @@ def test_the_same_seed_draws_the_same_tokens() -> None:
 
     assert draw() == draw()
     assert len(set(draw())) > 10
+
+
+def test_min_p_drops_what_is_much_less_likely_than_the_likeliest() -> None:
+    rng, logits = np.random.default_rng(0), np.full(N_TOKENS, -np.inf, np.float32)
+    logits[[10, 20, 30]] = np.log([0.6, 0.31, 0.09])
+    assert {sample(logits.copy(), rng, min_p=0.5) for _ in range(200)} == {10, 20}
+    assert {sample(logits.copy(), rng, min_p=1.0) for _ in range(50)} == {10}
+    assert {sample(logits.copy(), rng, min_p=0.0) for _ in range(200)} == {10, 20, 30}
+
+
+def test_min_p_and_top_p_keep_what_both_keep() -> None:
+    rng, logits = np.random.default_rng(0), np.full(N_TOKENS, -np.inf, np.float32)
+    logits[[10, 20, 30]] = np.log([0.5, 0.3, 0.2])
+    assert {sample(logits.copy(), rng, min_p=0.5, top_p=0.4) for _ in range(50)} == {10}
+    assert {sample(logits.copy(), rng, min_p=0.5, top_p=1.0) for _ in range(200)} == {10, 20}
+
+
+def test_only_allowed_pitches_may_be_struck() -> None:
+    logits, allowed_P = flat(), np.zeros(128, bool)
+    allowed_P[[60, 62]] = True
+    mask_pitches(logits, allowed_P)
+    assert allowed(logits) == {60, 62} | set(range(NOTE_OFF, N_TOKENS))
