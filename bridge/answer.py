@@ -2,34 +2,76 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
 from musebridge.bridge import sampling
 from musebridge.bridge.context import Context
-from musebridge.bridge.settings import Settings
+from musebridge.bridge.harmony import Scale, allowed_pitches, parse_scale
+from musebridge.bridge.sampling import Logits
+from musebridge.bridge.settings import DETECT, OFF, Settings
 from musebridge.events import NoteOff, NoteOn, Timed
-from musebridge.vocab import NOTE_OFF, STEPS_PER_S, TIME_SHIFT, VELOCITY, StreamState
+from musebridge.vocab import N_PITCHES, NOTE_OFF, STEPS_PER_S, TIME_SHIFT, VELOCITY, StreamState
 
 _MAX_TOKENS_AT_ONCE = 128
 """A model that writes more at one moment is made to let time pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Struck:
+    """A note of the model: when it began, and what ends it where it sounds."""
+
+    step: int
+    release: NoteOff
+
+
+@dataclass(slots=True)
+class Notes:
+    """The model's notes at one point of the stream; a part of what a roll-back restores.
+
+    Attributes:
+        open: pitch in the stream -> the note, oldest first.
+        onsets: steps at which notes of the last second began.
+    """
+
+    open: dict[int, _Struck] = field(default_factory=dict)
+    onsets: list[int] = field(default_factory=list)
+
+    def copy(self) -> Notes:
+        """Return an independent copy."""
+        return Notes(dict(self.open), list(self.onsets))
 
 
 class Answer:
     """A continuation of a context, owned by the model.
 
     The model may only end notes that it began, and never strikes a pitch that
-    sounds already, whoever began it.
+    sounds already, whoever began it. The settings' constraints are masks, so
+    the model makes music within them; what leaves is transposed, scaled and on
+    its channel, and a note ends where it began, whatever was changed meanwhile.
 
     Args:
         context: the stream so far; every token sampled is written to it.
         state: what that stream means; kept up to date here.
         rng: source of randomness; the same seed gives the same answer.
+        key: the player's, for settings that ask for it.
+        at_once: begin with a note, not with a rest.
     """
 
-    def __init__(self, context: Context, state: StreamState, rng: np.random.Generator) -> None:
-        self._context, self._state, self._rng = context, state, rng
-        self._own: dict[int, int] = {}  # pitch -> step at which the model struck it, oldest first
-        self._at_once = 0
+    def __init__(
+        self,
+        context: Context,
+        state: StreamState,
+        rng: np.random.Generator,
+        *,
+        key: Scale | None = None,
+        at_once: bool = False,
+    ) -> None:
+        self._context, self.state, self._rng, self._key = context, state, rng, key
+        self.notes = Notes()
+        self._must_begin = at_once
+        self._tokens_at_once = 0
 
     def next(self, settings: Settings) -> Timed | None:
         """Write one token; return the event that it completes, if any.
@@ -40,38 +82,73 @@ class Answer:
         if token is None:
             token = self._sample(settings)
         self._context.append([token])
-        self._at_once = 0 if TIME_SHIFT <= token < VELOCITY else self._at_once + 1
-        return self._take(token)
+        self._tokens_at_once = 0 if TIME_SHIFT <= token < VELOCITY else self._tokens_at_once + 1
+        return self._take(token, settings)
 
     def close(self) -> list[Timed]:
         """End every note of the model at the present moment of the stream."""
-        tokens = [NOTE_OFF + pitch for pitch in self._own]
-        self._context.append(tokens)
-        return [timed for timed in map(self._take, tokens) if timed]
+        ended = dict(self.notes.open)
+        self._context.append([NOTE_OFF + pitch for pitch in ended])
+        for pitch in ended:
+            self.state.apply(NOTE_OFF + pitch)
+        self.notes.open.clear()
+        return [Timed(self._moment_s(), note.release) for note in ended.values()]
 
     def _overdue(self, settings: Settings) -> int | None:
         """Return the NOTE_OFF of the oldest note if it has sounded for too long."""
-        if not self._own:
+        if not self.notes.open:
             return None
-        pitch, step = next(iter(self._own.items()))
-        return NOTE_OFF + pitch if self._state.step - step >= settings.max_note_s * STEPS_PER_S else None
+        pitch, note = next(iter(self.notes.open.items()))
+        return NOTE_OFF + pitch if self.state.step - note.step >= settings.max_note_s * STEPS_PER_S else None
 
     def _sample(self, settings: Settings) -> int:
         logits_V = self._context.logits()
-        sampling.mask_grammar(logits_V, sounding=self._state.sounding, releasable=self._own)
-        if self._at_once >= _MAX_TOKENS_AT_ONCE:
-            sampling.mask_all_but_shifts(logits_V)
+        sampling.mask_grammar(logits_V, sounding=self.state.sounding, releasable=self.notes.open)
+        self._mask_constraints(logits_V, settings)
         return sampling.sample(
             logits_V, self._rng, temperature=settings.temperature, top_p=settings.top_p, min_p=settings.min_p
         )
 
-    def _take(self, token: int) -> Timed | None:
-        event = self._state.apply(token)
+    def _mask_constraints(self, logits_V: Logits, settings: Settings) -> None:
+        if self._tokens_at_once >= _MAX_TOKENS_AT_ONCE:
+            sampling.mask_all_but_shifts(logits_V)
+            return
+        if self._must_begin:
+            sampling.mask_shifts(logits_V)
+        if self._is_full(settings):
+            sampling.mask_pitches(logits_V, np.zeros(NOTE_OFF, bool))
+        else:
+            allowed_P = allowed_pitches(self._scale(settings), settings.low, settings.high, settings.transpose)
+            sampling.mask_pitches(logits_V, allowed_P)
+        for note in self.notes.open.values():  # where the transposition has changed, another pitch would sound there
+            pitch = note.release.pitch - settings.transpose
+            if note.release.channel == settings.channel - 1 and 0 <= pitch < N_PITCHES:
+                logits_V[pitch] = -np.inf
+
+    def _scale(self, settings: Settings) -> Scale | None:
+        if settings.scale == DETECT:
+            return self._key
+        return None if settings.scale == OFF else parse_scale(settings.scale)
+
+    def _is_full(self, settings: Settings) -> bool:
+        """Return whether another note would be more than the settings allow."""
+        recent = [step for step in self.notes.onsets if step > self.state.step - STEPS_PER_S]
+        self.notes.onsets = recent
+        return len(self.notes.open) >= settings.polyphony or len(recent) >= settings.density
+
+    def _take(self, token: int, settings: Settings) -> Timed | None:
+        event = self.state.apply(token)
         match event:
-            case NoteOn(pitch=pitch):
-                self._own[pitch] = self._state.step
-            case NoteOff(pitch=pitch):
-                self._own.pop(pitch, None)
-            case _:
-                return None
-        return Timed(self._state.step / STEPS_PER_S, event)
+            case NoteOn(pitch=pitch, velocity=velocity):
+                self._must_begin = False
+                sounding, channel = pitch + settings.transpose, settings.channel - 1
+                self.notes.open[pitch] = _Struck(self.state.step, NoteOff(pitch=sounding, channel=channel))
+                self.notes.onsets.append(self.state.step)
+                velocity = min(127, max(1, round(velocity * settings.loudness)))
+                return Timed(self._moment_s(), NoteOn(pitch=sounding, velocity=velocity, channel=channel))
+            case NoteOff(pitch=pitch) if pitch in self.notes.open:
+                return Timed(self._moment_s(), self.notes.open.pop(pitch).release)
+        return None
+
+    def _moment_s(self) -> float:
+        return self.state.step / STEPS_PER_S

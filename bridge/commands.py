@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from musebridge.bridge.settings import Value
+
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
     """Let the model answer now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Take the last answer back, and answer the same phrase anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +33,18 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class SetMode:
+    """Play by the rules of another mode."""
+
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetParameter:
     """Change one parameter of :class:`~musebridge.bridge.settings.Settings`."""
 
     name: str
-    value: float
+    value: Value
 
 
-Command = HandOver | Stop | Panic | Reset | SetParameter
+Command = HandOver | Retry | Stop | Panic | Reset | SetMode | SetParameter

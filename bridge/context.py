@@ -62,10 +62,14 @@ class Context:
         else:
             self._logits = self._engine.prefill(tokens)
 
+    def holds(self, position: int) -> bool:
+        """Return whether the stream can be taken back to ``position``."""
+        return self._forgotten < position <= self.position
+
     def rollback(self, position: int) -> None:
         """Forget everything after ``position``, which the window must still hold."""
         keep = position - self._forgotten
-        if not 0 < keep <= len(self._window):
+        if not self.holds(position):
             raise ValueError(f"position must be in {self._forgotten + 1}..{self.position}, found {position}")
         if keep < len(self._window):
             del self._window[keep:]

@@ -10,6 +10,7 @@ from musebridge.bridge import midi
 from musebridge.bridge.clock import MonotonicClock
 from musebridge.bridge.context import Engine
 from musebridge.bridge.continuation import opening
+from musebridge.bridge.journal import Journal
 from musebridge.bridge.loop import Sender
 from musebridge.bridge.ports import InputPort, MemoryPort, OutputPort
 from musebridge.bridge.preset import FOLDER
@@ -33,6 +34,7 @@ class Demo:
         settings: of the bridge; ``answer_s`` is how long the answer lasts.
         port: ``virtual`` takes real ports, ``memory`` none, ``auto`` what there is.
         seed: of the model's randomness.
+        journal: given the seed, returns where to log the session.
         notice: called with each change of state, in one line.
     """
 
@@ -45,12 +47,15 @@ class Demo:
         settings: Settings,
         port: str,
         seed: int,
+        journal: Callable[[int], Journal],
         notice: Callable[[str], None],
     ) -> None:
         self._clock = MonotonicClock()
         self._phrase = opening(midifile.read(phrase), phrase_s)
         source, target, self._keyboard = _route(port)
-        self.bridge = Bridge(engine, source, target, settings=settings, seed=seed, clock=self._clock, notice=notice)
+        self.bridge = Bridge(
+            engine, source, target, settings=settings, seed=seed, journal=journal, clock=self._clock, notice=notice
+        )
         self._performer = Sender(self._keyboard, self._clock, lambda _: None, self.bridge.fail)
         self._length_s = self._phrase[-1].time_s + settings.silence_s + settings.answer_s + _FADE_S
         self._end_s = float("inf")

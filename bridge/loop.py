@@ -15,16 +15,18 @@ from queue import Empty, SimpleQueue
 
 from musebridge.bridge.clock import Clock
 from musebridge.bridge.commands import Command
+from musebridge.bridge.echo import EchoFilter
+from musebridge.bridge.journal import Journal
 from musebridge.bridge.ports import InputPort, OutputPort
-from musebridge.bridge.scheduler import Scheduled, Scheduler, Sent
+from musebridge.bridge.scheduler import Owner, Scheduled, Scheduler, Sent
 from musebridge.bridge.session import Session
 from musebridge.errors import ConfigError, MuseBridgeError
-from musebridge.events import Event
+from musebridge.events import Message
 
 POLL_S = 0.0005
 _IDLE_S = 0.1
 
-Inbox = SimpleQueue[tuple[float, Event | Command]]
+Inbox = SimpleQueue[tuple[float, Message | Command]]
 
 
 class Worker(threading.Thread):
@@ -55,25 +57,43 @@ class Worker(threading.Thread):
 
 
 class Poller(Worker):
-    """Reads the input port and stamps each event with its time."""
+    """Reads the input port, stamps each message with its time, and passes on what is to be heard at once.
+
+    Args:
+        port: where the player is.
+        clock: stamps.
+        inbox: of the session.
+        echoes: of the output, which are left out.
+        pass_on: called with what goes to the output as well, if ``passes_on`` says so.
+        on_received: called with everything that came.
+        on_failure: called if the thread cannot go on.
+    """
 
     def __init__(
         self,
         port: InputPort,
         clock: Clock,
         inbox: Inbox,
-        on_received: Callable[[float, Event], None],
+        echoes: EchoFilter,
+        pass_on: Callable[[Scheduled], None],
+        passes_on: Callable[[Message], bool],
+        on_received: Callable[[float, Message], None],
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         super().__init__("input", on_failure)
-        self._port, self._clock, self._inbox, self._on_received = port, clock, inbox, on_received
+        self._port, self._clock, self._inbox, self._echoes = port, clock, inbox, echoes
+        self._pass_on, self._passes_on, self._on_received = pass_on, passes_on, on_received
 
     def turn(self) -> None:
         """Move what has come into the inbox."""
-        for event in self._port.poll():
+        for message in self._port.poll():
             now_s = self._clock.now()
-            self._inbox.put((now_s, event))
-            self._on_received(now_s, event)
+            if self._echoes.is_echo(now_s, message):
+                continue
+            if self._passes_on(message):
+                self._pass_on(Scheduled(now_s, message, Owner.PLAYER))
+            self._inbox.put((now_s, message))
+            self._on_received(now_s, message)
         self._stopping.wait(POLL_S)
 
 
@@ -105,6 +125,23 @@ class Sender(Worker):
             self._changed.notify()
             return dropped
 
+    def withdraw(self) -> int:
+        """Drop what the model had that was not sent; return how many."""
+        with self._changed:
+            return self._scheduler.withdraw()
+
+    def release(self, scheduled: Scheduled) -> None:
+        """Take a note-off of the model that nothing may withdraw."""
+        with self._changed:
+            self._scheduler.release(scheduled)
+            self._changed.notify()
+
+    def panic(self, now_s: float) -> None:
+        """Silence every channel by every means MIDI has."""
+        with self._changed:
+            self._scheduler.panic(now_s)
+            self._changed.notify()
+
     def turn(self) -> None:
         """Send what is due, or wait until something is."""
         with self._changed:
@@ -129,13 +166,21 @@ class Sender(Worker):
 
     def _send(self, scheduled: Scheduled) -> None:
         self._port.send(scheduled.event)
-        self._on_sent(Sent(scheduled.due_s, self._clock.now(), scheduled.event))
+        self._on_sent(Sent(scheduled.due_s, self._clock.now(), scheduled.event, scheduled.owner))
 
 
 class Player(Worker):
     """Feeds the session from the inbox and lets it work in between.
 
     A failure of the engine ends the answer, not the bridge.
+
+    Args:
+        session: is called from this thread alone.
+        clock: the present.
+        inbox: what to receive.
+        journal: of all that the session is told, or None.
+        on_error: called with what was wrong.
+        on_failure: called if the thread cannot go on.
     """
 
     def __init__(
@@ -143,27 +188,44 @@ class Player(Worker):
         session: Session,
         clock: Clock,
         inbox: Inbox,
+        journal: Journal | None,
         on_error: Callable[[MuseBridgeError], None],
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         super().__init__("session", on_failure)
-        self._session, self._clock, self._inbox, self._on_error = session, clock, inbox, on_error
+        self._session, self._clock, self._inbox, self._journal = session, clock, inbox, journal
+        self._on_error = on_error
 
     def turn(self) -> None:
         """Take one message, or do one token's work, or wait for either."""
         try:
             message = self._next_message()
             if message:
+                if self._journal:
+                    self._journal.heard(*message)
                 self._session.receive(*message)
             else:
-                self._session.work(self._clock.now())
+                self._work(self._clock.now())
         except ConfigError as error:
             self._on_error(error)
         except MuseBridgeError as error:
-            self._session.abandon(self._clock.now())
+            self._abandon(self._clock.now())
             self._on_error(error)
 
-    def _next_message(self) -> tuple[float, Event | Command] | None:
+    def _work(self, now_s: float) -> None:
+        wake_s = self._session.wake_s()
+        if wake_s is None or now_s < wake_s:
+            return
+        if self._journal:
+            self._journal.worked(now_s)
+        self._session.work(now_s)
+
+    def _abandon(self, now_s: float) -> None:
+        if self._journal:
+            self._journal.abandoned(now_s)
+        self._session.abandon(now_s)
+
+    def _next_message(self) -> tuple[float, Message | Command] | None:
         wake_s = self._session.wake_s()
         patience_s = _IDLE_S if wake_s is None else min(_IDLE_S, wake_s - self._clock.now())
         try:

@@ -13,7 +13,7 @@ import rtmidi
 
 from musebridge import midifile
 from musebridge.errors import PortError
-from musebridge.events import Event
+from musebridge.events import Message
 
 CLIENT = "MuseBridge"
 VIRTUAL = "virtual"
@@ -37,7 +37,7 @@ class RtMidiInput:
     def __init__(self, port: rtmidi.MidiIn, name: str) -> None:
         self._port, self.name = port, name
 
-    def poll(self) -> Sequence[Event]:
+    def poll(self) -> Sequence[Message]:
         """Return the events that came since the last call."""
         events = []
         while (received := self._port.get_message()) is not None:
@@ -58,14 +58,14 @@ class RtMidiOutput:
         self._port, self.name = port, name
         self._closed = False
 
-    def send(self, event: Event) -> None:
+    def send(self, message: Message) -> None:
         """Send one event now.
 
         Raises:
             PortError: the MIDI system refused it.
         """
         try:
-            self._port.send_message(midifile.to_message(event).bytes())
+            self._port.send_message(midifile.to_message(message).bytes())
         except Exception as error:
             raise PortError(f"{self.name}: cannot send: {error}; is the MIDI system still there?") from error
 
@@ -112,6 +112,7 @@ def open_input(name: str, backend: str = "auto") -> RtMidiInput:
         PortError: no MIDI system, no such port, or it is in use.
     """
     port, full_name = _open(rtmidi.MidiIn, "in", name, backend)
+    port.ignore_types(sysex=True, timing=False, active_sense=True)
     return RtMidiInput(port, full_name)
 
 
@@ -205,7 +206,7 @@ def _close(port: rtmidi.MidiIn | rtmidi.MidiOut) -> None:
     port.delete()  # without it a JACK server takes seconds to stop
 
 
-def _decode(data: list[int]) -> Event | None:
+def _decode(data: list[int]) -> Message | None:
     try:
         return midifile.from_message(mido.Message.from_bytes(data))
     except ValueError:

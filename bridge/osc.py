@@ -1,42 +1,187 @@
-"""OSC over UDP: datagrams to commands.
+"""OSC over UDP: datagrams to commands, and news to those who subscribed.
 
-The namespace is ``/musebridge``; the table below is all of it. Triggers take no
-argument, or a number or a truth value, and act at 0.5 and above, since
-controllers send 0 on release. Datagrams are untrusted: whatever is wrong with
-one is counted and answered with ``/musebridge/error``.
+One table, :data:`INCOMING`, drives what is understood and ``docs/osc.md``.
+Triggers take no argument, or a number or a truth value, and act at 0.5 and
+above, since controllers send 0 on release. Datagrams are untrusted: whatever
+is wrong with one is counted and answered with ``/musebridge/error``.
 """
 
 from __future__ import annotations
 
+import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, fields
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.osc_packet import OscPacket
 
+from musebridge import __version__
 from musebridge.bridge.clock import Clock
-from musebridge.bridge.commands import Command, HandOver, Panic, Reset, SetParameter, Stop
+from musebridge.bridge.commands import Command, HandOver, Panic, Reset, Retry, SetMode, SetParameter, Stop
 from musebridge.bridge.loop import Inbox, Worker
-from musebridge.bridge.settings import Settings
+from musebridge.bridge.settings import MODES, Settings, Value
 from musebridge.errors import ConfigError, PortError
+from musebridge.events import Message, NoteOff, NoteOn
 
 ROOT = "/musebridge"
-TRIGGERS: dict[str, Command] = {
-    f"{ROOT}/handover": HandOver(),
-    f"{ROOT}/stop": Stop(),
-    f"{ROOT}/panic": Panic(),
-    f"{ROOT}/reset": Reset(),
-}
-PARAMETER = f"{ROOT}/param/"
 _MAX_DATAGRAM = 65_535
-_WAIT_S = 0.1
+_WAIT_S = 0.02
+HEARTBEAT_S = 2.0
+SUBSCRIPTION_S = 60.0
+_MOST_SUBSCRIBERS = 16
+
+SPECS = {spec.name: spec.metadata for spec in fields(Settings)}
 
 
-def parse(datagram: bytes) -> list[Command]:
-    """Return the commands of one datagram, a message or a bundle, in order.
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a sender wants to be told: ``get``, ``refresh``, ``capabilities``, ``subscribe`` or ``unsubscribe``."""
+
+    what: str
+    argument: Value | None = None
+
+
+Request = Message | Command | Query
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the namespace.
+
+    Attributes:
+        address: with ``<name>``, ``<channel>`` and ``<pitch>`` for what varies.
+        takes: the argument, for people.
+        does: for people.
+        parse: address parts that vary and arguments -> what it asks for, or None.
+    """
+
+    address: str
+    takes: str
+    does: str
+    parse: Callable[[Sequence[str], list[Any]], Request | None]
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        """What the address matches."""
+        return re.compile(re.sub(r"<\w+>", "([^/]{1,32})", self.address))
+
+
+def _trigger(command: Command) -> Callable[[Sequence[str], list[Any]], Request | None]:
+    return lambda _, arguments: command if _number(arguments or [1.0]) >= 0.5 else None
+
+
+def _parameter(parts: Sequence[str], arguments: list[Any]) -> SetParameter:
+    is_text = len(arguments) == 1 and isinstance(arguments[0], str)
+    value: Value = arguments[0] if is_text else _number(arguments)
+    Settings().with_value(parts[0], value)  # refuses unknown names and values out of range
+    return SetParameter(parts[0], value)
+
+
+def _normalised(parts: Sequence[str], arguments: list[Any]) -> SetParameter:
+    share = _number(arguments)
+    if parts[0] not in _ranged():
+        raise ConfigError(f"no parameter {parts[0]!r} with a range; known are {', '.join(_ranged())}")
+    if not 0 <= share <= 1:
+        raise ConfigError(f"{parts[0]} must be in 0..1 here, found {share:g}")
+    return SetParameter(parts[0], denormalise(parts[0], share))
+
+
+def denormalise(name: str, share: float) -> Value:
+    """Return the value at ``share`` of a parameter's range."""
+    low, high = float(SPECS[name]["low"]), float(SPECS[name]["high"])
+    value = low + share * (high - low)
+    return round(value) if isinstance(Settings.__dataclass_fields__[name].default, int) else value
+
+
+def _ranged() -> list[str]:
+    return [name for name, spec in SPECS.items() if "low" in spec]
+
+
+def _get(parts: Sequence[str], arguments: list[Any]) -> Query:
+    if parts[0] not in SPECS:
+        raise ConfigError(f"unknown parameter {parts[0]!r}; known are {', '.join(SPECS)}")
+    return Query("get", parts[0])
+
+
+def _mode(_: Sequence[str], arguments: list[Any]) -> SetMode:
+    if len(arguments) != 1 or arguments[0] not in MODES:
+        raise ConfigError(f"mode must be one of {', '.join(MODES)}, found {arguments!r:.80}")
+    return SetMode(arguments[0])
+
+
+def _subscribe(_: Sequence[str], arguments: list[Any]) -> Query:
+    port = _number(arguments) if arguments else None
+    if port is not None and not 1 <= port <= 65535:
+        raise ConfigError(f"port must be in 1..65535, found {port:g}")
+    return Query("subscribe", port)
+
+
+def _note(parts: Sequence[str], arguments: list[Any]) -> Message:
+    channel, pitch = (int(part) if part.isdecimal() else -1 for part in parts)
+    velocity = _number(arguments)
+    if not (0 <= channel <= 15 and 0 <= pitch <= 127 and 0 <= velocity <= 127):
+        raise ConfigError(f"a note is /vkb_midi/0..15/note/0..127 with 0..127, found {velocity:g}")
+    if velocity < 1:
+        return NoteOff(pitch=pitch, channel=channel)
+    return NoteOn(pitch=pitch, velocity=int(velocity), channel=channel)
+
+
+def _tempo(_: Sequence[str], arguments: list[Any]) -> SetParameter:
+    return _parameter(["bpm"], arguments)
+
+
+def _asking(what: str) -> Callable[[Sequence[str], list[Any]], Request]:
+    return lambda *_: Query(what)
+
+
+_ONE_OR_NONE = "nothing, or ≥ 0.5"
+INCOMING = (
+    Entry(f"{ROOT}/handover", _ONE_OR_NONE, "the model answers now", _trigger(HandOver())),
+    Entry(f"{ROOT}/stop", _ONE_OR_NONE, "the answer ends", _trigger(Stop())),
+    Entry(
+        f"{ROOT}/retry", _ONE_OR_NONE, "the last answer is taken back and the phrase answered anew", _trigger(Retry())
+    ),
+    Entry(f"{ROOT}/panic", _ONE_OR_NONE, "pedal up, All Notes Off, All Sound Off on every channel", _trigger(Panic())),
+    Entry(f"{ROOT}/reset", _ONE_OR_NONE, "all that was played is forgotten", _trigger(Reset())),
+    Entry(f"{ROOT}/mode", "a text", f"sets the mode: {', '.join(MODES)}", _mode),
+    Entry(f"{ROOT}/param/<name>", "a number, or a text", "sets a parameter in its own unit", _parameter),
+    Entry(f"{ROOT}/norm/<name>", "0 to 1", "sets a parameter as a share of its range", _normalised),
+    Entry(f"{ROOT}/get/<name>", "nothing", f"is answered with {ROOT}/param/<name>", _get),
+    Entry(f"{ROOT}/refresh", "nothing", "is answered with every parameter, mode and state", _asking("refresh")),
+    Entry(f"{ROOT}/capabilities", "nothing", "is answered with the version and the modes", _asking("capabilities")),
+    Entry(
+        f"{ROOT}/subscribe", "nothing, or a port", "news go to the sender, for a minute; ask again to go on", _subscribe
+    ),
+    Entry(f"{ROOT}/unsubscribe", "nothing", "no more news", _asking("unsubscribe")),
+    Entry(
+        "/vkb_midi/<channel>/note/<pitch>", "a velocity, 0 ends", "plays a note to the model (REAPER, Bitwig)", _note
+    ),
+    Entry("/stop", _ONE_OR_NONE, f"as {ROOT}/stop: the DAW's transport stops", _trigger(Stop())),
+    Entry("/midi_panic", _ONE_OR_NONE, f"as {ROOT}/panic (Ardour)", _trigger(Panic())),
+    Entry("/tempo/raw", "beats a minute", f"as {ROOT}/param/bpm (REAPER)", _tempo),
+)
+OUTGOING = (
+    (f"{ROOT}/state", "listening, answering, interrupted or stopped"),
+    (f"{ROOT}/mode", "the mode, when it changes"),
+    (f"{ROOT}/key", "the key of the phrase, such as D minor, when the model begins; empty if there is none"),
+    (f"{ROOT}/chord", "the chord that the player holds, such as Am7/G; empty if it has no name"),
+    (f"{ROOT}/note", "pitch and velocity of each note of the model; 0 ends it"),
+    (
+        f"{ROOT}/stats",
+        f"every {HEARTBEAT_S:g} s: notes heard, notes played, median and p99 of lateness in milliseconds",
+    ),
+    (f"{ROOT}/heartbeat", f"every {HEARTBEAT_S:g} s: seconds since the start"),
+    (f"{ROOT}/error", "what was wrong with a datagram; to its sender"),
+)
+
+
+def parse(datagram: bytes) -> list[Request]:
+    """Return what one datagram, a message or a bundle, asks for, in order.
 
     Raises:
         ConfigError: it is no OSC, or an address or argument is not in the table.
@@ -44,29 +189,42 @@ def parse(datagram: bytes) -> list[Command]:
     try:
         messages = [timed.message for timed in OscPacket(datagram).messages]
     except Exception as error:  # python-osc raises many kinds on damaged input
-        raise ConfigError(f"not an OSC datagram: {error}") from error
-    return [command for message in messages for command in _commands(message)]
+        raise ConfigError(f"not an OSC datagram: {str(error) or type(error).__name__:.200}") from error
+    return [request for message in messages for request in _requests(message)]
 
 
-def _commands(message: OscMessage) -> list[Command]:
-    address, arguments = message.address, list(message.params)
-    if address in TRIGGERS:
-        return [TRIGGERS[address]] if _number(address, arguments or [1.0]) >= 0.5 else []
-    if address.startswith(PARAMETER):
-        name, value = address.removeprefix(PARAMETER), _number(address, arguments)
-        Settings().with_value(name, value)  # refuses unknown names and values out of range
-        return [SetParameter(name, value)]
-    raise ConfigError(f"unknown address {address}; known are {', '.join(TRIGGERS)} and {PARAMETER}<name>")
+_PATTERNS = [(entry.pattern, entry) for entry in INCOMING]
 
 
-def _number(address: str, arguments: list[Any]) -> float:
+def _requests(message: OscMessage) -> Iterator[Request]:
+    for pattern, entry in _PATTERNS:
+        if found := pattern.fullmatch(message.address):
+            try:
+                request = entry.parse(found.groups(), list(message.params))
+            except ConfigError as error:
+                raise ConfigError(f"{message.address}: {error}") from error
+            if request is not None:
+                yield request
+            return
+    raise ConfigError(f"unknown address {message.address!r:.80}; docs/osc.md lists those that are known")
+
+
+def _number(arguments: list[Any]) -> float:
     if len(arguments) != 1 or not isinstance(arguments[0], bool | int | float):
-        raise ConfigError(f"{address} takes one number, found {arguments!r:.80}")
+        raise ConfigError(f"takes one number, found {arguments!r:.80}")
     return float(arguments[0])
 
 
 class OscServer(Worker):
-    """Listens on a UDP port and puts commands into the inbox.
+    """Listens on a UDP port, puts what is asked for into the inbox, and tells subscribers the news.
+
+    Args:
+        address: host and port to listen on.
+        clock: stamps what comes.
+        inbox: of the session.
+        status: returns every parameter, ``mode`` and ``state`` as they are now.
+        stats: returns what ``/stats`` says.
+        on_failure: called if the thread cannot go on.
 
     Raises:
         PortError: the address is taken or cannot be bound.
@@ -78,10 +236,16 @@ class OscServer(Worker):
         clock: Clock,
         inbox: Inbox,
         on_failure: Callable[[str, Exception], None],
+        *,
+        status: Callable[[], dict[str, Value]] = dict,
+        stats: Callable[[], Sequence[float]] = tuple,
     ) -> None:
         super().__init__("osc", on_failure)
-        self._clock, self._inbox = clock, inbox
+        self._clock, self._inbox, self._status, self._stats = clock, inbox, status, stats
         self.malformed = 0
+        self._news: SimpleQueue[tuple[str, tuple[Value, ...]]] = SimpleQueue()
+        self._subscribers: dict[tuple[str, int], float] = {}
+        self._start_s = self._beat_s = clock.now()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.settimeout(_WAIT_S)
         try:
@@ -92,8 +256,15 @@ class OscServer(Worker):
             raise PortError(f"OSC {host}:{port}: {error.strerror}; choose another with --osc HOST:PORT") from error
         self.address: tuple[str, int] = self._socket.getsockname()
 
+    def publish(self, topic: str, *values: Value) -> None:
+        """Tell every subscriber; may be called from any thread."""
+        if self._subscribers:
+            self._news.put((topic, values))
+
     def turn(self) -> None:
-        """Take one datagram, or wait a moment for one."""
+        """Tell what is new, then take one datagram, or wait a moment for one."""
+        now_s = self._clock.now()
+        self._tell(now_s)
         try:
             datagram, sender = self._socket.recvfrom(_MAX_DATAGRAM)
         except TimeoutError:
@@ -102,19 +273,100 @@ class OscServer(Worker):
             return
         now_s = self._clock.now()
         try:
-            for command in parse(datagram):
-                self._inbox.put((now_s, command))
+            for request in parse(datagram):
+                if isinstance(request, Query):
+                    self._answer(now_s, request, sender)
+                else:
+                    self._inbox.put((now_s, request))
         except ConfigError as error:
             self.malformed += 1
-            self._reply(sender, str(error))
+            self._send(sender, "error", str(error))
 
     def stop(self) -> None:
         """End the thread and give the port back."""
         super().stop()
         self._socket.close()
 
-    def _reply(self, sender: tuple[str, int], text: str) -> None:
-        builder = OscMessageBuilder(f"{ROOT}/error")
-        builder.add_arg(text)
+    def _tell(self, now_s: float) -> None:
+        self._subscribers = {who: until_s for who, until_s in self._subscribers.items() if until_s > now_s}
+        with suppress(Empty):
+            while True:
+                topic, values = self._news.get_nowait()
+                self._send_all(topic, *values)
+        if now_s - self._beat_s >= HEARTBEAT_S:
+            self._beat_s = now_s
+            self._send_all("heartbeat", now_s - self._start_s)
+            self._send_all("stats", *self._stats())
+
+    def _answer(self, now_s: float, query: Query, sender: tuple[str, int]) -> None:
+        status = self._status()
+        match query:
+            case Query("get", str(name)):
+                self._send(sender, f"param/{name}", status[name])
+            case Query("refresh"):
+                for name, value in status.items():
+                    self._send(sender, f"param/{name}" if name in SPECS else name, value)
+            case Query("capabilities"):
+                self._send(sender, "capabilities", __version__, *MODES)
+            case Query("subscribe", port):
+                if len(self._subscribers) < _MOST_SUBSCRIBERS:
+                    host = sender[0], sender[1] if port is None else int(port)
+                    self._subscribers[host] = now_s + SUBSCRIPTION_S
+            case Query("unsubscribe"):
+                self._subscribers = {who: until_s for who, until_s in self._subscribers.items() if who[0] != sender[0]}
+
+    def _send_all(self, topic: str, *values: Value) -> None:
+        for who in self._subscribers:
+            self._send(who, topic, *values)
+
+    def _send(self, who: tuple[str, int], topic: str, *values: Value) -> None:
+        builder = OscMessageBuilder(f"{ROOT}/{topic}")
+        for value in values:
+            builder.add_arg(value)
         with suppress(OSError):  # nobody may be there to be told
-            self._socket.sendto(builder.build().dgram, sender)
+            self._socket.sendto(builder.build().dgram, who)
+
+
+def document() -> str:
+    """Return the namespace as a page, which is ``docs/osc.md``."""
+    lines = [
+        "# OSC",
+        "",
+        "`musebridge serve` listens on 127.0.0.1:9123 (`--osc HOST:PORT`, `--osc off`). This page is made from the",
+        "table in `bridge/osc.py` that also drives it: `python -m musebridge.bridge.osc > docs/osc.md`.",
+        "",
+        "## What it understands",
+        "",
+        "| address | takes | does |",
+        "|---|---|---|",
+        *(f"| `{entry.address}` | {entry.takes} | {entry.does} |" for entry in INCOMING),
+        "",
+        "What cannot be understood is answered with `/musebridge/error`.",
+        "",
+        "## Parameters",
+        "",
+        "| name | range | at first | meaning |",
+        "|---|---|---|---|",
+        *(f"| `{name}` | {_range(spec)} | {_default(name)} | {spec['meaning']} |" for name, spec in SPECS.items()),
+        "",
+        "## What subscribers are told",
+        "",
+        "| address | says |",
+        "|---|---|",
+        *(f"| `{address}` | {says} |" for address, says in OUTGOING),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _range(spec: Any) -> str:
+    return f"{spec['low']:g} to {spec['high']:g}{spec['unit']}" if "low" in spec else "a text"
+
+
+def _default(name: str) -> Value:
+    default: Value = getattr(Settings(), name)
+    return default
+
+
+if __name__ == "__main__":
+    print(document(), end="")  # noqa: T201  # this is its output

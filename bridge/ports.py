@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from musebridge.events import Event
+from musebridge.events import Message
 
 
 class InputPort(Protocol):
@@ -13,7 +13,7 @@ class InputPort(Protocol):
 
     name: str
 
-    def poll(self) -> Sequence[Event]:
+    def poll(self) -> Sequence[Message]:
         """Return the events that came since the last call, oldest first; never wait.
 
         Raises:
@@ -31,7 +31,7 @@ class OutputPort(Protocol):
 
     name: str
 
-    def send(self, event: Event) -> None:
+    def send(self, message: Message) -> None:
         """Send one event now.
 
         Raises:
@@ -53,13 +53,13 @@ class MemoryPort:
 
     def __init__(self, name: str = "memory") -> None:
         self.name = name
-        self.events: list[Event] = []
+        self.events: list[Message] = []
 
-    def send(self, event: Event) -> None:
+    def send(self, message: Message) -> None:
         """Keep one event for the next poll."""
-        self.events.append(event)
+        self.events.append(message)
 
-    def poll(self) -> Sequence[Event]:
+    def poll(self) -> Sequence[Message]:
         """Return and forget what was sent since the last call."""
         count = len(self.events)
         taken, self.events[:count] = self.events[:count], []

@@ -7,16 +7,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import click
+
 from musebridge.bridge.settings import MODES, Settings
 from musebridge.config import build, read_toml
 from musebridge.errors import ConfigError
 
 FOLDER = Path(str(resources.files("musebridge.presets")))
+USER_FOLDER = Path(click.get_app_dir("musebridge")) / "presets"
+"""Where users keep their own, in the platform's place for configuration; one hides a bundled one of its name."""
+MODEL = "maestro-12m.onnx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """How to play; ``model`` is a file beside the preset."""
+    """How to play; ``model`` is a file beside the preset, or a bundled one."""
 
     name: str
     description: str
@@ -30,14 +35,21 @@ class _Table:
     """The keys of a preset's file."""
 
     description: str
-    model: str
+    model: str = MODEL
     mode: str = "call"
     settings: dict[str, Any] = field(default_factory=dict)
 
 
 def names() -> list[str]:
-    """Return the names of the presets that are installed."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    """Return the names of the presets, the user's own included."""
+    return sorted({path.stem for folder in (FOLDER, USER_FOLDER) for path in folder.glob("*.toml")})
+
+
+def _path_of(name: str) -> Path:
+    if name.endswith(".toml"):
+        return Path(name)
+    own = USER_FOLDER / f"{name}.toml"
+    return own if own.is_file() else FOLDER / f"{name}.toml"
 
 
 def load(name: str) -> Preset:
@@ -46,16 +58,17 @@ def load(name: str) -> Preset:
     Raises:
         ConfigError: there is none, or a key or value in it is wrong.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    path = _path_of(name)
     if not path.is_file():
         raise ConfigError(f"no preset {name!r}; known are {', '.join(names())}, or give a .toml file")
     table = build(_Table, read_toml(path), str(path))
     if table.mode not in MODES:
         raise ConfigError(f"{path}: mode must be one of {', '.join(MODES)}, found {table.mode!r}")
+    beside = path.parent / table.model
     return Preset(
         name=path.stem,
         description=table.description,
-        model=path.parent / table.model,
+        model=beside if beside.is_file() else FOLDER / table.model,
         mode=table.mode,
         settings=build(Settings, table.settings, str(path)),
     )

@@ -37,6 +37,11 @@ def mask_all_but_shifts(logits_V: Logits) -> None:
     logits_V[VELOCITY:] = -np.inf
 
 
+def mask_shifts(logits_V: Logits) -> None:
+    """Forbid, in place, the passing of time."""
+    logits_V[TIME_SHIFT:VELOCITY] = -np.inf
+
+
 def mask_pitches(logits_V: Logits, allowed_P: npt.NDArray[np.bool_]) -> None:
     """Forbid, in place, to strike the pitches that are not ``allowed_P``, shape (128,)."""
     logits_V[:NOTE_OFF][~allowed_P] = -np.inf

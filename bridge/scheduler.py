@@ -1,32 +1,47 @@
-"""What is going to sound, and what sounds: the model's queue and its note ledger."""
+"""What is going to sound, and what sounds: the queue of the output and its note ledgers."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 
-from musebridge.events import ALL_NOTES_OFF, ALL_SOUND_OFF, PEDAL_UP, Control, Event, NoteOff, NoteOn
+from musebridge.events import ALL_NOTES_OFF, ALL_SOUND_OFF, SUSTAIN, Control, Message, NoteOff, NoteOn
 
-SILENCE = (PEDAL_UP, *(Control(controller=number, value=0) for number in (ALL_NOTES_OFF, ALL_SOUND_OFF)))
-"""Pedal up, All Notes Off, All Sound Off: what makes an output silent for certain."""
+_SILENCING = (SUSTAIN, ALL_NOTES_OFF, ALL_SOUND_OFF)
+
+
+def silence(channels: Iterable[int]) -> list[Message]:
+    """Return pedal up, All Notes Off, All Sound Off: what silences channels for certain."""
+    return [Control(controller=number, value=0, channel=channel) for channel in channels for number in _SILENCING]
+
+
+class Owner(Enum):
+    """Whose an event on the output is."""
+
+    MODEL = "model"
+    PLAYER = "player"
+    """Passed on from the input, or clock: not to be taken back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """An event of the model and the moment it is due, in monotonic seconds."""
+    """A message and the moment it is due, in monotonic seconds."""
 
     due_s: float
-    event: Event
+    event: Message
+    owner: Owner = Owner.MODEL
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """An event that went out: when it was due and when it left."""
+    """A message that went out: when it was due and when it left."""
 
     due_s: float
     actual_s: float
-    event: Event
+    event: Message
+    owner: Owner = Owner.MODEL
 
 
 class NoteLedger:
@@ -35,7 +50,10 @@ class NoteLedger:
     def __init__(self) -> None:
         self._open: dict[tuple[int, int], None] = {}
 
-    def note(self, event: Event) -> None:
+    def __contains__(self, note: NoteOn | NoteOff) -> bool:
+        return (note.channel, note.pitch) in self._open
+
+    def note(self, event: Message) -> None:
         """Take down one event that is sent."""
         match event:
             case NoteOn(channel=channel, pitch=pitch):
@@ -47,13 +65,16 @@ class NoteLedger:
         """Return the pitches that sound, oldest note first."""
         return [pitch for _, pitch in self._open]
 
-    def releases(self) -> list[Event]:
+    def releases(self) -> list[NoteOff]:
         """Return the note-offs that would silence what sounds, oldest note first."""
         return [NoteOff(pitch=pitch, channel=channel) for channel, pitch in self._open]
 
 
 class Scheduler:
-    """The model's events in order of their due time, and a ledger of those handed out.
+    """Messages in order of their due time, and ledgers of the notes handed out, one for each owner.
+
+    A key that the player holds is the player's: the model neither strikes nor
+    ends it, and a note of the model that the player strikes becomes the player's.
 
     Pure: it never waits and never sends. Whoever sends calls :meth:`pop_due`
     and sends what it returns, in that order.
@@ -62,7 +83,8 @@ class Scheduler:
     def __init__(self) -> None:
         self._queue: list[tuple[float, int, Scheduled, bool]] = []
         self._count = 0
-        self._ledger = NoteLedger()
+        self._ledgers = {owner: NoteLedger() for owner in Owner}
+        self._channels = {0}
 
     def push(self, scheduled: Scheduled) -> None:
         """Add one event; events due at the same time keep the order of pushing."""
@@ -76,22 +98,44 @@ class Scheduler:
         """Take out every event due by ``now_s``, earliest first."""
         return list(self._popped(now_s))
 
+    def withdraw(self) -> int:
+        """Drop the model's events that have not been handed out; return how many were pushed ones."""
+        kept = [item for item in self._queue if item[2].owner is not Owner.MODEL or item[3]]
+        dropped = len(self._queue) - len(kept)
+        self._queue = kept
+        heapq.heapify(self._queue)
+        return dropped
+
     def cancel(self, now_s: float) -> int:
-        """Drop what has not been handed out, and release what sounds at ``now_s``.
+        """Withdraw what the model was going to play, and release what it has sounding at ``now_s``.
 
         Returns:
             How many pushed events were dropped.
         """
-        dropped = sum(not is_release for *_, is_release in self._queue)
-        self._queue.clear()
-        for event in self._ledger.releases():
-            self._put(Scheduled(now_s, event), is_release=True)
+        dropped = self.withdraw()
+        queued = {item[2].event for item in self._queue if item[3]}
+        for event in self._ledgers[Owner.MODEL].releases():
+            if event not in queued:
+                self._put(Scheduled(now_s, event), is_release=True)
         return dropped
 
+    def release(self, scheduled: Scheduled) -> None:
+        """Add a note-off of the model that :meth:`withdraw` keeps."""
+        self._put(scheduled, is_release=True)
+
+    def panic(self, now_s: float, channels: Iterable[int] = range(16)) -> None:
+        """Drop the queue; release all that sounds, and silence the channels by every means."""
+        self._queue.clear()
+        for owner, ledger in self._ledgers.items():
+            for event in ledger.releases():
+                self._put(Scheduled(now_s, event, owner), is_release=True)
+        for message in silence(channels):
+            self._put(Scheduled(now_s, message, Owner.PLAYER), is_release=False)
+
     def finish(self, now_s: float) -> list[Scheduled]:
-        """Drop the queue; return the releases of what sounds, then :data:`SILENCE`."""
-        self.cancel(now_s)
-        return self.pop_due(now_s) + [Scheduled(now_s, event) for event in SILENCE]
+        """Drop the queue; return what silences the channels that were used."""
+        self.panic(now_s, sorted(self._channels))
+        return self.pop_due(now_s)
 
     def _put(self, scheduled: Scheduled, *, is_release: bool) -> None:
         heapq.heappush(self._queue, (scheduled.due_s, self._count, scheduled, is_release))
@@ -100,5 +144,20 @@ class Scheduler:
     def _popped(self, now_s: float) -> Iterator[Scheduled]:
         while self._queue and self._queue[0][0] <= now_s:
             scheduled = heapq.heappop(self._queue)[2]
-            self._ledger.note(scheduled.event)
-            yield scheduled
+            yield from self._admitted(scheduled)
+
+    def _admitted(self, scheduled: Scheduled) -> Iterator[Scheduled]:
+        """Yield what is really to be sent for one event, and take it down."""
+        event, mine = scheduled.event, self._ledgers[scheduled.owner]
+        if isinstance(event, NoteOff) and event not in mine:
+            return
+        if isinstance(event, NoteOn):
+            self._channels.add(event.channel)
+            if scheduled.owner is Owner.MODEL and event in self._ledgers[Owner.PLAYER]:
+                return
+            if scheduled.owner is Owner.PLAYER and event in self._ledgers[Owner.MODEL]:
+                release = NoteOff(pitch=event.pitch, channel=event.channel)
+                self._ledgers[Owner.MODEL].note(release)
+                yield Scheduled(scheduled.due_s, release)
+        mine.note(event)
+        yield scheduled

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from queue import SimpleQueue
+from secrets import randbits
 
 import numpy as np
 
 from musebridge.bridge.clock import Clock, MonotonicClock
 from musebridge.bridge.context import Engine
+from musebridge.bridge.echo import EchoFilter
+from musebridge.bridge.journal import Journal, JournalledOutbox
 from musebridge.bridge.loop import Inbox, Player, Poller, Sender
 from musebridge.bridge.osc import OscServer
 from musebridge.bridge.ports import InputPort, OutputPort
-from musebridge.bridge.session import Session
-from musebridge.bridge.settings import Settings
-from musebridge.bridge.stats import Recording
+from musebridge.bridge.scheduler import Owner, Sent
+from musebridge.bridge.session import Outbox, Session
+from musebridge.bridge.settings import Settings, Value
+from musebridge.bridge.stats import Stats
 from musebridge.errors import MuseBridgeError
+from musebridge.events import NoteOff, NoteOn
 
 
 class Bridge:
@@ -31,6 +37,7 @@ class Bridge:
         settings, mode: the parameters at the start.
         seed: of the model's randomness; None takes a fresh one.
         osc: host and port to listen on, or None.
+        journal: given the seed, returns where to log the session; or None.
         notice: called with each change of state and each error, in one line.
     """
 
@@ -44,21 +51,42 @@ class Bridge:
         mode: str = "call",
         seed: int | None = None,
         osc: tuple[str, int] | None = None,
+        journal: Callable[[int], Journal] | None = None,
         clock: Clock | None = None,
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         clock = clock or MonotonicClock()
-        self.recording = Recording()
+        seed = randbits(32) if seed is None else seed
+        self.stats = Stats()
         self.failure: Exception | None = None
         self.ended = threading.Event()
         """Set when the bridge cannot go on; ``failure`` says why."""
-        self.source, self.target = source, target
-        inbox: Inbox = SimpleQueue()
-        self._sender = Sender(target, clock, self.recording.on_sent, self.fail)
-        session = Session(engine, self._sender, settings, mode=mode, rng=np.random.default_rng(seed), notice=notice)
-        self._player = Player(session, clock, inbox, lambda error: notice(str(error)), self.fail)
-        self._poller = Poller(source, clock, inbox, self.recording.on_received, self.fail)
-        self.osc = OscServer(osc, clock, inbox, self.fail) if osc else None
+        self.source, self.target, self._notice = source, target, notice
+        self._state = "listening"
+        self.inbox: Inbox = SimpleQueue()
+        """What the session is to receive, with its time; any thread may put."""
+        self._echoes = EchoFilter()
+        self._sender = Sender(target, clock, self._on_sent, self.fail)
+        self.journal = journal(seed) if journal else None
+        outbox: Outbox = JournalledOutbox(self._sender, self.journal) if self.journal else self._sender
+        rng = np.random.default_rng(seed)
+        self._session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
+        self._player = Player(
+            self._session, clock, self.inbox, self.journal, lambda error: notice(str(error)), self.fail
+        )
+        self._poller = Poller(
+            source,
+            clock,
+            self.inbox,
+            self._echoes,
+            self._sender.push,
+            self._session.passes_on,
+            self.stats.on_received,
+            self.fail,
+        )
+        self.osc = (
+            OscServer(osc, clock, self.inbox, self.fail, status=self._status, stats=self.stats.numbers) if osc else None
+        )
 
     def __enter__(self) -> Bridge:
         self.start()
@@ -82,6 +110,8 @@ class Bridge:
             self.failure = self.failure or error
         self.source.close()
         self.target.close()
+        if self.journal:
+            self.journal.close()
 
     @property
     def osc_name(self) -> str:
@@ -92,3 +122,25 @@ class Bridge:
         """End the bridge because ``worker`` cannot go on."""
         self.failure = self.failure or error
         self.ended.set()
+
+    def _on_sent(self, sent: Sent) -> None:
+        self._echoes.sent(sent.actual_s, sent.event)
+        self.stats.on_sent(sent)
+        if self.journal:
+            self.journal.sent(sent)
+        if self.osc and sent.owner is Owner.MODEL:
+            match sent.event:
+                case NoteOn(pitch=pitch, velocity=velocity):
+                    self.osc.publish("note", pitch, velocity)
+                case NoteOff(pitch=pitch):
+                    self.osc.publish("note", pitch, 0)
+
+    def _publish(self, topic: str, value: str) -> None:
+        if topic == "state":
+            self._state = value
+            self._notice(value)
+        if self.osc:
+            self.osc.publish(topic, value)
+
+    def _status(self) -> dict[str, Value]:
+        return {**asdict(self._session.settings), "mode": self._session.mode, "state": self._state}

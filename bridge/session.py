@@ -3,40 +3,82 @@
 Pure: time comes in as an argument, what is to sound goes into a scheduler, and
 nothing here waits. ``receive`` takes what the player does, ``work`` lets the
 model write one token, and ``wake_s`` says when to call ``work`` again.
+
+========  ====================================  =======================================
+mode      the model begins                      the player's note meanwhile
+========  ====================================  =======================================
+call      after a silence                       ends the answer
+duet      once the player has played a while    is woven in, and the model goes on
+bars      on the bar line after ``listen_bars`` is woven in
+manual    when told to                          ends the answer
+========  ====================================  =======================================
+
+In every mode it also begins when it is told to, by command, key, controller or pedal.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from musebridge.bridge.answer import Answer
-from musebridge.bridge.commands import Command, HandOver, Panic, Reset, SetParameter, Stop
+from musebridge.bridge.answer import Answer, Notes
+from musebridge.bridge.commands import Command, HandOver, Panic, Reset, Retry, SetMode, SetParameter, Stop
 from musebridge.bridge.context import Context, Engine
-from musebridge.bridge.scheduler import SILENCE, Scheduled
-from musebridge.bridge.settings import Settings
-from musebridge.events import SUSTAIN, Control, Event, NoteOff, NoteOn, Timed
+from musebridge.bridge.harmony import KeyFinder, chord_of
+from musebridge.bridge.scheduler import Owner, Scheduled
+from musebridge.bridge.settings import MODES, Settings
+from musebridge.bridge.tempo import TICKS_PER_BEAT, ClockFollower, Grid, SteadyTempo
+from musebridge.errors import ConfigError
+from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
 from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, StreamState
 
 _LATE_S = 0.02
-"""A note-on later than this moves the rest of the answer back, so it keeps its rhythm."""
+"""A note-on later than this moves the rest of the answer back, so it keeps its rhythm; in bars it is left out."""
 _LONGEST_REST_S = 5.0
 """A longer pause is read as this, lest the model's window fill with silence."""
+_DUET_AFTER_S = 2.0
+_BAR_LEAD_S = 0.15
+"""How long before its bar line an answer is begun to be written."""
+_EARLY_BEATS = 0.5
+"""A note this much before a bar line belongs to the bar that follows."""
+_CLOCK_LEAD_S = 0.25
 
 
 class Outbox(Protocol):
     """Where a session puts what is to sound; :class:`Scheduler` is one."""
 
     def push(self, scheduled: Scheduled) -> None:
-        """Take one event."""
+        """Take one message."""
+        ...
+
+    def withdraw(self) -> int:
+        """Drop what the model had that was not handed out; return how many."""
         ...
 
     def cancel(self, now_s: float) -> int:
-        """Drop what was not handed out, release what sounds; return how many were dropped."""
+        """Withdraw, and release what the model has sounding; return how many were dropped."""
         ...
+
+    def release(self, scheduled: Scheduled) -> None:
+        """Take a note-off of the model that nothing may withdraw."""
+        ...
+
+    def panic(self, now_s: float) -> None:
+        """Silence every channel by every means MIDI has."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """The stream after one event of the answer, to come back to."""
+
+    position: int
+    state: StreamState
+    notes: Notes
 
 
 class Session:
@@ -46,9 +88,9 @@ class Session:
         engine: reads tokens and gives logits.
         outbox: takes the model's events with their due times.
         settings: the parameters at the start.
-        mode: ``call`` answers after a silence, ``manual`` only when told to.
+        mode: one of ``settings.MODES``.
         rng: source of randomness for every answer.
-        notice: called with each change of state, in a word or two.
+        publish: called with a topic and its new value: ``state``, ``mode``, ``key``, ``chord``.
     """
 
     def __init__(
@@ -59,10 +101,13 @@ class Session:
         *,
         mode: str = "call",
         rng: np.random.Generator,
-        notice: Callable[[str], None] = lambda _: None,
+        publish: Callable[[str, str], None] = lambda topic, value: None,
     ) -> None:
-        self.settings = settings
-        self._engine, self._outbox, self._mode, self._rng, self._notice = engine, outbox, mode, rng, notice
+        self.settings, self.mode = settings, mode
+        self._engine, self._outbox, self._rng, self._publish = engine, outbox, rng, publish
+        self._clock = ClockFollower()
+        self._next_tick_s: float | None = None
+        self._now_s = 0.0
         self._forget()
 
     @property
@@ -70,93 +115,247 @@ class Session:
         """Whether the model is writing an answer."""
         return self._answer is not None
 
-    def receive(self, now_s: float, message: Event | Command) -> None:
-        """Take an event of the player, or a command, that came at ``now_s``.
+    def passes_on(self, message: Message) -> bool:
+        """Return whether what the player sent goes to the output as well."""
+        is_clock = isinstance(message, Transport | SongPosition)
+        return bool(self.settings.thru) and not is_clock and not self._triggers(message)
+
+    def receive(self, now_s: float, message: Message | Command) -> None:
+        """Take a message of the player, or a command, that came at ``now_s``.
 
         Raises:
             EngineError: the model failed; :meth:`abandon` puts things right.
-            ConfigError: a parameter is unknown or out of range.
+            ConfigError: a parameter or mode is unknown or out of range.
         """
+        self._now_s = now_s
         match message:
             case NoteOn() | NoteOff() | Control():
                 self._play(now_s, message)
+            case Transport() | SongPosition():
+                self._follow(now_s, message)
             case HandOver():
                 self._hand_over(now_s)
+            case Retry():
+                self._retry(now_s)
             case Stop():
                 self._end(now_s, "stopped")
             case Panic():
                 self._end(now_s, "stopped")
-                self._silence(now_s)
+                self._outbox.panic(now_s)
             case Reset():
                 self.abandon(now_s)
+            case SetMode(mode=mode):
+                self._set_mode(now_s, mode)
             case SetParameter(name=name, value=value):
                 self.settings = self.settings.with_value(name, value)
+            case Other():
+                pass
 
     def work(self, now_s: float) -> None:
-        """Do what is due: hand over, or write one token of the answer.
+        """Do what is due: tick, hand over, or write one token of the answer.
 
         Raises:
             EngineError: the model failed; :meth:`abandon` puts things right.
         """
-        wake_s = self.wake_s()
-        if wake_s is None or now_s < wake_s:
+        self._now_s = now_s
+        self._tick(now_s)
+        if self._answer is not None:
+            if now_s >= self._writing_s():
+                self._write(now_s, self._answer)
             return
-        if self._answer is None:
-            self._hand_over(now_s)
-        else:
-            self._write(now_s, self._answer)
+        begin_s = self._begin_s(now_s)
+        if begin_s is None or now_s < begin_s:
+            return
+        self._hand_over(now_s, self._bar_line_s(now_s) if self.mode == "bars" else None)
 
     def wake_s(self) -> float | None:
         """Return when :meth:`work` has something to do next, in monotonic seconds, or None."""
-        if self._answer is not None:
-            return self._moment_s() - self.settings.lookahead_s
-        if self._mode == "call" and self._phrase and not self._encoder.held:
-            return self._quiet_since_s + self.settings.silence_s
-        return None
+        next_s = self._writing_s() if self._answer is not None else self._begin_s(self._now_s)
+        moments = (next_s, self._ticking_s())
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def abandon(self, now_s: float) -> None:
         """Silence the model and forget all that was played: a fresh start after a failure."""
         self._outbox.cancel(now_s)
+        was_answering = self.answering
         self._forget()
+        if was_answering:
+            self._publish("state", "stopped")
 
     def _forget(self) -> None:
         self._context = Context(self._engine)
         self._encoder = Encoder()
         self._origin_s: float | None = None
-        self._quiet_since_s = 0.0
-        self._phrase = False
+        self._heard_s = 0.0
+        self._phrase_s: float | None = None  # when the phrase began that nobody has answered yet
         self._answer: Answer | None = None
         self._answer_end_s = 0.0
-        self._undo: deque[tuple[int, StreamState]] = deque(maxlen=4096)
+        self._undo: deque[_Point] = deque(maxlen=4096)
+        self._seed: _Point | None = None
+        self._finder = KeyFinder()
+        self._first_bar: int | None = None
+        self._beat_zero_s = 0.0
 
-    def _catch_up(self, now_s: float) -> None:
-        """Make the stream ready for an event now: open it, or shorten a long rest before it."""
-        if self._origin_s is None:
-            self._context.append([BEGIN])
-            self._origin_s = now_s
-        self._shift_origin(max(0.0, now_s - self._moment_s() - _LONGEST_REST_S))
+    # The player
 
     def _play(self, now_s: float, event: Event) -> None:
+        if self._triggers(event):
+            if isinstance(event, NoteOn) or (isinstance(event, Control) and event.value >= 64):
+                self._hand_over(now_s)
+            return
         if isinstance(event, Control) and event.controller != SUSTAIN:
             return
         if isinstance(event, NoteOn):
-            self._end(now_s, "interrupted")
-            self._phrase = True
-        self._catch_up(now_s)
-        self._quiet_since_s = now_s
-        self._context.append(self._encoder.feed(self._stream_s(now_s), event))
+            self._begin_phrase(now_s)
+        if self._answer is not None and self._encoder.would_write(event):
+            self._weave_in(now_s, event)
+        else:
+            self._hear(now_s, event)
+        if (
+            isinstance(event, Control)
+            and self.settings.trigger_pedal
+            and event.value < 64
+            and self._phrase_s is not None
+        ):
+            self._hand_over(now_s)
 
-    def _hand_over(self, now_s: float) -> None:
+    def _hear(self, now_s: float, event: Event) -> None:
+        self._catch_up(now_s)
+        self._heard_s = now_s
+        self._context.append(self._encoder.feed(self._stream_s(now_s), event))
+        if isinstance(event, NoteOn):
+            self._seed = None
+            self._finder.hear(event.pitch)
+            self._publish("chord", chord_of(self._encoder.held) or "")
+
+    def _begin_phrase(self, now_s: float) -> None:
+        if not self._weaves:
+            self._end(now_s, "interrupted")
+        if self._phrase_s is None:
+            self._phrase_s = now_s
+            if not self._clock.is_alive(now_s):
+                self._beat_zero_s = now_s
+            beat = self._grid(now_s).beat_at(now_s)
+            self._first_bar = int((beat + _EARLY_BEATS) // self.settings.beats)
+
+    def _weave_in(self, now_s: float, event: Event) -> None:
+        """Let the player's event into an answer that goes on: what was not played yet is written anew."""
+        assert self._answer
+        self._take_back(self._outbox.withdraw())
+        if isinstance(event, NoteOn) and (struck := self._answer.notes.open.pop(event.pitch, None)):
+            self._outbox.release(Scheduled(now_s, struck.release))
+        self._hear(now_s, event)
+        if self.mode == "duet":
+            self._answer_end_s = now_s + self.settings.answer_s
+        self._undo.clear()
+        self._remember()
+
+    def _triggers(self, message: Message) -> bool:
+        match message:
+            case NoteOn(pitch=pitch) | NoteOff(pitch=pitch):
+                return pitch == self.settings.trigger_key
+            case Control(controller=controller):
+                return controller == self.settings.trigger_cc
+        return False
+
+    @property
+    def _weaves(self) -> bool:
+        return self.mode in ("duet", "bars")
+
+    def _set_mode(self, now_s: float, mode: str) -> None:
+        if mode not in MODES:
+            raise ConfigError(f"mode must be one of {', '.join(MODES)}, found {mode!r}")
+        if mode != self.mode:
+            self._end(now_s, "stopped")
+            self.mode = mode
+            self._publish("mode", mode)
+
+    # Time
+
+    def _follow(self, now_s: float, message: Transport | SongPosition) -> None:
+        self._clock.receive(now_s, message)
+        if message == Transport("stop") and self.mode == "bars":
+            self._end(now_s, "stopped")
+
+    def _grid(self, now_s: float) -> Grid:
+        return self._clock if self._clock.is_alive(now_s) else SteadyTempo(self.settings.bpm, self._beat_zero_s)
+
+    def _bar_line_s(self, now_s: float) -> float:
+        """Return when the bar begins that the next answer is for."""
+        bar = (self._first_bar or 0) + self.settings.listen_bars
+        return self._grid(now_s).time_of(bar * self.settings.beats)
+
+    def _begin_s(self, now_s: float) -> float | None:
+        """Return when the model is to begin by itself, or None."""
+        if self._phrase_s is None:
+            return None
+        match self.mode:
+            case "call" if not self._encoder.held:
+                return self._heard_s + self.settings.silence_s
+            case "duet":
+                return self._phrase_s + _DUET_AFTER_S
+            case "bars":
+                return self._bar_line_s(now_s) - _BAR_LEAD_S
+        return None
+
+    def _ticks(self) -> bool:
+        return bool(self.settings.clock_out) and not self._clock.is_alive(self._now_s)
+
+    def _ticking_s(self) -> float | None:
+        if self._next_tick_s is None:
+            return self._now_s if self._ticks() else None
+        return self._next_tick_s - _CLOCK_LEAD_S if self._ticks() else self._now_s
+
+    def _tick(self, now_s: float) -> None:
+        """Send MIDI clock, some ticks ahead of time; where a clock comes in, none goes out."""
+        if not self._ticks():
+            if self._next_tick_s is not None:
+                self._outbox.push(Scheduled(now_s, Transport("stop"), Owner.PLAYER))
+                self._next_tick_s = None
+            return
+        if self._next_tick_s is None:
+            self._next_tick_s = max(now_s, self._beat_zero_s)
+            self._outbox.push(Scheduled(self._next_tick_s, Transport("start"), Owner.PLAYER))
+        while self._next_tick_s - _CLOCK_LEAD_S <= now_s:  # as the moment of waking is reckoned
+            self._outbox.push(Scheduled(self._next_tick_s, Transport("clock"), Owner.PLAYER))
+            self._next_tick_s += 60 / self.settings.bpm / TICKS_PER_BEAT
+
+    # The answer
+
+    def _hand_over(self, now_s: float, begin_s: float | None = None) -> None:
+        """Begin an answer, now or at a bar line that is near."""
         if self._answer is not None:
             return
         self._catch_up(now_s)
-        self._context.append(self._encoder.advance(self._stream_s(now_s)))
-        self._answer = Answer(self._context, self._encoder.state, self._rng)
-        self._answer_end_s = now_s + self.settings.answer_s
-        self._phrase = False
+        self._seed = self._point(Notes())
+        start_s = now_s if begin_s is None else max(now_s, begin_s)
+        self._context.append(self._encoder.advance(self._stream_s(start_s)))
+        if begin_s is not None:  # the stream's steps are coarser than a bar line is exact
+            self._shift_origin(start_s - self._moment_s())
+        self._answer_now(start_s, at_once=begin_s is not None)
+
+    def _answer_now(self, start_s: float, *, at_once: bool = False) -> None:
+        key = self._finder.key()
+        self._answer = Answer(self._context, self._encoder.state, self._rng, key=key, at_once=at_once)
+        self._answer_end_s = start_s + self.settings.answer_s
+        if at_once:
+            grid = self._grid(start_s)
+            self._answer_end_s = grid.time_of(grid.beat_at(start_s) + self.settings.answer_bars * self.settings.beats)
+        self._phrase_s = None
         self._undo.clear()
         self._remember()
-        self._notice("answering")
+        self._publish("key", str(key or ""))
+        self._publish("state", "answering")
+
+    def _retry(self, now_s: float) -> None:
+        if self._seed is None or not self._context.holds(self._seed.position):
+            self._hand_over(now_s)
+            return
+        self._end(now_s, "stopped")
+        self._context.rollback(self._seed.position)
+        self._encoder.state = self._seed.state.copy()
+        self._shift_origin(now_s - self._moment_s())
+        self._answer_now(now_s)
 
     def _write(self, now_s: float, answer: Answer) -> None:
         timed = answer.next(self.settings)
@@ -168,6 +367,8 @@ class Session:
     def _schedule(self, now_s: float, timed: Timed) -> None:
         late_s = now_s - self._due_s(timed.time_s)
         if late_s > _LATE_S and isinstance(timed.event, NoteOn):
+            if self.mode == "bars":
+                return  # its note-off finds nothing to end
             self._shift_origin(late_s)
         self._push(timed)
 
@@ -177,9 +378,10 @@ class Session:
 
     def _close(self, answer: Answer) -> None:
         for timed in answer.close():
-            self._push(timed)
-        self._answer = None
-        self._notice("listening")
+            self._outbox.push(Scheduled(min(self._due_s(timed.time_s), self._answer_end_s), timed.event))
+            self._remember()
+        self._answer, self._phrase_s = None, None
+        self._publish("state", "listening")
 
     def _end(self, now_s: float, why: str) -> None:
         """End the answer, if there is one or its last notes still sound.
@@ -189,23 +391,40 @@ class Session:
         """
         if not self._undo:
             return
+        was_answering = self._answer is not None
         dropped = self._outbox.cancel(now_s)
-        position, state = self._undo[-1 - min(dropped, len(self._undo) - 1)]
-        self._context.rollback(position)
-        self._encoder.state = state
+        self._take_back(dropped)
         self._context.append(self._encoder.release_others(self._stream_s(now_s)))
         self._undo.clear()
-        if dropped or self._answer:
-            self._notice(why)
         self._answer = None
+        if dropped or was_answering:
+            self._publish("state", why)
 
-    def _silence(self, now_s: float) -> None:
-        self._outbox.cancel(now_s)
-        for event in SILENCE:
-            self._outbox.push(Scheduled(now_s, event))
+    def _take_back(self, dropped: int) -> None:
+        """Bring the stream back to where it was before the last ``dropped`` events."""
+        point = self._undo[-1 - min(dropped, len(self._undo) - 1)]
+        self._context.rollback(point.position)
+        self._encoder.state = point.state
+        if self._answer is not None:
+            self._answer.state, self._answer.notes = point.state, point.notes
 
     def _remember(self) -> None:
-        self._undo.append((self._context.position, self._encoder.state.copy()))
+        self._undo.append(self._point(self._answer.notes if self._answer else Notes()))
+
+    def _point(self, notes: Notes) -> _Point:
+        return _Point(self._context.position, self._encoder.state.copy(), notes.copy())
+
+    # The stream's time
+
+    def _catch_up(self, now_s: float) -> None:
+        """Make the stream ready for an event now: open it, or shorten a long rest before it."""
+        if self._origin_s is None:
+            self._context.append([BEGIN])
+            self._origin_s = now_s
+        self._shift_origin(max(0.0, now_s - self._moment_s() - _LONGEST_REST_S))
+
+    def _writing_s(self) -> float:
+        return self._moment_s() - self.settings.lookahead_s
 
     def _moment_s(self) -> float:
         """Return when the end of the stream sounds, in monotonic seconds."""

@@ -1,43 +1,47 @@
-"""What happened: counts and lateness of a session, and its recording."""
+"""What happened: the notes that sound, counts, and how late the sender was."""
 
 from __future__ import annotations
 
-import json
 import threading
-from operator import itemgetter
-from pathlib import Path
-from typing import Any
+from collections import deque
 
 import numpy as np
 
-from musebridge import midifile
-from musebridge.bridge.scheduler import NoteLedger, Sent
-from musebridge.errors import MidiFileError
-from musebridge.events import Event, NoteOn, Timed
+from musebridge.bridge.scheduler import NoteLedger, Owner, Sent
+from musebridge.events import Message, NoteOn
+
+_REMEMBERED = 20_000
 
 
-class Recording:
-    """Everything that was received and sent, in order, with its times.
+class Stats:
+    """Counts what was received and sent, and remembers how late the latest of it left.
 
-    Its callbacks are called from the input and the output thread.
+    Its callbacks are called from the input and the output thread; its size does
+    not grow with the session.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.received: list[Timed] = []
-        self.sent: list[Sent] = []
+        self._late_ms: deque[float] = deque(maxlen=_REMEMBERED)
         self._ledgers = {"player": NoteLedger(), "model": NoteLedger()}
+        self.heard = 0
+        """Notes of the player."""
+        self.played = 0
+        """Notes of the model."""
 
-    def on_received(self, now_s: float, event: Event) -> None:
-        """Keep an event of the player."""
+    def on_received(self, now_s: float, message: Message) -> None:
+        """Count a message of the player."""
         with self._lock:
-            self.received.append(Timed(now_s, event))
-            self._ledgers["player"].note(event)
+            self.heard += isinstance(message, NoteOn)
+            self._ledgers["player"].note(message)
 
     def on_sent(self, sent: Sent) -> None:
-        """Keep an event of the model."""
+        """Count a message of the model."""
+        if sent.owner is not Owner.MODEL:
+            return
         with self._lock:
-            self.sent.append(sent)
+            self.played += isinstance(sent.event, NoteOn)
+            self._late_ms.append((sent.actual_s - sent.due_s) * 1000)
             self._ledgers["model"].note(sent.event)
 
     def sounding(self) -> dict[int, str]:
@@ -45,47 +49,22 @@ class Recording:
         with self._lock:
             return {pitch: who for who, ledger in self._ledgers.items() for pitch in ledger.pitches()}
 
-    def tracks(self) -> dict[str, list[Timed]]:
-        """Return both sides in seconds from the first event of either."""
-        start_s = min([t.time_s for t in self.received[:1]] + [s.actual_s for s in self.sent[:1]], default=0.0)
-        return {
-            "seed": [Timed(t.time_s - start_s, t.event) for t in self.received],
-            "continuation": [Timed(s.actual_s - start_s, s.event) for s in self.sent],
-        }
+    def lateness_ms(self) -> tuple[float, float, float]:
+        """Return median, 99th percentile and most of sent minus due; zeros before anything was sent."""
+        with self._lock:
+            if not self._late_ms:
+                return 0.0, 0.0, 0.0
+            p50, p99, most = np.percentile(self._late_ms, [50, 99, 100])
+        return float(p50), float(p99), float(most)
+
+    def numbers(self) -> tuple[float, ...]:
+        """Return notes heard, notes played, median and p99 of lateness in milliseconds."""
+        return self.heard, self.played, *self.lateness_ms()[:2]
 
     def summary(self) -> str:
         """Return one line: notes received and sent, and how late the sender was."""
-        heard = sum(isinstance(t.event, NoteOn) for t in self.received)
-        played = sum(isinstance(s.event, NoteOn) for s in self.sent)
-        line = f"heard {heard} notes, played {played}"
-        if not self.sent:
+        line = f"heard {self.heard} notes, played {self.played}"
+        if not self._late_ms:
             return line
-        late_ms = np.array([(s.actual_s - s.due_s) * 1000 for s in self.sent])
-        p50, p99 = np.percentile(late_ms, [50, 99])
-        return f"{line}; sent after due: median {p50:.2f} ms, p99 {p99:.2f} ms, most {late_ms.max():.2f} ms"
-
-    def save(self, folder: Path, name: str) -> list[Path]:
-        """Write ``name.mid`` (two tracks) and ``name.jsonl`` (every message and its times).
-
-        Raises:
-            MidiFileError: the folder cannot be written.
-        """
-        midi, log = folder / f"{name}.mid", folder / f"{name}.jsonl"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            log.write_text("".join(f"{json.dumps(row)}\n" for row in self._rows()), encoding="utf-8")
-        except OSError as error:
-            raise MidiFileError(f"{folder}: cannot be written: {error.strerror}") from error
-        midifile.write(midi, self.tracks())
-        return [midi, log]
-
-    def _rows(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = [
-            {"kind": "received", "time_s": t.time_s, "bytes": midifile.to_message(t.event).bytes()}
-            for t in self.received
-        ]
-        rows += [
-            {"kind": "sent", "time_s": s.actual_s, "due_s": s.due_s, "bytes": midifile.to_message(s.event).bytes()}
-            for s in self.sent
-        ]
-        return sorted(rows, key=itemgetter("time_s"))
+        p50, p99, most = self.lateness_ms()
+        return f"{line}; sent after due: median {p50:.2f} ms, p99 {p99:.2f} ms, most {most:.2f} ms"

@@ -8,10 +8,10 @@ import numpy as np
 
 from musebridge.bridge.commands import Command
 from musebridge.bridge.sampling import Logits
-from musebridge.bridge.scheduler import Scheduler
+from musebridge.bridge.scheduler import Scheduler, Sent
 from musebridge.bridge.session import Session
 from musebridge.errors import EngineError
-from musebridge.events import Event, Timed
+from musebridge.events import Message
 from musebridge.vocab import N_TOKENS
 
 
@@ -56,15 +56,15 @@ class ScriptedEngine:
 
 
 def simulate(
-    session: Session, scheduler: Scheduler, script: Iterable[tuple[float, Event | Command]], *, until_s: float
-) -> list[Timed]:
+    session: Session, scheduler: Scheduler, script: Iterable[tuple[float, Message | Command]], *, until_s: float
+) -> list[Sent]:
     """Run a session on virtual time against a script; return all that was sent, and when.
 
     The session works as if the engine took no time, each event is sent at the
     moment it is due, and at equal times what is due goes out before the script
     goes on.
     """
-    sent: list[Timed] = []
+    sent: list[Sent] = []
     inputs = sorted(script, key=lambda item: item[0])
     now_s = 0.0
     while now_s < until_s:
@@ -73,7 +73,7 @@ def simulate(
             if wake_s is None or wake_s > now_s:
                 break
             session.work(now_s)
-        sent += [Timed(max(now_s, item.due_s), item.event) for item in scheduler.pop_due(now_s)]
+        sent += [Sent(item.due_s, max(now_s, item.due_s), item.event, item.owner) for item in scheduler.pop_due(now_s)]
         if inputs and inputs[0][0] <= now_s:
             session.receive(now_s, inputs.pop(0)[1])
             continue

@@ -6,6 +6,7 @@ commands that need them, so ``musebridge --help`` answers at once.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 import signal
@@ -13,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +23,16 @@ import click
 from rich.console import Console
 
 from musebridge import __version__
-from musebridge.errors import ConfigError, MuseBridgeError
+from musebridge.errors import ConfigError, MuseBridgeError, ReplayError
 
 if TYPE_CHECKING:
     from musebridge.benchmarks.measure import Row
     from musebridge.benchmarks.study import Trial
+    from musebridge.bridge.journal import Journal
     from musebridge.bridge.ports import InputPort, OutputPort
     from musebridge.bridge.preset import Preset
     from musebridge.bridge.server import Bridge
+    from musebridge.events import Timed
     from musebridge.training import pretrain
 
 console = Console(highlight=False)
@@ -72,7 +76,7 @@ def main() -> None:
 @click.option("--out", "out_name", help="Another existing port to play to.")
 @click.option("--osc", default="127.0.0.1:9123", show_default=True, metavar="HOST:PORT", help="Or off.")
 @click.option("--record", type=FOLDER, help="Write the session here as .mid and .jsonl.")
-@click.option("--mode", type=click.Choice(["call", "manual"]), help="Default: the preset's.")
+@click.option("--mode", help="call, duet, bars or manual; default the preset's.")
 @click.option("--seed", type=click.IntRange(0), help="Of the randomness; default a fresh one.")
 @BACKEND
 @PRESET
@@ -93,23 +97,29 @@ def serve(
     from musebridge.bridge.clock import date_and_time
     from musebridge.bridge.engine import OnnxEngine
     from musebridge.bridge.server import Bridge
+    from musebridge.bridge.settings import MODES
 
     preset = _preset(preset_name, model)
+    if mode and mode not in MODES:
+        raise ConfigError(f"mode must be one of {', '.join(MODES)}, found {mode!r}")
+    preset = replace(preset, mode=mode or preset.mode)
     address = _address(osc)
     engine = OnnxEngine(preset.model)
+    log = record / f"musebridge-{date_and_time()}.jsonl" if record else None
     bridge = Bridge(
         engine,
         *_ports(in_name or port, out_name or port, backend),
         settings=preset.settings,
-        mode=mode or preset.mode,
+        mode=preset.mode,
         seed=seed,
         osc=address,
+        journal=_journal(log, preset) if log else None,
         notice=_say,
     )
     with _interruptible(bridge.ended), bridge:
         _say(f"listening on {bridge.source.name}, answering on {bridge.target.name}, {bridge.osc_name}; Ctrl-C ends")
         bridge.ended.wait()
-    _report(bridge, record, f"musebridge-{date_and_time()}")
+    _report(bridge)
 
 
 @main.command()
@@ -137,13 +147,15 @@ def demo(
     from musebridge.roll import roll_lines, save_roll
 
     preset = _preset(preset_name, model)
+    preset = replace(preset, settings=preset.settings.with_value("answer_s", seconds), mode="call")
     show = Demo(
         OnnxEngine(preset.model),
         phrase or PHRASE,
         phrase_s=phrase_seconds,
-        settings=preset.settings.with_value("answer_s", seconds),
+        settings=preset.settings,
         port=port,
         seed=seed,
+        journal=_journal(out / "demo.jsonl", preset),
         notice=_say,
     )
     columns = min(88, console.width - 1)
@@ -151,10 +163,10 @@ def demo(
     with _interruptible(show.bridge.ended), show:
         _say(f"the performer plays into {show.bridge.source.name}, the answer leaves {show.bridge.target.name}")
         while not show.over and not show.bridge.ended.wait(0.1):
-            console.print(roll_lines(show.bridge.recording.sounding(), low=low, high=low + columns - 1))
+            console.print(roll_lines(show.bridge.stats.sounding(), low=low, high=low + columns - 1))
     picture = out / "demo.png"
-    _report(show.bridge, out, "demo")
-    save_roll(picture, show.bridge.recording.tracks(), title="MuseBridge demo")
+    tracks = _report(show.bridge)
+    save_roll(picture, tracks, title="MuseBridge demo")
     _say(f"wrote {picture}")
 
 
@@ -209,6 +221,28 @@ def continue_(
 
 
 @main.command()
+@click.argument("log", type=FILE)
+@click.option("-o", "--out", type=FILE, help="Write the session's music to this .mid as well.")
+@PRESET
+@MODEL
+def replay(log: Path, out: Path | None, preset_name: str, model: Path | None) -> None:
+    """Play a recorded session again on its own time; does it come out the same?"""
+    from musebridge import midifile
+    from musebridge.bridge import journal
+    from musebridge.bridge.engine import OnnxEngine
+
+    preset = _preset(preset_name, model)
+    now, then = journal.replay(log, OnnxEngine(preset.model), model=_fingerprint(preset.model))
+    if now != then:
+        first = next((i for i, pair in enumerate(zip(now, then, strict=False)) if pair[0] != pair[1]), len(then))
+        raise ReplayError(f"{log}: differs from message {first + 1} of {len(then)} on; was the program the same?")
+    _say(f"{log}: {len(now)} messages, every one the same and at the same time")
+    if out:
+        midifile.write(out, journal.tracks(log))
+        _say(f"wrote {out}")
+
+
+@main.command()
 @BACKEND
 def ports(backend: str) -> None:
     """List the MIDI system and its ports."""
@@ -227,7 +261,7 @@ def presets() -> None:
 
     for name in preset.names():
         _say(f"{name:12} {preset.load(name).description}")
-    _say(f"in {preset.FOLDER}")
+    _say(f"in {preset.FOLDER}, your own in {preset.USER_FOLDER}")
 
 
 @main.command()
@@ -483,8 +517,6 @@ def _say(text: str) -> None:
 
 
 def _preset(name: str, model: Path | None) -> Preset:
-    from dataclasses import replace
-
     from musebridge.bridge import preset
 
     chosen = preset.load(name)
@@ -500,14 +532,35 @@ def _ports(in_name: str, out_name: str, backend: str) -> tuple[InputPort, Output
     return midi.open_pair(in_name, out_name, backend)
 
 
-def _report(bridge: Bridge, folder: Path | None, name: str) -> None:
-    """Say what happened; fail if the bridge did not end of its own will."""
-    if folder:
-        for path in bridge.recording.save(folder, name):
-            _say(f"wrote {path}")
-    _say(bridge.recording.summary())
+def _journal(path: Path, preset: Preset) -> Callable[[int], Journal]:
+    """Return what opens a session's log, once its seed is known."""
+    from musebridge.bridge.journal import Journal
+
+    return lambda seed: Journal(
+        path, seed=seed, mode=preset.mode, settings=preset.settings, model=_fingerprint(preset.model)
+    )
+
+
+def _fingerprint(model: Path) -> str:
+    return hashlib.sha256(model.read_bytes()).hexdigest()[:16]
+
+
+def _report(bridge: Bridge) -> dict[str, list[Timed]]:
+    """Say what happened, and write the log's music beside it; fail if the bridge did not end of its own will."""
+    from musebridge import midifile
+    from musebridge.bridge import journal
+
+    tracks: dict[str, list[Timed]] = {}
+    if bridge.journal:
+        tracks = journal.tracks(bridge.journal.path)
+        midi = bridge.journal.path.with_suffix(".mid")
+        midifile.write(midi, tracks)
+        _say(f"wrote {midi}")
+        _say(f"wrote {bridge.journal.path}")
+    _say(bridge.stats.summary())
     if bridge.failure:
         raise MuseBridgeError(f"the bridge had to end: {bridge.failure}")
+    return tracks
 
 
 @contextmanager

@@ -48,5 +48,9 @@ class PortError(MuseBridgeError):
     """A MIDI system or port cannot be used."""
 
 
+class ReplayError(MuseBridgeError):
+    """A session's log cannot be written or played again."""
+
+
 class PictureError(MuseBridgeError):
     """A picture cannot be written."""

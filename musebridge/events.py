@@ -60,7 +60,36 @@ class Control:
 
 
 Event = NoteOn | NoteOff | Control
+"""What music is made of here."""
 PEDAL_UP = Control(controller=SUSTAIN, value=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """A real-time message: ``clock`` (24 to a quarter note), ``start``, ``continue`` or ``stop``."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class SongPosition:
+    """Where a song that continues will go on, in sixteenth notes from its start."""
+
+    sixteenths: int
+
+    def __post_init__(self) -> None:
+        _check("sixteenths", self.sixteenths, 0, 16383)
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A message that is passed on as it is: pitch bend, pressure, program."""
+
+    data: bytes
+
+
+Message = Event | Transport | SongPosition | Other
+"""What comes and goes through a port."""
 
 
 @dataclass(frozen=True, slots=True)

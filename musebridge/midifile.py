@@ -18,7 +18,18 @@ import numpy.typing as npt
 from symusic.core import ScoreTick, TrackTick
 
 from musebridge.errors import MidiFileError
-from musebridge.events import SUSTAIN, Control, Event, NoteOff, NoteOn, Timed
+from musebridge.events import (
+    SUSTAIN,
+    Control,
+    Event,
+    Message,
+    NoteOff,
+    NoteOn,
+    Other,
+    SongPosition,
+    Timed,
+    Transport,
+)
 
 MAX_DURATION_S = 24 * 3600.0
 _TICKS_PER_BEAT, _TEMPO_US = 500, 500_000
@@ -90,19 +101,25 @@ def write(path: str | Path, tracks: Mapping[str, Iterable[Timed]]) -> None:
         raise MidiFileError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
 
 
-def to_message(event: Event) -> mido.Message:
-    """Return an event as a mido message."""
-    match event:
+def to_message(message: Message) -> mido.Message:
+    """Return a message as mido has it."""
+    match message:
         case NoteOn(pitch=pitch, velocity=velocity, channel=channel):
             return mido.Message("note_on", note=pitch, velocity=velocity, channel=channel)
         case NoteOff(pitch=pitch, channel=channel):
             return mido.Message("note_off", note=pitch, velocity=64, channel=channel)
         case Control(controller=controller, value=value, channel=channel):
             return mido.Message("control_change", control=controller, value=value, channel=channel)
+        case Transport(kind):
+            return mido.Message(kind)
+        case SongPosition(sixteenths):
+            return mido.Message("songpos", pos=sixteenths)
+        case Other(data):
+            return mido.Message.from_bytes(data)
 
 
-def from_message(message: mido.Message) -> Event | None:
-    """Return a mido message as an event, or None for kinds that are not played.
+def from_message(message: mido.Message) -> Message | None:
+    """Return what a mido message means, or None for kinds that nobody plays: SysEx, time code, sensing.
 
     A note-on with velocity 0 is a note-off, as MIDI has it.
     """
@@ -113,6 +130,12 @@ def from_message(message: mido.Message) -> Event | None:
             return NoteOff(pitch=message.note, channel=message.channel)
         case "control_change":
             return Control(controller=message.control, value=message.value, channel=message.channel)
+        case "clock" | "start" | "continue" | "stop":
+            return Transport(message.type)
+        case "songpos":
+            return SongPosition(message.pos)
+        case "pitchwheel" | "aftertouch" | "polytouch" | "program_change":
+            return Other(bytes(message.bytes()))
         case _:
             return None
 

@@ -162,6 +162,16 @@ class Encoder:
             case Control():
                 return []
 
+    def would_write(self, event: Event) -> bool:
+        """Return whether :meth:`feed` would add tokens for ``event``."""
+        match event:
+            case NoteOn():
+                return True
+            case NoteOff(pitch=pitch):
+                return pitch in self.held and not self.pedal and pitch in self.state.sounding
+            case Control(controller=controller, value=value):
+                return controller == SUSTAIN and value < 64 and not self.sustained.isdisjoint(self.state.sounding)
+
     def advance(self, time_s: float) -> list[int]:
         """Return the TIME_SHIFT tokens that bring the stream to ``time_s``."""
         return self._write(shift_tokens(max(0, to_step(time_s) - self.state.step)))

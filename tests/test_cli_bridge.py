@@ -1,5 +1,6 @@
 """The commands that play: what a user does, and what a user does wrong."""
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ from click.testing import CliRunner, Result
 
 from musebridge import midifile, vocab
 from musebridge.bridge import preset
+from musebridge.bridge.preset import load, names
+from musebridge.bridge.settings import MODES
 from musebridge.cli import main
 from musebridge.events import NoteOff, NoteOn, Timed
 
@@ -112,12 +115,12 @@ def test_a_model_of_another_vocabulary_is_one_clear_line(tmp_path: Path) -> None
 
 
 def test_an_unknown_preset_and_a_wrong_one_are_one_clear_line(tmp_path: Path) -> None:
-    assert "no preset 'jazz'; known are call" in refused(run("serve", "--preset", "jazz"))
+    assert "no preset 'jazz'; known are bass, call, " in refused(run("serve", "--preset", "jazz"))
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('description = "x"\nmodel = "m.onnx"\n[settings]\ntemperature = 99\n')
     assert "temperature must be in 0.05..3, found 99" in refused(run("serve", "--preset", wrong))
     wrong.write_text('description = "x"\nmodel = "m.onnx"\nmode = "karaoke"\n')
-    assert "mode must be one of call, manual, found 'karaoke'" in refused(run("serve", "--preset", wrong))
+    assert "mode must be one of call, duet, bars, manual, found 'karaoke'" in refused(run("serve", "--preset", wrong))
 
 
 def test_an_osc_address_in_use_or_unreadable_is_one_clear_line() -> None:
@@ -162,14 +165,54 @@ def test_the_demo_without_a_midi_system_writes_music_and_its_picture(tmp_path: P
     result = run("demo", *arguments)
     assert result.exit_code == 0, result.output
     names = [track.name for track in mido.MidiFile(tmp_path / "demo.mid").tracks]
-    assert names == ["seed", "continuation"]
+    assert names == ["player", "model"]
     assert all(any(m.type == "note_on" for m in t) for t in mido.MidiFile(tmp_path / "demo.mid").tracks)
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+    log, music = tmp_path / "demo.jsonl", tmp_path / "again.mid"
+    result = run("replay", log, "-o", music)
+    assert result.exit_code == 0, result.output
+    assert "messages, every one the same and at the same time" in result.output
+    assert music.read_bytes() == (tmp_path / "demo.mid").read_bytes()
+
+
+def test_a_log_that_comes_out_otherwise_is_one_line(tmp_path: Path) -> None:
+    log = tmp_path / "demo.jsonl"
+    run("demo", "--port", "memory", "--phrase-seconds", 1, "--seconds", 1, "-o", tmp_path)
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    index, row = next((i, row) for i, row in enumerate(rows) if row["kind"] == "pushed")
+    rows[index] = row | {"due_s": row["due_s"] + 0.01}
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "differs from message 1 of" in refused(run("replay", log))
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]\n[2]", '{"kind": "begin"}', "music\nmusic\n"])
+def test_what_is_no_log_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "log.jsonl").write_text(text)
+    assert "is not a session's log" in refused(run("replay", tmp_path / "log.jsonl"))
+
+
+def test_users_keep_presets_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musebridge.bridge.preset.USER_FOLDER", tmp_path)
+    (tmp_path / "mine.toml").write_text('description = "My own"\n[settings]\nlow = 40\n')
+    (tmp_path / "call.toml").write_text('description = "My call"\n')
+    output = run("presets").output
+    assert "mine         My own" in output
+    assert "call         My call" in output
+    assert load("mine").model.is_file()
+    assert load("mine").settings.low == 40
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_bundled_preset_can_be_played(name: str) -> None:
+    preset = load(name)
+    assert preset.model.is_file()
+    assert preset.mode in MODES
 
 
 def test_presets_are_listed_with_what_they_do() -> None:
     output = run("presets").output
     assert "call         You play, pause, and the model answers" in output
+    assert "nocturne     Slow and soft" in output
     assert MODEL.is_file()
 
 

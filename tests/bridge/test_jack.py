@@ -188,7 +188,7 @@ def test_the_demo_plays_through_real_ports(jack_server: str, tmp_path: Path) -> 
     )
     assert "the performer plays into MuseBridge:in" in done.stdout
     rows = [json.loads(line) for line in (tmp_path / "demo.jsonl").read_text(encoding="utf-8").splitlines()]
-    for kind in ("received", "sent"):
+    for kind in ("heard", "sent"):
         assert [row for row in rows if row["kind"] == kind and row["bytes"][0] == NOTE_ON], kind
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,6 +1,8 @@
 """OSC datagrams to commands, and a server that survives the others."""
 
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
@@ -10,11 +12,13 @@ from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
+from musebridge.bridge import osc
 from musebridge.bridge.clock import MonotonicClock
-from musebridge.bridge.commands import HandOver, Panic, SetParameter, Stop
+from musebridge.bridge.commands import HandOver, Panic, SetMode, SetParameter, Stop
 from musebridge.bridge.loop import Inbox
-from musebridge.bridge.osc import OscServer, parse
+from musebridge.bridge.osc import OscServer, document, parse
 from musebridge.errors import ConfigError, PortError
+from musebridge.events import NoteOff, NoteOn
 
 
 def message(address: str, *arguments: object) -> OscMessage:
@@ -39,6 +43,31 @@ def test_parameters_are_in_their_own_units() -> None:
     assert parse(datagram) == [SetParameter("temperature", pytest.approx(0.8))]
 
 
+def test_a_share_of_a_range_is_a_value_in_it() -> None:
+    assert parse(message("/musebridge/norm/temperature", 0.5).dgram) == [
+        SetParameter("temperature", pytest.approx(1.525))
+    ]
+    assert parse(message("/musebridge/norm/low", 0.5).dgram) == [SetParameter("low", 64)]
+
+
+def test_modes_scales_tempo_and_aliases_are_understood() -> None:
+    assert parse(message("/musebridge/mode", "duet").dgram) == [SetMode("duet")]
+    assert parse(message("/musebridge/param/scale", "D minor").dgram) == [SetParameter("scale", "D minor")]
+    assert parse(message("/tempo/raw", 96.0).dgram) == [SetParameter("bpm", 96.0)]
+    assert parse(message("/stop", 1).dgram) == [Stop()]
+    assert parse(message("/midi_panic").dgram) == [Panic()]
+
+
+def test_notes_come_by_osc_too() -> None:
+    assert parse(message("/vkb_midi/2/note/60", 90).dgram) == [NoteOn(pitch=60, velocity=90, channel=2)]
+    assert parse(message("/vkb_midi/2/note/60", 0).dgram) == [NoteOff(pitch=60, channel=2)]
+
+
+def test_the_page_about_osc_is_what_the_table_says() -> None:
+    page = Path(__file__).parents[2] / "docs" / "osc.md"
+    assert page.read_text(encoding="utf-8") == document(), "run: python -m musebridge.bridge.osc > docs/osc.md"
+
+
 def test_a_bundle_is_its_messages_in_order() -> None:
     bundle = OscBundleBuilder(IMMEDIATELY)
     for name in ("stop", "panic"):
@@ -49,13 +78,23 @@ def test_a_bundle_is_its_messages_in_order() -> None:
 @pytest.mark.parametrize(
     ("address", "arguments", "complaint"),
     [
-        ("/musebridge/nothing", (), "unknown address /musebridge/nothing"),
+        ("/musebridge/nothing", (), "unknown address '/musebridge/nothing'"),
+        ("/musebridge/param/scale", ("H major",), "scale must be a tonic and one of"),
+        ("/musebridge/param/low", (3.5,), "low must be whole, in 0..127, found 3.5"),
+        ("/musebridge/norm/temperature", (1.5,), r"temperature must be in 0..1 here, found 1.5"),
+        ("/musebridge/norm/scale", (0.5,), "no parameter 'scale' with a range"),
+        ("/musebridge/get/volume", (), "unknown parameter 'volume'"),
+        ("/musebridge/mode", ("solo",), "mode must be one of call, duet, bars, manual"),
+        ("/musebridge/subscribe", (0,), "port must be in 1..65535, found 0"),
+        ("/vkb_midi/0/note/" + "9" * 5000, (64,), "unknown address"),
+        ("/vkb_midi/16/note/60", (64,), "a note is /vkb_midi"),
+        ("/vkb_midi/0/note/60", (200,), "a note is /vkb_midi"),
         ("/musebridge/handover", ("now",), "takes one number, found"),
         ("/musebridge/handover", (1, 2), "takes one number, found"),
         ("/musebridge/param/temperature", (), "takes one number, found"),
         ("/musebridge/param/temperature", (99.0,), "temperature must be in"),
         ("/musebridge/param/temperature", (float("nan"),), "temperature must be in"),
-        ("/musebridge/param/loudness", (1.0,), "unknown parameter 'loudness'"),
+        ("/musebridge/param/volume", (1.0,), "unknown parameter 'volume'"),
     ],
 )
 def test_what_is_not_in_the_table_is_refused(address: str, arguments: tuple[object, ...], complaint: str) -> None:
@@ -91,6 +130,102 @@ def test_a_malformed_datagram_is_counted_and_answered_and_the_next_one_works() -
         assert server.malformed == 1
     finally:
         server.stop()
+
+
+class Controller:
+    """A program that speaks OSC to the server."""
+
+    def __init__(self, server: OscServer) -> None:
+        self._server, self._socket = server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.settimeout(10)
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def wait(self, seconds: float) -> OscMessage:
+        self._socket.settimeout(seconds)
+        return OscMessage(self._socket.recv(4096))
+
+    def listen_until_silence(self) -> None:
+        for _ in range(10_000):
+            self.wait(2)
+
+    def say(self, address: str, *arguments: object) -> None:
+        self._socket.sendto(message(address, *arguments).dgram, self._server.address)
+
+    def hear(self, *addresses: str) -> list[tuple[str, list[object]]]:
+        """Wait for messages, one of each address, and return them."""
+        heard: list[tuple[str, list[object]]] = []
+        while len(heard) < len(addresses):
+            reply = OscMessage(self._socket.recv(4096))
+            if reply.address in addresses:
+                heard.append((reply.address, reply.params))
+        return heard
+
+
+@pytest.fixture
+def server() -> Iterator[OscServer]:
+    server = OscServer(
+        ("127.0.0.1", 0),
+        MonotonicClock(),
+        SimpleQueue(),
+        unreachable,
+        status=lambda: {"temperature": 0.5, "scale": "off", "mode": "call", "state": "listening"},
+        stats=lambda: (3, 4, 0.1, 0.2),
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def controllers(server: OscServer) -> Iterator[tuple[Controller, Controller]]:
+    both = Controller(server), Controller(server)
+    yield both
+    for controller in both:
+        controller.close()
+
+
+def test_parameters_and_state_can_be_asked_for(controllers: tuple[Controller, Controller]) -> None:
+    controller, _ = controllers
+    controller.say("/musebridge/get/temperature")
+    assert controller.hear("/musebridge/param/temperature") == [("/musebridge/param/temperature", [0.5])]
+    controller.say("/musebridge/refresh")
+    addresses = ["param/temperature", "param/scale", "mode", "state"]
+    assert controller.hear(*(f"/musebridge/{name}" for name in addresses)) == [
+        ("/musebridge/param/temperature", [0.5]),
+        ("/musebridge/param/scale", ["off"]),
+        ("/musebridge/mode", ["call"]),
+        ("/musebridge/state", ["listening"]),
+    ]
+    controller.say("/musebridge/capabilities")
+    assert controller.hear("/musebridge/capabilities")[0][1][1:] == ["call", "duet", "bars", "manual"]
+
+
+def test_subscribers_are_told_the_news_with_a_heartbeat_and_others_are_not(
+    server: OscServer, controllers: tuple[Controller, Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(osc, "HEARTBEAT_S", 0.05)
+    listener, stranger = controllers
+    listener.say("/musebridge/subscribe")
+    listener.hear("/musebridge/heartbeat")
+    server.publish("note", 60, 66)
+    assert ("/musebridge/note", [60, 66]) in listener.hear("/musebridge/note", "/musebridge/stats")
+    stranger.say("/musebridge/get/temperature")
+    assert stranger.wait(10).address == "/musebridge/param/temperature"
+
+
+def test_a_subscription_ends_unless_it_is_renewed(
+    controllers: tuple[Controller, Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(osc, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(osc, "SUBSCRIPTION_S", 0.3)
+    listener, _ = controllers
+    listener.say("/musebridge/subscribe")
+    listener.hear("/musebridge/heartbeat")
+    with pytest.raises(TimeoutError):
+        listener.listen_until_silence()
 
 
 def test_an_address_in_use_is_one_clear_line() -> None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musebridge.bridge.scheduler import SILENCE, NoteLedger, Scheduled, Scheduler
+from musebridge.bridge.scheduler import NoteLedger, Owner, Scheduled, Scheduler, silence
 from musebridge.events import NoteOff, NoteOn
 
 
@@ -41,7 +41,7 @@ def test_cancelling_twice_counts_no_release_as_dropped_and_releases_once() -> No
     scheduler.push(Scheduled(1.0, on(60)))
     scheduler.pop_due(1.0)
     assert [scheduler.cancel(1.1), scheduler.cancel(1.2)] == [0, 0]
-    assert scheduler.pop_due(2.0) == [Scheduled(1.2, off(60))]
+    assert scheduler.pop_due(2.0) == [Scheduled(1.1, off(60))]
 
 
 def test_finish_releases_then_silences() -> None:
@@ -49,7 +49,7 @@ def test_finish_releases_then_silences() -> None:
     scheduler.push(Scheduled(1.0, on(60)))
     scheduler.push(Scheduled(5.0, on(61)))
     scheduler.pop_due(1.0)
-    assert [s.event for s in scheduler.finish(2.0)] == [off(60), *SILENCE]
+    assert [s.event for s in scheduler.finish(2.0)] == [off(60), *silence([0])]
 
 
 events = st.builds(on, st.integers(60, 64)) | st.builds(off, st.integers(60, 64))
@@ -71,3 +71,69 @@ def test_no_interleaving_leaves_a_note_sounding(script: list[tuple[str, float, N
     for scheduled in scheduler.finish(now_s):
         left.note(scheduled.event)
     assert left.releases() == []
+
+
+# Two owners
+
+
+def player(due_s: float, event: NoteOn | NoteOff) -> Scheduled:
+    return Scheduled(due_s, event, Owner.PLAYER)
+
+
+def leaves(*scheduled: Scheduled, then_cancel: bool = False) -> list[Scheduled]:
+    scheduler = Scheduler()
+    for item in scheduled:
+        scheduler.push(item)
+    sent = scheduler.pop_due(9.0)
+    if then_cancel:
+        scheduler.cancel(9.0)
+        sent += scheduler.pop_due(9.0)
+    return sent
+
+
+def test_the_model_neither_strikes_nor_ends_a_key_that_the_player_holds() -> None:
+    assert leaves(player(1, on(60)), Scheduled(2, on(60)), Scheduled(3, off(60))) == [player(1, on(60))]
+
+
+def test_a_note_of_the_model_that_the_player_strikes_becomes_the_players() -> None:
+    assert leaves(Scheduled(1, on(60)), player(2, on(60)), Scheduled(3, off(60)), then_cancel=True) == [
+        Scheduled(1, on(60)),
+        Scheduled(2, off(60)),
+        player(2, on(60)),
+    ]
+
+
+def test_the_player_ends_only_his_own_notes() -> None:
+    assert leaves(Scheduled(1, on(60)), player(2, off(60))) == [Scheduled(1, on(60))]
+
+
+def test_cancel_and_withdraw_leave_the_players_notes_alone() -> None:
+    scheduler = Scheduler()
+    scheduler.push(player(1, on(60)))
+    scheduler.push(Scheduled(1, on(64)))
+    scheduler.pop_due(1.0)
+    for item in (player(2, off(60)), Scheduled(2, off(64)), Scheduled(3, on(65))):
+        scheduler.push(item)
+    assert scheduler.withdraw() == 2
+    assert scheduler.cancel(1.5) == 0
+    assert scheduler.pop_due(9.0) == [Scheduled(1.5, off(64)), player(2, off(60))]
+
+
+def test_a_release_is_not_withdrawn() -> None:
+    scheduler = Scheduler()
+    scheduler.push(Scheduled(1.0, on(60)))
+    scheduler.pop_due(1.0)
+    scheduler.release(Scheduled(1.5, off(60)))
+    assert scheduler.withdraw() == 0
+    assert scheduler.cancel(1.2) == 0
+    assert [item.event for item in scheduler.pop_due(9.0)] == [off(60)]
+
+
+def test_the_end_silences_every_channel_that_was_used() -> None:
+    scheduler = Scheduler()
+    scheduler.push(Scheduled(1.0, NoteOn(pitch=60, velocity=64, channel=4)))
+    scheduler.push(player(1.0, on(62)))
+    scheduler.pop_due(1.0)
+    events = [item.event for item in scheduler.finish(2.0)]
+    assert set(events[:2]) == {NoteOff(pitch=60, channel=4), off(62)}
+    assert events[2:] == silence([0, 4])

@@ -1,17 +1,24 @@
 """The threads together, in real time and without a MIDI system."""
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from musebridge.bridge.clock import MonotonicClock
+from musebridge.bridge.commands import HandOver, Retry, SetMode, SetParameter
+from musebridge.bridge.journal import Journal, replay, tracks
 from musebridge.bridge.ports import MemoryPort
-from musebridge.bridge.scheduler import SILENCE
+from musebridge.bridge.scheduler import silence
 from musebridge.bridge.server import Bridge
 from musebridge.bridge.settings import Settings
 from musebridge.bridge.testing import ScriptedEngine
 from musebridge.errors import PortError
-from musebridge.events import Event, NoteOff, NoteOn
+from musebridge.events import Control, Message, NoteOff, NoteOn, Other
+from musebridge.midifile import to_message
 from musebridge.vocab import NOTE_OFF, TIME_SHIFT
 
 QUICK = Settings(silence_s=0.05, answer_s=600, lookahead_s=0.2)
@@ -26,7 +33,7 @@ class Ear(MemoryPort):
         self.heard = threading.Semaphore(0)
         self.gone = False
 
-    def send(self, event: Event) -> None:
+    def send(self, event: Message) -> None:
         if self.gone:
             raise PortError("ear: is gone")
         super().send(event)
@@ -47,7 +54,7 @@ def trill(tokens: Sequence[int]) -> int:
     return NOTE_OFF + 74 if last[0] == 74 else 74
 
 
-def phrase() -> list[Event]:
+def phrase() -> list[Message]:
     return [NoteOn(pitch=60, velocity=64), NoteOff(pitch=60)]
 
 
@@ -67,8 +74,8 @@ def engine() -> ScriptedEngine:
 
 
 @pytest.fixture
-def bridge(engine: ScriptedEngine, keyboard: MemoryPort, ear: Ear) -> Iterator[Bridge]:
-    bridge = Bridge(engine, keyboard, ear, settings=QUICK, seed=0)
+def bridge(engine: ScriptedEngine, keyboard: MemoryPort, ear: Ear, tmp_path: Path) -> Iterator[Bridge]:
+    bridge = Bridge(engine, keyboard, ear, settings=QUICK, seed=0, journal=lambda seed: log_in(tmp_path, seed))
     bridge.start()
     for event in phrase():
         keyboard.send(event)
@@ -76,7 +83,11 @@ def bridge(engine: ScriptedEngine, keyboard: MemoryPort, ear: Ear) -> Iterator[B
     bridge.stop()
 
 
-def still_sounding(events: Sequence[Event]) -> set[int]:
+def log_in(folder: Path, seed: int) -> Journal:
+    return Journal(folder / "log.jsonl", seed=seed, mode="call", settings=QUICK, model="trill")
+
+
+def still_sounding(events: Sequence[Message]) -> set[int]:
     sounding: set[int] = set()
     for event in events:
         if isinstance(event, NoteOn):
@@ -90,15 +101,58 @@ def test_stopping_in_the_middle_of_an_answer_leaves_silence(bridge: Bridge, ear:
     ear.wait_for(20)
     bridge.stop()
     assert still_sounding(ear.events) == set()
-    assert tuple(ear.events[-3:]) == SILENCE
+    assert ear.events[-3:] == silence([0])
 
 
-def test_what_was_recorded_is_what_was_sent(bridge: Bridge, ear: Ear) -> None:
+def test_the_log_holds_what_was_heard_and_sent_and_can_be_replayed(bridge: Bridge, ear: Ear, tmp_path: Path) -> None:
     ear.wait_for(20)
     bridge.stop()
-    assert [sent.event for sent in bridge.recording.sent] == ear.events
-    assert [timed.event for timed in bridge.recording.received] == phrase()
-    assert all(sent.actual_s >= sent.due_s for sent in bridge.recording.sent)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    sent = [row for row in rows if row["kind"] == "sent"]
+    assert [row["bytes"] for row in sent] == [to_message(event).bytes() for event in ear.events]
+    assert all(row["at_s"] >= row["due_s"] for row in sent)
+    assert [row["bytes"] for row in rows if row["kind"] == "heard"] == [to_message(e).bytes() for e in phrase()]
+    now, then = replay(tmp_path / "log.jsonl", ScriptedEngine(trill), model="trill")
+    assert now == then
+    assert len(now) >= 20
+    music = tracks(tmp_path / "log.jsonl")
+    assert [timed.event for timed in music["player"]] == phrase()
+    notes = [e for e in ear.events if isinstance(e, NoteOn | NoteOff)]
+    assert [timed.event for timed in music["model"]] == notes
+
+
+def test_a_session_with_interruptions_failures_and_commands_can_be_replayed(
+    bridge: Bridge, engine: ScriptedEngine, keyboard: MemoryPort, ear: Ear, tmp_path: Path
+) -> None:
+    ear.wait_for(20)
+    for command in (SetMode("duet"), SetParameter("transpose", 3), SetParameter("transpose", 99), HandOver()):
+        bridge.inbox.put((MonotonicClock().now(), command))
+    ear.wait_for(20)
+    for event in [*phrase(), NoteOn(pitch=72, velocity=5)]:
+        keyboard.send(event)
+    ear.wait_for(20)
+    bridge.inbox.put((MonotonicClock().now(), Retry()))
+    ear.wait_for(10)
+    bridge.stop()
+    now, then = replay(tmp_path / "log.jsonl", ScriptedEngine(trill), model="trill")
+    assert now == then
+    assert len(now) >= 70
+
+
+def test_what_the_player_plays_is_passed_on_if_asked_and_echoes_are_not_heard(ear: Ear, engine: ScriptedEngine) -> None:
+    keyboard = MemoryPort("keyboard")
+    with Bridge(engine, keyboard, ear, settings=replace(QUICK, thru=1), mode="manual", seed=0) as bridge:
+        bend, wheel = Other(bytes([0xE0, 1, 2])), Control(controller=1, value=9)
+        for message in (*phrase(), bend, wheel):
+            keyboard.send(message)
+        ear.wait_for(4)
+        assert ear.events == [*phrase(), bend, wheel]
+        bridge.inbox.put((MonotonicClock().now(), HandOver()))
+        ear.wait_for(1)
+        keyboard.send(ear.events[4])  # the output is wired to the input
+        ear.wait_for(10)
+        assert bridge.stats.heard == 1
+        assert ear.events.count(ear.events[4]) == 1
 
 
 def test_the_player_silences_the_model(bridge: Bridge, keyboard: MemoryPort, ear: Ear) -> None:

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musebridge.bridge.commands import Command, HandOver, Panic, Reset, SetParameter, Stop
-from musebridge.bridge.scheduler import SILENCE, NoteLedger, Scheduler
+from musebridge.bridge.commands import Command, HandOver, Panic, Reset, Retry, SetMode, SetParameter, Stop
+from musebridge.bridge.scheduler import NoteLedger, Scheduled, Scheduler, silence
 from musebridge.bridge.session import Session
-from musebridge.bridge.settings import Settings
+from musebridge.bridge.settings import MODES, Settings
 from musebridge.bridge.testing import ScriptedEngine, simulate
 from musebridge.errors import ConfigError, EngineError
-from musebridge.events import SUSTAIN, Control, Event, NoteOff, NoteOn, Timed
+from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, SongPosition, Timed, Transport
 from musebridge.vocab import BEGIN, N_EVENTS, NOTE_OFF, TIME_SHIFT, VELOCITY
 
 SHIFT_100MS, SHIFT_600MS = TIME_SHIFT + 9, TIME_SHIFT + 59
@@ -39,7 +39,7 @@ def pulse(tokens: Sequence[int]) -> int:
 class Stage:
     """A session with its engine, scheduler and what it said."""
 
-    def __init__(self, says=pulse, mode: str = "call", **parameters: float) -> None:
+    def __init__(self, says=pulse, mode: str = "call", **parameters: object) -> None:
         self.engine = ScriptedEngine(says)
         self.scheduler = Scheduler()
         self.notices: list[str] = []
@@ -49,15 +49,15 @@ class Stage:
             Settings(**{"silence_s": 0.6, "answer_s": 0.5, "lookahead_s": 0.3, "top_p": 0.5, **parameters}),
             mode=mode,
             rng=np.random.default_rng(0),
-            notice=self.notices.append,
+            publish=lambda topic, value: self.notices.append(value) if topic == "state" else None,
         )
 
-    def play(self, script: Sequence[tuple[float, Event | Command]], until_s: float = 10.0) -> list[Timed]:
+    def play(self, script: Sequence[tuple[float, Message | Command]], until_s: float = 10.0) -> list[Timed]:
         sent = simulate(self.session, self.scheduler, script, until_s=until_s)
-        return [Timed(round(t.time_s, 6), t.event) for t in sent]
+        return [Timed(round(item.actual_s, 6), item.event) for item in sent]
 
 
-PHRASE: list[tuple[float, Event | Command]] = [(1.0, on(60)), (1.5, off(60))]
+PHRASE: list[tuple[float, Message | Command]] = [(1.0, on(60)), (1.5, off(60))]
 
 
 def test_call_mode_answers_after_the_silence_and_then_listens() -> None:
@@ -175,7 +175,7 @@ def test_stop_ends_the_answer_and_panic_silences_the_output_as_well() -> None:
     assert stage.play([*PHRASE, (2.15, Stop())])[-1] == Timed(2.15, off(MODEL_PITCH))
     stage = Stage(answer_s=5)
     sent = stage.play([*PHRASE, (2.15, Panic())])
-    assert [t.event for t in sent[-4:]] == [off(MODEL_PITCH), *SILENCE]
+    assert [t.event for t in sent[-49:]] == [off(MODEL_PITCH), *silence(range(16))]
 
 
 def test_reset_forgets_what_was_played() -> None:
@@ -222,26 +222,257 @@ def babble(tokens: Sequence[int]) -> int:
     return hash(tuple(tokens[-3:])) % N_EVENTS
 
 
+# Duet
+
+
+def steady(tokens: Sequence[int]) -> int:
+    """A model that keeps its pulse of 100 ms whatever else is played."""
+    own = [i for i, token in enumerate(tokens) if token in (MODEL_PITCH, NOTE_OFF + MODEL_PITCH)]
+    if not own:
+        return MODEL_PITCH
+    passed = sum(t - TIME_SHIFT + 1 for t in tokens[own[-1] :] if TIME_SHIFT <= t < VELOCITY)
+    if passed < 10:
+        return TIME_SHIFT + 9 - passed
+    return NOTE_OFF + MODEL_PITCH if tokens[own[-1]] == MODEL_PITCH else MODEL_PITCH
+
+
+def test_in_a_duet_the_model_joins_in_and_goes_on_while_the_player_plays() -> None:
+    stage = Stage(says=steady, mode="duet", answer_s=1.0)
+    script = [(1.0 + 0.5 * i, on(60 + i)) for i in range(8)] + [(5.0, off(60 + i)) for i in range(8)]
+    onsets = [t.time_s for t in stage.play(script, until_s=20.0) if isinstance(t.event, NoteOn)]
+    assert onsets[0] == 3.0
+    assert 5.7 < onsets[-1] < 6.0
+    assert max(np.diff(onsets)) < 0.25
+    assert stage.notices == ["answering", "listening"]
+
+
+def test_what_the_player_adds_to_a_duet_is_read_where_it_was_played() -> None:
+    stage = Stage(says=steady, mode="duet", lookahead_s=1.0, answer_s=5)
+    stage.play([(1.0, on(60)), (3.25, on(64))], until_s=3.3)
+    before = stage.engine.tokens.index(64)
+    steps = sum(t - TIME_SHIFT + 1 for t in stage.engine.tokens[:before] if TIME_SHIFT <= t < VELOCITY)
+    assert steps == 225
+    assert stage.engine.tokens[before + 1 :], "the model wrote on"
+
+
+def test_a_note_of_the_model_that_the_player_strikes_is_the_players() -> None:
+    stage = Stage(says=steady, mode="duet", answer_s=5)
+    sent = stage.play([(1.0, on(60)), (3.05, on(MODEL_PITCH)), (3.5, off(MODEL_PITCH))], until_s=4.0)
+    assert sent[:2] == [Timed(3.0, on(MODEL_PITCH)), Timed(3.05, off(MODEL_PITCH))]
+    assert not [t for t in sent[2:] if t.event.pitch == MODEL_PITCH and t.time_s < 3.5]
+
+
+def test_two_keys_at_once_lose_no_note_off() -> None:
+    stage = Stage(says=steady, mode="duet", answer_s=5)
+    simulate(stage.session, stage.scheduler, [(1.0, on(60))], until_s=3.05)
+    stage.session.receive(3.05, on(MODEL_PITCH))
+    stage.session.receive(3.05, on(67))  # before the output took the release
+    assert Scheduled(3.05, off(MODEL_PITCH)) in stage.scheduler.pop_due(3.05)
+
+
+# Bars
+
+
+def test_in_bars_the_answer_begins_and_ends_on_a_bar_line() -> None:
+    stage = Stage(mode="bars", bpm=110, listen_bars=1, answer_bars=2)
+    bar_s = 4 * 60 / 110
+    sent = stage.play([(1.003, on(60)), (1.2, off(60))], until_s=12.0)
+    assert sent[0] == Timed(round(1.003 + bar_s, 6), on(MODEL_PITCH))
+    assert 1.003 + 3 * bar_s - 0.25 < sent[-1].time_s <= 1.003 + 3 * bar_s + 1e-6
+    assert stage.notices == ["answering", "listening"]
+
+
+def test_a_model_that_would_rest_still_begins_on_the_bar_line() -> None:
+    def rests(tokens: Sequence[int]) -> int:
+        return SHIFT_600MS
+
+    stage = Stage(says=rests, mode="bars", bpm=120, listen_bars=1, answer_bars=1, top_p=1.0)
+    assert stage.play([(1.0, on(60)), (1.2, off(60))])[0].time_s == 3.0
+
+
+def test_bars_follow_the_clock_that_comes_in() -> None:
+    stage = Stage(mode="bars", bpm=120, listen_bars=1, answer_bars=1)
+    tick_s = 60 / 90 / 24
+    rng = np.random.default_rng(0)
+    clock = [(1.0 + i * tick_s + rng.uniform(-0.003, 0.003), Transport("clock")) for i in range(24 * 16)]
+    script = [(0.99, Transport("start")), *clock, (1.0 + 24 * 4.2 * tick_s, on(60)), (1.0 + 24 * 5 * tick_s, off(60))]
+    onsets = [t.time_s for t in stage.play(script, until_s=11.0) if isinstance(t.event, NoteOn)]
+    assert onsets[0] == pytest.approx(1.0 + 24 * 8 * tick_s, abs=0.005)
+
+
+def test_a_transport_that_stops_ends_the_answer_in_bars() -> None:
+    stage = Stage(mode="bars", listen_bars=1, answer_bars=4)
+    stage.play([(1.0, on(60)), (1.2, off(60)), (3.5, Transport("stop"))], until_s=6.0)
+    assert stage.notices == ["answering", "stopped"]
+
+
+def test_in_bars_a_late_note_is_left_out_and_the_grid_stays() -> None:
+    stage = Stage(mode="bars", bpm=120, listen_bars=1, answer_bars=2)
+    simulate(stage.session, stage.scheduler, [(1.0, on(60)), (1.2, off(60))], until_s=3.0)
+    for _ in range(40):
+        stage.session.work(3.45)  # the machine slept
+    sent = simulate(stage.session, stage.scheduler, [], until_s=8.0)
+    onsets = [item.due_s for item in sent if isinstance(item.event, NoteOn) and item.due_s > 3.5]
+    assert onsets
+    assert all(onset / 0.2 == pytest.approx(round(onset / 0.2)) for onset in onsets)
+
+
+# Triggers
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "trigger"),
+    [
+        ("trigger_key", 21, on(21)),
+        ("trigger_cc", 80, Control(controller=80, value=127)),
+        ("trigger_pedal", 1, Control(controller=SUSTAIN, value=0)),
+    ],
+)
+def test_a_key_a_controller_or_the_pedal_hands_over(parameter: str, value: int, trigger: Event) -> None:
+    stage = Stage(mode="manual", **{parameter: value})
+    assert stage.play([*PHRASE, (1.7, trigger)])[0] == Timed(1.7, on(MODEL_PITCH))
+    assert Stage(mode="manual").play([*PHRASE, (1.7, trigger)]) == []
+
+
+def test_a_trigger_key_is_neither_read_nor_passed_on() -> None:
+    stage = Stage(mode="manual", trigger_key=21, thru=1)
+    stage.play([*PHRASE, (1.7, on(21)), (1.8, off(21))], until_s=3.0)
+    assert 21 not in stage.engine.tokens
+    assert not stage.session.passes_on(on(21))
+    assert stage.session.passes_on(on(22))
+    assert not stage.session.passes_on(Transport("clock"))
+    assert not Stage().session.passes_on(on(22))
+
+
+def test_retry_takes_the_answer_back_and_answers_the_same_phrase() -> None:
+    stage = Stage(answer_s=1)
+    stage.play(PHRASE, until_s=2.5)
+    asked = stage.engine.tokens[:5]
+    stage.session.receive(2.6, Retry())
+    assert stage.engine.tokens == asked
+    assert stage.notices == ["answering", "stopped", "answering"]
+    assert Timed(2.6, on(MODEL_PITCH)) in stage.play([], until_s=5.0)
+
+
+def test_retry_after_other_notes_is_a_hand_over() -> None:
+    stage = Stage(mode="manual")
+    sent = stage.play([*PHRASE, (2.0, HandOver()), (3.0, on(62)), (3.1, off(62)), (3.5, Retry())])
+    assert Timed(3.5, on(MODEL_PITCH)) in sent
+    assert 62 in stage.engine.tokens
+
+
+def test_a_change_of_mode_ends_the_answer() -> None:
+    stage = Stage(answer_s=5)
+    stage.play([*PHRASE, (2.15, SetMode("manual"))], until_s=5.0)
+    assert stage.notices == ["answering", "stopped"]
+    assert stage.session.mode == "manual"
+    with pytest.raises(ConfigError, match="mode must be one of call, duet, bars, manual, found 'solo'"):
+        stage.session.receive(6.0, SetMode("solo"))
+
+
+# Constraints
+
+
+def anything(tokens: Sequence[int]) -> int:
+    """A model that strikes all pitches in turn, 20 ms apart, and ends none."""
+    return TIME_SHIFT + 1 if tokens[-1] < NOTE_OFF or tokens[-1] >= VELOCITY else (len(tokens) * 7) % 128
+
+
+def struck(**parameters: object) -> list[NoteOn]:
+    stage = Stage(says=anything, top_p=1.0, temperature=3.0, answer_s=20, **parameters)
+    return [t.event for t in stage.play(PHRASE, until_s=24.0) if isinstance(t.event, NoteOn)]
+
+
+def test_a_scale_and_a_range_hold_for_what_sounds() -> None:
+    notes = struck(scale="D minor", low=48, high=72, transpose=5)
+    assert len(notes) > 10
+    assert {note.pitch % 12 for note in notes} <= {2, 4, 5, 7, 9, 10, 0}
+    assert all(48 <= note.pitch <= 72 for note in notes)
+
+
+def test_the_players_key_can_be_kept_to() -> None:
+    stage = Stage(says=anything, top_p=1.0, temperature=3.0, answer_s=3, scale="detect")
+    told: dict[str, str] = {}
+    stage.session._publish = told.__setitem__
+    melody = [62, 64, 66, 67, 69, 71, 73, 74, 69, 66, 62]
+    script = [(0.2 * i + d, e) for i, p in enumerate(melody) for d, e in ((0.0, on(p)), (0.15, off(p)))]
+    notes = [t.event.pitch for t in stage.play(script, until_s=7.0) if isinstance(t.event, NoteOn)]
+    assert told["key"] == "D major"
+    assert {pitch % 12 for pitch in notes} <= {2, 4, 6, 7, 9, 11, 1}
+
+
+def test_polyphony_and_density_are_not_exceeded() -> None:
+    stage = Stage(says=anything, top_p=1.0, temperature=3.0, answer_s=4, polyphony=2, density=5, max_note_s=0.5)
+    sounding: set[int] = set()
+    onsets = []
+    for timed in stage.play(PHRASE, until_s=8.0):
+        if isinstance(timed.event, NoteOn):
+            sounding.add(timed.event.pitch)
+            onsets.append(timed.time_s)
+        else:
+            sounding.discard(timed.event.pitch)
+        assert len(sounding) <= 2
+    assert len(onsets) > 5
+    assert all(np.array(onsets[5:]) - np.array(onsets[:-5]) > 0.99)
+
+
+def test_loudness_and_channel_are_those_asked_for() -> None:
+    plain, loud = struck(), struck(loudness=3.0, channel=5)
+    assert {note.channel for note in loud} == {4}
+    assert max(note.velocity for note in loud) > max(note.velocity for note in plain)
+    assert all(1 <= note.velocity <= 127 for note in loud)
+
+
+def test_a_note_ends_where_it_began_whatever_was_changed_meanwhile() -> None:
+    stage = Stage(answer_s=5)
+    changes = [(2.15, SetParameter("transpose", 2)), (2.15, SetParameter("channel", 3))]
+    sent = stage.play([*PHRASE, *changes], until_s=2.7)
+    balance = NoteLedger()
+    for timed in sent:
+        balance.note(timed.event)
+    assert {(t.event.channel, t.event.pitch) for t in sent} == {(0, MODEL_PITCH), (2, MODEL_PITCH + 2)}
+    assert len(balance.releases()) <= 1
+
+
+# Clock
+
+
+def test_clock_goes_out_at_the_tempo_and_stops_when_it_is_not_wanted() -> None:
+    stage = Stage(clock_out=1, bpm=100)
+    sent = stage.play([(2.0, SetParameter("clock_out", 0))], until_s=3.0)
+    ticks = [t.time_s for t in sent if t.event == Transport("clock")]
+    assert sent[0].event == Transport("start")
+    np.testing.assert_allclose(np.diff(ticks), 60 / 100 / 24, atol=2e-6)
+    assert [t.event for t in sent].count(Transport("stop")) == 1
+    assert ticks[-1] < 2.3
+
+
 moments = st.floats(0.0, 12.0)
 messages = (
     st.builds(on, st.integers(60, 63))
     | st.builds(off, st.integers(60, 63))
     | st.builds(lambda down: Control(controller=SUSTAIN, value=127 * down), st.booleans())
-    | st.sampled_from([HandOver(), HandOver(), Stop(), Panic(), Reset()])
+    | st.sampled_from([HandOver(), HandOver(), Stop(), Panic(), Reset(), Retry()])
+    | st.sampled_from([SetMode(mode) for mode in MODES])
+    | st.builds(SetParameter, st.just("transpose"), st.integers(-12, 12))
+    | st.builds(SetParameter, st.just("channel"), st.integers(1, 3))
+    | st.builds(SetParameter, st.just("polyphony"), st.integers(1, 3))
+    | st.sampled_from([SetParameter("scale", "C major"), SetParameter("clock_out", 1), SetParameter("bpm", 300.0)])
+    | st.sampled_from([Transport("start"), Transport("clock"), Transport("stop"), SongPosition(16)])
 )
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(moments, messages), max_size=40))
-def test_no_interleaving_leaves_a_note_sounding_or_breaks_the_model(script) -> None:
-    stage = Stage(says=babble, answer_s=3, silence_s=0.2)
-    sounding: set[int] = set()
+@given(st.lists(st.tuples(moments, messages), max_size=40), st.sampled_from(MODES))
+def test_no_interleaving_leaves_a_note_sounding_or_breaks_the_model(script, mode) -> None:
+    stage = Stage(says=babble, mode=mode, answer_s=3, silence_s=0.2, listen_bars=1, answer_bars=1)
+    sounding: set[tuple[int, int]] = set()
     for timed in stage.play(script, until_s=14.0) + [Timed(14.0, item.event) for item in stage.scheduler.finish(14.0)]:
         match timed.event:
-            case NoteOn(pitch=pitch):
-                assert pitch not in sounding, "struck twice"
-                sounding.add(pitch)
-            case NoteOff(pitch=pitch):
-                assert pitch in sounding, "released in silence"
-                sounding.discard(pitch)
+            case NoteOn(pitch=pitch, channel=channel):
+                assert (channel, pitch) not in sounding, "struck twice"
+                sounding.add((channel, pitch))
+            case NoteOff(pitch=pitch, channel=channel):
+                assert (channel, pitch) in sounding, "released in silence"
+                sounding.discard((channel, pitch))
     assert not sounding

@@ -1,0 +1,156 @@
+"""Where the beats are: a steady tempo, or one that follows MIDI clock.
+
+Beats are quarter notes, counted from the start of the song.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from musebridge.events import SongPosition, Transport
+
+TICKS_PER_BEAT = 24
+_REMEMBERED_TICKS = 96
+_ENOUGH_TICKS = 12
+_GONE_S = 0.5
+_STRANGER_TICKS = 6
+"""So many ticks in a row far from where they were expected are a new tempo."""
+_FAR_TICKS = 0.75
+_LOST_IN_A_ROW = 3
+
+
+class Grid(Protocol):
+    """Beats against time."""
+
+    def beat_at(self, time_s: float) -> float:
+        """Return the beat at a moment in monotonic seconds."""
+        ...
+
+    def time_of(self, beat: float) -> float:
+        """Return the moment of a beat in monotonic seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyTempo:
+    """``bpm`` beats a minute, the first at ``origin_s``."""
+
+    bpm: float
+    origin_s: float
+
+    def beat_at(self, time_s: float) -> float:
+        """Return the beat at a moment in monotonic seconds."""
+        return (time_s - self.origin_s) * self.bpm / 60
+
+    def time_of(self, beat: float) -> float:
+        """Return the moment of a beat in monotonic seconds."""
+        return self.origin_s + beat * 60 / self.bpm
+
+
+class ClockFollower:
+    """Follows MIDI clock: the line through its last four beats of ticks.
+
+    A line through many ticks is steadier than any of them, so jitter of some
+    milliseconds moves the beat by a fraction of one. A tick that is lost leaves
+    a gap that is counted; a new tempo is taken up when a few ticks in a row agree on it.
+    """
+
+    def __init__(self) -> None:
+        self.running = False
+        self._next_tick = 0
+        self._ticks: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED_TICKS)
+        self._strangers = 0
+        self._lost_in_a_row: list[int] = []
+        self._seconds_per_tick, self._tick_zero_s = 60 / 120 / TICKS_PER_BEAT, 0.0
+
+    @property
+    def bpm(self) -> float:
+        """Beats a minute."""
+        return 60 / (self._seconds_per_tick * TICKS_PER_BEAT)
+
+    def is_alive(self, now_s: float) -> bool:
+        """Whether the song runs and its clock is known well enough to go by."""
+        return self.running and len(self._ticks) >= _ENOUGH_TICKS and now_s - self._ticks[-1][0] < _GONE_S
+
+    def receive(self, now_s: float, message: Transport | SongPosition) -> None:
+        """Take a message that came at ``now_s``."""
+        match message:
+            case Transport("clock"):
+                self._tick(now_s)
+            case Transport("start"):
+                self._place(0)
+                self.running = True
+            case Transport("continue"):
+                self.running = True
+            case Transport("stop"):
+                self.running = False
+            case SongPosition(sixteenths):
+                self._place(sixteenths * TICKS_PER_BEAT // 4)
+
+    def beat_at(self, time_s: float) -> float:
+        """Return the beat at a moment in monotonic seconds."""
+        return (time_s - self._tick_zero_s) / self._seconds_per_tick / TICKS_PER_BEAT
+
+    def time_of(self, beat: float) -> float:
+        """Return the moment of a beat in monotonic seconds."""
+        return self._tick_zero_s + beat * TICKS_PER_BEAT * self._seconds_per_tick
+
+    def _place(self, tick: int) -> None:
+        """Let the next tick be this one; the tempo stays."""
+        moved = tick - self._next_tick
+        self._next_tick = tick
+        self._ticks = deque(((time_s, number + moved) for time_s, number in self._ticks), self._ticks.maxlen)
+        self._tick_zero_s -= moved * self._seconds_per_tick
+
+    def _tick(self, now_s: float) -> None:
+        if self._ticks and now_s - self._ticks[-1][0] > _GONE_S:
+            self._ticks.clear()
+        if len(self._ticks) >= _ENOUGH_TICKS:
+            interval = (now_s - self._ticks[-1][0]) / self._seconds_per_tick
+            self._count_lost(min(round(interval) - 1, round(self._off(now_s))))
+            self._watch_for_strangers(self._off(now_s))
+        self._ticks.append((now_s, self._next_tick))
+        self._next_tick += 1
+        if len(self._ticks) >= 2:
+            self._fit()
+
+    def _count_lost(self, lost: int) -> None:
+        """Count ticks that did not come; where that happens again and again, the tempo has fallen."""
+        if lost <= 0:
+            self._lost_in_a_row = []
+            return
+        self._lost_in_a_row.append(lost)
+        self._next_tick += lost
+        if len(self._lost_in_a_row) > _LOST_IN_A_ROW:
+            self._next_tick -= sum(self._lost_in_a_row)
+            self._lost_in_a_row = []
+            self._ticks = deque([(self._ticks[-1][0], self._next_tick - 1)], self._ticks.maxlen)
+
+    def _off(self, now_s: float) -> float:
+        """Return by how many ticks the next one is late."""
+        return (now_s - self._tick_zero_s) / self._seconds_per_tick - self._next_tick
+
+    def _watch_for_strangers(self, off: float) -> None:
+        """Where tick after tick comes far from where it was expected, go by the last of them alone."""
+        self._strangers = self._strangers + 1 if abs(off) > _FAR_TICKS else 0
+        if self._strangers >= _STRANGER_TICKS:
+            self._strangers = 0
+            self._ticks = deque(list(self._ticks)[-_STRANGER_TICKS:], self._ticks.maxlen)
+
+    def _fit(self) -> None:
+        times_s, numbers = np.array(self._ticks).T
+        spread = numbers - numbers.mean()
+        slope = float(spread @ times_s / (spread @ spread))
+        if slope > 0:
+            self._seconds_per_tick = slope
+            self._tick_zero_s = float(times_s.mean() - slope * numbers.mean())
+
+
+def next_bar(beat: float, beats_per_bar: int) -> int:
+    """Return the number of the first bar that begins at ``beat`` or later."""
+    return math.ceil(beat / beats_per_bar - 1e-9)
