@@ -16,7 +16,7 @@ from symusic.core import ScoreSecond
 
 from musebridge import midifile
 from musebridge.errors import MidiFileError
-from musebridge.events import SUSTAIN, Control, NoteOff, NoteOn, Timed
+from musebridge.events import SUSTAIN, Control, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
 
 MAESTRO = Path(__file__).parents[2] / "shared" / "data" / "maestro"
 LONGEST_DELTA = 0x0FFFFFFF
@@ -273,7 +273,26 @@ def test_a_message_of_velocity_0_is_a_release():
     assert midifile.from_message(mido.Message("note_on", note=60, velocity=0)) == lift(60)
 
 
-@pytest.mark.parametrize("kind", ["clock", "pitchwheel", "program_change", "active_sensing", "sysex"])
+@pytest.mark.parametrize(
+    ("message", "data"),
+    [
+        (Transport("clock"), [0xF8]),
+        (Transport("start"), [0xFA]),
+        (Transport("continue"), [0xFB]),
+        (Transport("stop"), [0xFC]),
+        (SongPosition(16383), [0xF2, 0x7F, 0x7F]),
+        (Other(bytes([0xE3, 0, 64])), [0xE3, 0, 64]),
+        (Other(bytes([0xA0, 60, 1])), [0xA0, 60, 1]),
+        (Other(bytes([0xD0, 5])), [0xD0, 5]),
+        (Other(bytes([0xCF, 7])), [0xCF, 7]),
+    ],
+)
+def test_what_is_not_music_comes_and_goes_unchanged(message, data):
+    assert midifile.to_message(message).bytes() == data
+    assert midifile.from_message(mido.Message.from_bytes(data)) == message
+
+
+@pytest.mark.parametrize("kind", ["active_sensing", "sysex", "quarter_frame"])
 def test_other_messages_are_not_played(kind):
     assert midifile.from_message(mido.Message(kind)) is None
 
