@@ -104,17 +104,14 @@ def ablation_page(rows: list[dict[str, Any]], command: str) -> str:
     """Return a table of each kind's mean over its seeds, and how far apart they lie."""
     lines = [
         *_head("Ablation", command),
-        "| | parameters | NLL, mean | standard deviation | seeds | tokens/s |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| | parameters | NLL, mean | standard deviation | seeds |",
+        "|---|---:|---:|---:|---:|",
     ]
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
         nlls = [row["nll"] for row in mine]
         deviation = f"{np.std(nlls, ddof=1):.4f}" if len(nlls) > 1 else ""
-        rate = np.median([row["tokens"] / row["seconds"] for row in mine])
-        lines.append(
-            f"| {name} | {mine[0]['parameters']:,} | {np.mean(nlls):.4f} | {deviation} | {len(nlls)} | {rate:,.0f} |"
-        )
+        lines.append(f"| {name} | {mine[0]['parameters']:,} | {np.mean(nlls):.4f} | {deviation} | {len(nlls)} |")
     return "\n".join([*lines, ""])
 
 
@@ -122,12 +119,11 @@ def scaling_page(rows: list[dict[str, Any]], command: str) -> str:
     """Return a table of what each size reaches with each budget."""
     lines = [
         *_head("Scaling", command),
-        "| budget | width | parameters | million tokens | NLL | seconds |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| budget | width | parameters | million tokens | NLL |",
+        "|---|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {row['name']} | {row['width']} | {row['parameters']:,} | {row['tokens'] / 1e6:.2f} "
-        f"| {row['nll']:.4f} | {row['seconds']:.0f} |"
+        f"| {row['name']} | {row['width']} | {row['parameters']:,} | {row['tokens'] / 1e6:.2f} | {row['nll']:.4f} |"
         for row in rows
     ]
     return "\n".join([*lines, ""])
