@@ -26,7 +26,9 @@ from musebridge.benchmarks.measure import Row, Subjects, in_turns, row_of, secon
 from musebridge.bridge.answer import Answer
 from musebridge.bridge.context import Context
 from musebridge.bridge.engine import OnnxEngine
+from musebridge.bridge.preset import load
 from musebridge.bridge.settings import Settings
+from musebridge.events import NoteOn
 from musebridge.export.graph import export
 from musebridge.export.quantize import BLOCK
 from musebridge.training.checkpoint import save_generator
@@ -37,6 +39,7 @@ SHAPE = GeneratorConfig(n_layers=5, context=2048)
 """15 M parameters: the reference's size in the default's shape."""
 PREFILLS = (512, 2047)
 RIVAL_TOKENS = 32
+_OURS = "int8, 1 thread"
 _BYTES_PER_WEIGHT = {"fp32": 4.0, "int8": 1 + 4 / BLOCK}
 
 
@@ -57,7 +60,19 @@ def rows(shape: GeneratorConfig, *, contexts: Sequence[int], steps: int, sustain
         for length in PREFILLS:
             measured += in_turns(prefills(generator, engines, min(length, shape.context - 1)), 20)
         measured += [generate_row(shape, context) for context in contexts] if _has_transformers() else []
-        return [*measured, *sustained(engines["int8, 1 thread"], sustain_s), *started()]
+        measured += sustained(_OURS, engines[_OURS], sustain_s)
+        measured += sustained("the shipped model", OnnxEngine(load("call").model), sustain_s)
+        return [*measured, *started()]
+
+
+def ratios(rows: Sequence[Row], context: int) -> str:
+    """Return how a step at ``context`` compares with its rivals and its bound, in one line."""
+    p50 = {row.name: row.p50 for row in rows}
+    ours = p50[f"step at {context}, {_OURS}"]
+    others = {name: p50.get(f"step at {context}, {name}") for name in ("torch eager", "transformers.generate")}
+    faster = [f"{p50_ms / ours:.1f} times as fast as {name}" for name, p50_ms in others.items() if p50_ms]
+    bound = ours / p50[f"bound at {context}, int8"]
+    return f"a step at {context}, {_OURS}: {', '.join(faster)}, {bound:.2f} times the time of reading its bytes"
 
 
 def random_generator(config: GeneratorConfig) -> Generator:
@@ -128,18 +143,26 @@ def _has_transformers() -> bool:
     return importlib.util.find_spec("transformers") is not None
 
 
-def sustained(engine: OnnxEngine, duration_s: float) -> list[Row]:
+def sustained(name: str, engine: OnnxEngine, duration_s: float) -> list[Row]:
     """Measure tokens that are sampled one after the other, across window rolls, as an answer is."""
     context, state = Context(engine), StreamState()
     context.append([vocab.BEGIN])
     answer, settings = Answer(context, state, np.random.default_rng(0)), Settings()
     times_s: list[float] = []
+    notes = 0
+
+    def write() -> None:
+        nonlocal notes
+        written = answer.next(settings)
+        notes += written is not None and isinstance(written.event, NoteOn)
+
     while sum(times_s) < duration_s:
-        times_s += [seconds(lambda: answer.next(settings)) for _ in range(100)]
-    name = f"token in {duration_s:g} s of generation"
+        times_s += [seconds(write) for _ in range(100)]
+    rates = {"ms a note": 1e3 * sum(times_s) / max(1, notes), "tokens/s": len(times_s) / sum(times_s)}
+    name = f"{duration_s:g} s of generation, {name}"
     return [
-        row_of(f"{name}, rolls included", "ms", np.array(times_s) * 1e3),
-        row_of(name, "tokens/s", np.array([len(times_s) / sum(times_s)])),
+        row_of(f"{name}: token, rolls included", "ms", np.array(times_s) * 1e3),
+        *(row_of(f"{name}: {unit}", unit, np.array([rate])) for unit, rate in rates.items()),
     ]
 
 

@@ -432,7 +432,10 @@ def bench_engine(steps: int, contexts: tuple[int, ...], sustain: float, json_fil
     """Time per step and prefill: the engine, its rivals, and the memory's bound."""
     from musebridge.benchmarks import engine
 
-    _tell_rows(engine.rows(engine.SHAPE, contexts=contexts, steps=steps, sustain_s=sustain), json_file)
+    rows = engine.rows(engine.SHAPE, contexts=contexts, steps=steps, sustain_s=sustain)
+    _tell_rows(rows, json_file)
+    for context in contexts:
+        _say(engine.ratios(rows, context))
 
 
 @bench.command("train")
@@ -464,7 +467,7 @@ CORPUS = click.argument("corpus_dir", metavar="CORPUS", type=FOLDER)
 @bench.command("ablation")
 @CORPUS
 @click.option("--width", type=click.IntRange(128), default=256, show_default=True, help="Of both generators.")
-@click.option("--tokens", type=click.IntRange(1), default=1_000_000, show_default=True, help="Of each training.")
+@click.option("--tokens", type=click.IntRange(1), default=500_000, show_default=True, help="Of each training.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @STUDY
 def bench_ablation(corpus_dir: Path, width: int, tokens: int, seeds: int, out: Path) -> None:
@@ -477,7 +480,7 @@ def bench_ablation(corpus_dir: Path, width: int, tokens: int, seeds: int, out: P
 @bench.command("scaling")
 @CORPUS
 @click.option("--width", "widths", type=click.IntRange(128), multiple=True, default=(256, 512, 768), show_default=True)
-@click.option("--flops", "budgets", type=float, multiple=True, default=(4e13, 1.6e14), show_default=True)
+@click.option("--flops", "budgets", type=float, multiple=True, default=(2e13, 8e13), show_default=True)
 @STUDY
 def bench_scaling(corpus_dir: Path, widths: tuple[int, ...], budgets: tuple[float, ...], out: Path) -> None:
     """Train several sizes with the same arithmetic; which is best?"""

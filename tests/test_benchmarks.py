@@ -130,8 +130,14 @@ def test_the_engine_is_measured_beside_its_rivals(monkeypatch):
     subjects = [f"{precision}, {threads}" for precision in ("fp32", "int8") for threads in ("1 thread", "2 threads")]
     for what in ("step at 9", "prefill of 5"):
         assert {f"{what}, {subject}" for subject in [*subjects, "torch eager"]} <= set(rows)
-    assert rows["token in 0.05 s of generation, rolls included"].n % 100 == 0
-    assert rows["token in 0.05 s of generation"].unit == "tokens/s"
+    for who in ("int8, 1 thread", "the shipped model"):
+        assert rows[f"0.05 s of generation, {who}: token, rolls included"].n % 100 == 0
+        assert rows[f"0.05 s of generation, {who}: tokens/s"].p50 > 0
+        assert rows[f"0.05 s of generation, {who}: ms a note"].p50 > 0
+    assert re.fullmatch(
+        r"a step at 9, int8, 1 thread: \d+\.\d times as fast as torch eager.*, \d+\.\d\d times the time .*",
+        engine.ratios(list(rows.values()), 9),
+    )
     assert 20 < rows["serve, memory"].p50 < 2000
     assert rows["serve, ready"].p50 > 0
 
