@@ -132,13 +132,13 @@ def test_the_engine_is_measured_beside_its_rivals(monkeypatch):
         assert {f"{what}, {subject}" for subject in [*subjects, "torch eager"]} <= set(rows)
     for who in ("int8, 1 thread", "the shipped model"):
         assert rows[f"0.05 s of generation, {who}: token, rolls included"].n % 100 == 0
-        assert rows[f"0.05 s of generation, {who}: tokens/s"].p50 > 0
-        assert rows[f"0.05 s of generation, {who}: ms a note"].p50 > 0
+        assert rows[f"0.05 s of generation, {who}: rate"].p50 > 0
+        assert rows[f"0.05 s of generation, {who}: mean note"].p50 > 0
     assert re.fullmatch(
         r"a step at 9, int8, 1 thread: \d+\.\d times as fast as torch eager.*, \d+\.\d\d times the time .*",
         engine.ratios(list(rows.values()), 9),
     )
-    assert 20 < rows["serve, memory"].p50 < 2000
+    assert 20 < rows["serve, memory"].p50 < 300
     assert rows["serve, ready"].p50 > 0
 
 
