@@ -1,16 +1,42 @@
-"""Batched sampling from a generator in torch, for training and evaluation."""
+"""Batched sampling from a generator in torch, for training and evaluation.
+
+Tokens are drawn as the argmax of logits plus Gumbel noise (Gumbel 1954; Maddison
+et al. 2014), which is a draw from their softmax. Who keeps the noise can find
+the same tokens again: see ``musebridge.training.gumbel``.
+
+Tensor names end in their shape, as in ``musebridge.training.generator``; G is
+the query heads that share a key/value head.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from musebridge import vocab
-from musebridge.training.generator import Generator
+from musebridge.training.generator import Block, Generator, norm, rotate
+
+_TOKENS_AT_ONCE = 2048
 
 
-@torch.inference_mode()
-def sample_continuations(generator: Generator, seed_BT: Tensor, length: int, rng: torch.Generator) -> Tensor:
+def gumbel_noise(batch: int, length: int, rng: torch.Generator) -> Tensor:
+    """Return standard Gumbel noise for every token that may be sampled, shape (batch, length, V)."""
+    exponential_BTV = torch.empty(batch, length, vocab.N_EVENTS, device=rng.device).exponential_(generator=rng)
+    return exponential_BTV.log_().neg_()
+
+
+def sample_continuations(
+    generator: Generator,
+    seed_BT: Tensor,
+    length: int,
+    rng: torch.Generator,
+    *,
+    dtype: torch.dtype = torch.float32,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> Tensor:
     """Continue a batch of seeds at temperature 1, without truncation.
 
     Args:
@@ -18,16 +44,106 @@ def sample_continuations(generator: Generator, seed_BT: Tensor, length: int, rng
         seed_BT: tokens that are given, shape (B, T).
         length: tokens to sample.
         rng: source of randomness; the same seeds and state give the same tokens.
+        dtype: of the matrix products, keys and values; bfloat16 is the faster where the processor has it.
+        on_progress: called with the share that is done, 0..1.
 
     Returns:
         The sampled tokens, shape (B, length).
     """
-    logits_BTV, cache = generator.extend(seed_BT, None)
-    sampled = []
-    for _ in range(length):
-        probability_BV = logits_BTV[:, -1, : vocab.N_EVENTS].softmax(-1)
-        token_B1 = torch.multinomial(probability_BV, 1, generator=rng)
-        sampled.append(token_B1)
-        if len(sampled) < length:
-            logits_BTV, cache = generator.extend(token_B1, cache)
-    return torch.cat(sampled, 1)
+    return sample(generator, seed_BT, gumbel_noise(len(seed_BT), length, rng), dtype=dtype, on_progress=on_progress)
+
+
+@torch.inference_mode()
+def sample(
+    generator: Generator,
+    seed_BT: Tensor,
+    noise_BTV: Tensor,
+    *,
+    dtype: torch.dtype = torch.float32,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> Tensor:
+    """Continue a batch of seeds with given noise, one token for each of its moments; see :func:`sample_continuations`.
+
+    Raises:
+        ValueError: seeds and continuations together exceed the context.
+    """
+    (batch, seeded), length = seed_BT.shape, noise_BTV.shape[1]
+    reader = _Reader(generator, batch, seeded + length, dtype)
+    sampled_BT = torch.empty(batch, length, dtype=torch.int64, device=seed_BT.device)
+    logits_BV = reader.read(seed_BT)
+    for t in range(length):
+        sampled_BT[:, t] = (logits_BV[:, : vocab.N_EVENTS] + noise_BTV[:, t]).argmax(-1)
+        if t + 1 < length:
+            logits_BV = reader.read(sampled_BT[:, t : t + 1])
+        on_progress((t + 1) / length)
+    return sampled_BT.clone()
+
+
+class _Reader:
+    """A generator that reads on from where it is; its keys and values are allocated once.
+
+    The residual stream stays in float32, as in autocast.
+    """
+
+    def __init__(self, generator: Generator, batch: int, capacity: int, dtype: torch.dtype) -> None:
+        config = generator.config
+        if capacity > config.context:
+            raise ValueError(f"at most {config.context} positions fit the context, found {capacity}")
+        self._generator, self._length = generator, 0
+        self._head = generator.head.weight.to(dtype)
+        self._layers = [_Layer(block, batch, capacity, dtype) for block in generator.blocks]  # type: ignore[arg-type]
+
+    def read(self, tokens_BT: Tensor) -> Tensor:
+        """Take the seed, then one token at a time; return the logits (B, V) of what comes next."""
+        B, T = tokens_BT.shape
+        # Seeds are read a few at a time: what lies between two products then stays in the processor's cache.
+        rows = max(1, _TOKENS_AT_ONCE // T)
+        logits_BV = torch.cat([self._read(slice(i, i + rows), tokens_BT[i : i + rows]) for i in range(0, B, rows)])
+        self._length += T
+        return logits_BV
+
+    def _read(self, rows: slice, tokens_BT: Tensor) -> Tensor:
+        start, end = self._length, self._length + tokens_BT.shape[1]
+        cos_TP, sin_TP = self._generator.cos[start:end], self._generator.sin[start:end]
+        x_BTD = norm(self._generator.embedding(tokens_BT))
+        for layer in self._layers:
+            x_BTD = layer.read(x_BTD, cos_TP, sin_TP, rows, start)
+        return F.linear(norm(x_BTD[:, -1]).to(self._head.dtype), self._head).float()
+
+
+class _Layer:
+    """One block's weights in the type of the products, and its keys and values, each (B, K, S, P)."""
+
+    def __init__(self, block: Block, batch: int, capacity: int, dtype: torch.dtype) -> None:
+        attention = block.attention
+        self._config, self._dtype = attention.config, dtype
+        parts = [attention.query.weight, attention.key.weight, attention.value.weight]
+        self._widths = [len(part) for part in parts]
+        self._qkv = torch.cat(parts).to(dtype)
+        self._out, self._up, self._down = (w.weight.to(dtype) for w in (attention.out, block.up, block.down))
+        shape = (batch, self._config.n_kv_heads, capacity, self._config.d_head)
+        self._key_BKSP, self._value_BKSP = self._qkv.new_empty(shape), self._qkv.new_empty(shape)
+
+    def read(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, rows: slice, start: int) -> Tensor:
+        B, T, D = x_BTD.shape
+        q_BTD, k_BTD, v_BTD = torch.split(F.linear(norm(x_BTD).to(self._dtype), self._qkv), self._widths, -1)
+        q_BHTP = rotate(self._heads(norm(q_BTD.reshape(B, T, -1, self._config.d_head))), cos_TP, sin_TP)
+        k_BKTP = rotate(self._heads(norm(k_BTD.reshape(B, T, -1, self._config.d_head))), cos_TP, sin_TP)
+        end = start + T
+        self._key_BKSP[rows, :, start:end] = k_BKTP
+        self._value_BKSP[rows, :, start:end] = self._heads(v_BTD.reshape(B, T, -1, self._config.d_head))
+        y_BHTP = self._attend(q_BHTP.to(self._dtype), self._key_BKSP[rows, :, :end], self._value_BKSP[rows, :, :end])
+        x_BTD = x_BTD + F.linear(y_BHTP.transpose(1, 2).reshape(B, T, D), self._out)
+        return x_BTD + F.linear(F.relu(F.linear(norm(x_BTD).to(self._dtype), self._up)).square(), self._down)
+
+    @staticmethod
+    def _heads(x_BTHP: Tensor) -> Tensor:
+        return x_BTHP.transpose(1, 2)
+
+    def _attend(self, q_BHTP: Tensor, k_BKSP: Tensor, v_BKSP: Tensor) -> Tensor:
+        B, H, T, P = q_BHTP.shape
+        if T > 1:
+            return F.scaled_dot_product_attention(q_BHTP, k_BKSP, v_BKSP, is_causal=True, enable_gqa=True)
+        # One token sees everything, so the heads of a group can stand where moments would: no mask, no copies of keys.
+        q_BKGP = q_BHTP.view(B, self._config.n_kv_heads, -1, P)
+        return F.scaled_dot_product_attention(q_BKGP, k_BKSP, v_BKSP).view(B, H, 1, P)

@@ -1,0 +1,70 @@
+"""Batched sampling: the generator's own distribution, and a cache that changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from musebridge.training import sampler
+from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.training.sampler import gumbel_noise, sample, sample_continuations
+
+
+@pytest.fixture
+def generator() -> Generator:
+    torch.manual_seed(0)
+    generator = Generator(GeneratorConfig(n_layers=2, d_model=16, n_heads=4, n_kv_heads=2, d_ff=16, context=32))
+    for parameter in generator.parameters():
+        torch.nn.init.normal_(parameter, std=0.35)
+    return generator.eval()
+
+
+def some_seeds(batch: int) -> Tensor:
+    return torch.randint(0, 388, (batch, 5), generator=torch.Generator().manual_seed(1))
+
+
+def test_continuations_follow_the_generators_own_distribution(generator):
+    seed_BT = some_seeds(1).repeat(4000, 1)
+    first_B = sample_continuations(generator, seed_BT, 1, torch.Generator().manual_seed(2))[:, 0]
+    with torch.no_grad():
+        expected_V = generator(seed_BT[:1])[0, -1, :388].softmax(-1)
+    counts_V = torch.bincount(first_B, minlength=388) / 4000
+    assert (counts_V - expected_V).abs().max() < 0.015
+    assert expected_V.max() > 0.03  # so that the line above can fail
+
+
+@pytest.mark.parametrize("tokens_at_once", [1, 10, 2048])
+def test_neither_the_cache_nor_reading_a_few_at_a_time_changes_a_continuation(generator, monkeypatch, tokens_at_once):
+    monkeypatch.setattr(sampler, "_TOKENS_AT_ONCE", tokens_at_once)
+    noise_BTV = gumbel_noise(3, 8, torch.Generator().manual_seed(2))
+    sampled_BT = sample(generator, some_seeds(3), noise_BTV)
+    tokens_BT = some_seeds(3)
+    for t in range(8):
+        with torch.no_grad():
+            logits_BV = generator(tokens_BT)[:, -1, :388]
+        tokens_BT = torch.cat([tokens_BT, (logits_BV + noise_BTV[:, t]).argmax(-1, keepdim=True)], 1)
+    assert torch.equal(tokens_BT[:, 5:], sampled_BT)
+
+
+def test_a_continuation_is_the_same_alone_and_in_a_batch(generator):
+    noise_BTV = gumbel_noise(4, 8, torch.Generator().manual_seed(2))
+    together_BT = sample(generator, some_seeds(4), noise_BTV)
+    assert torch.equal(sample(generator, some_seeds(4)[2:3], noise_BTV[2:3]), together_BT[2:3])
+
+
+def test_half_the_precision_rarely_changes_a_first_token(generator):
+    noise_BTV = gumbel_noise(1000, 1, torch.Generator().manual_seed(2))
+    whole, half = (sample(generator, some_seeds(1000), noise_BTV, dtype=d) for d in (torch.float32, torch.bfloat16))
+    assert (whole == half).float().mean() > 0.97
+
+
+def test_progress_is_told_to_the_end(generator):
+    told: list[float] = []
+    sample_continuations(generator, some_seeds(2), 4, torch.Generator(), on_progress=told.append)
+    assert told == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_more_than_the_context_is_refused_before_anything_is_sampled(generator):
+    with pytest.raises(ValueError, match=r"^at most 32 positions fit the context, found 33$"):
+        sample_continuations(generator, some_seeds(1), 28, torch.Generator())
