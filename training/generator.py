@@ -77,12 +77,25 @@ def norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],), eps=NORM_EPS)
 
 
-class Attention(nn.Module):
-    """Causal self-attention with rotary positions and normalised queries and keys."""
+def embed(tokens: Tensor, weight_VD: Tensor) -> Tensor:
+    """Return a row of ``weight_VD`` for each token, (..., D).
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    Args:
+        tokens: ids, (...), or a weight for each token of the vocabulary's beginning, (..., V), as a
+            straight-through sample has: a gradient comes back to these.
+        weight_VD: the rows.
+    """
+    if not tokens.is_floating_point():
+        return F.embedding(tokens, weight_VD)
+    return tokens @ weight_VD[: tokens.shape[-1]]
+
+
+class Attention(nn.Module):
+    """Self-attention with rotary positions and normalised queries and keys; causal unless it is told otherwise."""
+
+    def __init__(self, config: GeneratorConfig, *, causal: bool = True) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.causal = config, causal
         kv_width = config.n_kv_heads * config.d_head
         self.query = nn.Linear(config.d_model, config.d_model, bias=False)
         self.key = nn.Linear(config.d_model, kv_width, bias=False)
@@ -108,7 +121,7 @@ class Attention(nn.Module):
             k_BKSP,
             v_BKSP,
             attn_mask=mask_TS,
-            is_causal=past is None,
+            is_causal=self.causal and past is None,
             enable_gqa=self.config.n_kv_heads != self.config.n_heads,
         )
         return self.out(y_BHTP.transpose(1, 2).reshape(B, T, D)), (k_BKSP, v_BKSP)
@@ -117,9 +130,9 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and a squared-ReLU feed-forward layer, each on a normed residual."""
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: GeneratorConfig, *, causal: bool = True) -> None:
         super().__init__()
-        self.attention = Attention(config)
+        self.attention = Attention(config, causal=causal)
         self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
         self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
 
@@ -157,7 +170,7 @@ class Generator(nn.Module):
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Return logits (B, T, V) for whole sequences of at most ``context`` tokens."""
+        """Return logits (B, T, V) for whole sequences of at most ``context`` tokens; see :func:`embed`."""
         return self.extend(tokens_BT, None)[0]
 
     def extend(self, tokens_BT: Tensor, cache: KVCache | None) -> tuple[Tensor, KVCache]:
@@ -170,7 +183,7 @@ class Generator(nn.Module):
         end = start + tokens_BT.shape[1]
         if end > self.config.context:
             raise ValueError(f"at most {self.config.context} positions fit the context, found {end}")
-        x_BTD = norm(self.embedding(tokens_BT))
+        x_BTD = norm(embed(tokens_BT, self.embedding.weight))
         cos_TP, sin_TP = self.cos[start:end].to(x_BTD.dtype), self.sin[start:end].to(x_BTD.dtype)
         grown: KVCache = []
         for i, block in enumerate(self.blocks):

@@ -1,0 +1,69 @@
+"""What a frozen generator thinks of music: how surprising each token is to it.
+
+What a model wrote is on average exactly as surprising to it as it expects
+(surprise equals entropy); real music is not. Gehrmann et al. 2019 ("GLTR") tell
+text apart by the same figures.
+
+A window is token ids (B, T), or the weights of tokens (B, T, V) that a
+straight-through sample has; the gradient flows through these, ranks excepted.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from musebridge import vocab
+from musebridge.training.generator import embed
+from musebridge.training.models import AnyGenerator
+
+N_HINTS, N_STATISTICS = 3, 18
+
+
+def hints(generator: AnyGenerator, window: Tensor) -> Tensor:
+    """Return surprise, entropy (nats) and log rank of every token, shape (B, T, 3); the first token has none.
+
+    Args:
+        generator: in evaluation mode, its weights frozen.
+        window: see the module.
+    """
+    logits_BTV = generator(window[:, :-1])[..., : vocab.N_EVENTS]
+    log_p_BTV = logits_BTV.log_softmax(-1)
+    nats_BT = -_chosen(log_p_BTV, window[:, 1:])
+    entropy_BT = -(log_p_BTV.exp() * log_p_BTV).sum(-1)
+    likelier_BT = (log_p_BTV.detach() > -nats_BT.detach()[..., None]).sum(-1)
+    hints_BTF = torch.stack([nats_BT, entropy_BT, likelier_BT.float().log1p()], -1)
+    return F.pad(hints_BTF, (0, 0, 1, 0))
+
+
+def _chosen(log_p_BTV: Tensor, tokens: Tensor) -> Tensor:
+    if tokens.is_floating_point():
+        return (log_p_BTV * tokens).sum(-1)
+    # BEGIN is never sampled; where a seed opens with it, it is not asked for.
+    return log_p_BTV.gather(-1, tokens.clamp(max=vocab.N_EVENTS - 1)[..., None])[..., 0]
+
+
+def statistics(part: Tensor, hints_BTF: Tensor) -> Tensor:
+    """Return 18 figures of a continuation: for each kind of event the mean hints and its share, and the mean of all.
+
+    Args:
+        part: the continuation, as a window.
+        hints_BTF: its hints.
+
+    Returns:
+        Shape (B, 18); a kind that does not occur has zeros.
+    """
+    kind_BTK = embed(part, kinds(hints_BTF))
+    count_BK = kind_BTK.sum(1)
+    by_kind_BKF = torch.einsum("btk,btf->bkf", kind_BTK, hints_BTF) / count_BK.clamp(min=1)[..., None]
+    share_BK = count_BK / part.shape[1]
+    return torch.cat([by_kind_BKF.flatten(1), share_BK, hints_BTF[..., :2].mean(1)], 1)
+
+
+def kinds(like: Tensor) -> Tensor:
+    """Return which kind each token is of, shape (V, 4), of ones and zeros."""
+    kind_VK = like.new_zeros(vocab.N_TOKENS, len(vocab.KINDS))
+    for k, (_, low, high) in enumerate(vocab.KINDS):
+        kind_VK[low:high, k] = 1
+    return kind_VK
