@@ -31,7 +31,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the folder cannot be written.
     """
-    with _replacing(folder / STATE) as partial:
+    with replacing(folder / STATE) as partial:
         torch.save(state, partial)
 
 
@@ -65,7 +65,7 @@ def save_generator(
         "config": json.dumps(table_of(generator.config)),
         "record": json.dumps(record),
     }
-    with _replacing(path) as partial:
+    with replacing(path) as partial:
         save_file(weights, partial, metadata)
 
 
@@ -100,7 +100,7 @@ def one_line(error: Exception) -> str:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Give the name of a file beside ``path`` to write; then put it in its place in one step."""
     partial = path.with_name(f"{path.name}.partial")
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint
@@ -149,7 +149,10 @@ class Pretraining:
         self.device = self.peers.device
         torch.manual_seed(config.seed)
         self.generator = create(shape).to(self.device)
-        self.optimisers = _optimisers(self.generator, config)
+        muon_lr = config.muon_lr if config.optimiser == "muon" else None
+        self.optimisers = optimisers_of(
+            self.generator, self.generator.blocks, muon_lr, config.adam_lr, config.weight_decay
+        )
         shares = [1 - sum(share for _, share in mixed), *(share for _, share in mixed)]
         parts = [
             Windows(each.splits["train"], length=shape.context + 1, augmentation=config.augmentation, seed=config.seed)
@@ -361,19 +364,23 @@ def learning_rate_factor(config: PretrainConfig, step: int, fraction: float) -> 
     return warm * min(1.0, max(0.0, (1 - fraction) / config.decay))
 
 
-def _optimisers(generator: AnyGenerator, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    matrices = [p for p in generator.blocks.parameters() if p.ndim == 2]
+def optimisers_of(
+    model: nn.Module, blocks: nn.Module, muon_lr: float | None, adam_lr: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices of a model's blocks, AdamW for the rest; AdamW for all without a rate for Muon.
+
+    The learning rates given are kept in each group as ``peak_lr``.
+    """
+    matrices = [p for p in blocks.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
-    others = [p for p in generator.parameters() if id(p) not in chosen]
+    others = [p for p in model.parameters() if id(p) not in chosen]
     groups = [{"params": others, "weight_decay": 0.0}]
     optimisers: list[torch.optim.Optimizer] = []
-    if config.optimiser == "muon":
-        optimisers.append(
-            torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=0.95)
-        )
+    if muon_lr is None:
+        groups.append({"params": matrices, "weight_decay": weight_decay})
     else:
-        groups.append({"params": matrices, "weight_decay": config.weight_decay})
-    optimisers.append(torch.optim.AdamW(groups, lr=config.adam_lr, betas=(0.9, 0.95), fused=True))
+        optimisers.append(torch.optim.Muon(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=0.95))
+    optimisers.append(torch.optim.AdamW(groups, lr=adam_lr, betas=(0.9, 0.95), fused=True))
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["peak_lr"] = group["lr"]
