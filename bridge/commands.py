@@ -33,6 +33,20 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class Roll:
+    """A DAW's transport starts, and bars are counted from here; or it stops, and the answer ends."""
+
+    rolling: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TellBeats:
+    """Publish each beat of the grid, or no longer."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SetMode:
     """Play by the rules of another mode."""
 
@@ -47,4 +61,4 @@ class SetParameter:
     value: Value
 
 
-Command = HandOver | Retry | Stop | Panic | Reset | SetMode | SetParameter
+Command = HandOver | Retry | Stop | Panic | Reset | Roll | TellBeats | SetMode | SetParameter

@@ -29,12 +29,12 @@ import numpy as np
 from musebridge import midifile
 from musebridge.bridge.commands import Command
 from musebridge.bridge.context import Engine
-from musebridge.bridge.scheduler import Owner, Scheduled, Sent
+from musebridge.bridge.scheduler import NoteLedger, Owner, Scheduled, Sent
 from musebridge.bridge.session import Outbox, Session
 from musebridge.bridge.settings import MODES, Settings
 from musebridge.config import build
 from musebridge.errors import ConfigError, ReplayError
-from musebridge.events import Event, Message, Timed
+from musebridge.events import Event, Message, NoteOff, Timed
 
 _COMMANDS = {kind.__name__: kind for kind in get_args(Command)}
 
@@ -53,10 +53,36 @@ class Journal:
         except OSError as error:
             raise ReplayError(f"{path}: cannot be written: {error.strerror}; choose another folder") from error
         self.path, self._lock = path, threading.Lock()
+        self._take: Take | None = None
+        self._takes = 0
         self._write("begin", seed=seed, mode=mode, settings=asdict(settings), model=model)
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether a take has begun that has not ended."""
+        return self._take is not None
+
+    def begin_take(self) -> None:
+        """Keep what is heard and sent from now on, besides the log."""
+        with self._lock:
+            self._take = Take()
+            self._takes += 1
+
+    def end_take(self) -> Path:
+        """Write the take as a .mid beside the log; return its path.
+
+        Raises:
+            MidiFileError: the file cannot be written.
+        """
+        with self._lock:
+            take, self._take = self._take, None
+        path = self.path.with_name(f"{self.path.stem}-take{self._takes}.mid")
+        midifile.write(path, take.tracks() if take else {})
+        return path
 
     def heard(self, now_s: float, message: Message | Command) -> None:
         """Take down what the session received."""
+        self._add("player", now_s, message)
         if isinstance(message, Command):
             self._write("command", at_s=now_s, name=type(message).__name__, values=asdict(message))
         else:
@@ -80,6 +106,8 @@ class Journal:
 
     def sent(self, sent: Sent) -> None:
         """Take down what left."""
+        if sent.owner is Owner.MODEL:
+            self._add("model", sent.actual_s, sent.event)
         data = midifile.to_message(sent.event).bytes()
         self._write("sent", at_s=sent.actual_s, due_s=sent.due_s, owner=sent.owner.value, bytes=data)
 
@@ -88,10 +116,40 @@ class Journal:
         with self._lock:
             self._file.close()
 
+    def _add(self, part: str, time_s: float, message: Message | Command) -> None:
+        with self._lock:
+            if self._take is not None:
+                self._take.add(part, time_s, message)
+
     def _write(self, kind: str, **values: Any) -> None:
         with self._lock:
             if not self._file.closed:
                 self._file.write(json.dumps({"kind": kind, **values}) + "\n")
+
+
+class Take:
+    """Music from one moment on: what was heard and what the model sent, each note whole."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[Timed]] = {"player": [], "model": []}
+        self._ledgers = {part: NoteLedger() for part in self._parts}
+
+    def add(self, part: str, time_s: float, message: Message | Command) -> None:
+        """Take one event of a part; the end of a note that began before is left out."""
+        ledger = self._ledgers[part]
+        if isinstance(message, Event) and not (isinstance(message, NoteOff) and message not in ledger):
+            ledger.note(message)
+            self._parts[part].append(Timed(time_s, message))
+
+    def tracks(self) -> dict[str, list[Timed]]:
+        """Return each part in seconds from the first event of all; what still sounds ends with the last."""
+        times_s = [timed.time_s for part in self._parts.values() for timed in part] or [0.0]
+        start_s, end_s = min(times_s), max(times_s)
+        whole = {
+            name: [*part, *(Timed(end_s, release) for release in self._ledgers[name].releases())]
+            for name, part in self._parts.items()
+        }
+        return {name: [Timed(t.time_s - start_s, t.event) for t in part] for name, part in whole.items()}
 
 
 class JournalledOutbox:
@@ -225,12 +283,9 @@ def tracks(path: Path) -> dict[str, list[Timed]]:
     Raises:
         ReplayError: it is no log.
     """
-    parts: dict[str, list[Timed]] = {"player": [], "model": []}
+    take = Take()
     for row in _rows(path):
         kind = row.get("kind")
         if kind == "heard" or (kind == "sent" and row["owner"] == Owner.MODEL.value):
-            message = _message(row["bytes"])
-            if isinstance(message, Event):
-                parts["player" if kind == "heard" else "model"].append(Timed(row["at_s"], message))
-    start_s = min((timed.time_s for part in parts.values() for timed in part[:1]), default=0.0)
-    return {name: [Timed(t.time_s - start_s, t.event) for t in part] for name, part in parts.items()}
+            take.add("player" if kind == "heard" else "model", row["at_s"], _message(row["bytes"]))
+    return take.tracks()

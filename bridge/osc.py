@@ -22,10 +22,21 @@ from pythonosc.osc_packet import OscPacket
 
 from musebridge import __version__
 from musebridge.bridge.clock import Clock
-from musebridge.bridge.commands import Command, HandOver, Panic, Reset, Retry, SetMode, SetParameter, Stop
+from musebridge.bridge.commands import (
+    Command,
+    HandOver,
+    Panic,
+    Reset,
+    Retry,
+    Roll,
+    SetMode,
+    SetParameter,
+    Stop,
+    TellBeats,
+)
 from musebridge.bridge.loop import Inbox, Worker
 from musebridge.bridge.settings import MODES, Settings, Value
-from musebridge.errors import ConfigError, PortError
+from musebridge.errors import ConfigError, MuseBridgeError, PortError
 from musebridge.events import Message, NoteOff, NoteOn
 
 ROOT = "/musebridge"
@@ -40,13 +51,14 @@ SPECS = {spec.name: spec.metadata for spec in fields(Settings)}
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a sender wants to be told: ``get``, ``refresh``, ``capabilities``, ``subscribe`` or ``unsubscribe``."""
+    """What the server sees to itself: ``get``, ``refresh``, ``capabilities``, ``(un)subscribe`` or ``record``."""
 
     what: str
     argument: Value | None = None
 
 
 Request = Message | Command | Query
+Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +126,18 @@ def _mode(_: Sequence[str], arguments: list[Any]) -> SetMode:
     return SetMode(arguments[0])
 
 
-def _subscribe(_: Sequence[str], arguments: list[Any]) -> Query:
-    port = _number(arguments) if arguments else None
-    if port is not None and not 1 <= port <= 65535:
-        raise ConfigError(f"port must be in 1..65535, found {port:g}")
-    return Query("subscribe", port)
+def _news_for_port(what: str) -> Callable[[Sequence[str], list[Any]], Query]:
+    def parse(_: Sequence[str], arguments: list[Any]) -> Query:
+        port = _number(arguments) if arguments else None
+        if port is not None and not 1 <= port <= 65535:
+            raise ConfigError(f"port must be in 1..65535, found {port:g}")
+        return Query(what, port)
+
+    return parse
+
+
+def _record(_: Sequence[str], arguments: list[Any]) -> Query:
+    return Query("record", _number(arguments) >= 0.5 if arguments else None)
 
 
 def _note(parts: Sequence[str], arguments: list[Any]) -> Message:
@@ -140,6 +159,7 @@ def _asking(what: str) -> Callable[[Sequence[str], list[Any]], Request]:
 
 
 _ONE_OR_NONE = "nothing, or ≥ 0.5"
+PLAY, STOP = Roll(rolling=True), Roll(rolling=False)
 INCOMING = (
     Entry(f"{ROOT}/handover", _ONE_OR_NONE, "the model answers now", _trigger(HandOver())),
     Entry(f"{ROOT}/stop", _ONE_OR_NONE, "the answer ends", _trigger(Stop())),
@@ -148,6 +168,12 @@ INCOMING = (
     ),
     Entry(f"{ROOT}/panic", _ONE_OR_NONE, "pedal up, All Notes Off, All Sound Off on every channel", _trigger(Panic())),
     Entry(f"{ROOT}/reset", _ONE_OR_NONE, "all that was played is forgotten", _trigger(Reset())),
+    Entry(
+        f"{ROOT}/record",
+        "nothing, or a number",
+        "≥ 0.5: a take begins; less: it ends, and is written beside the session's log; nothing: the other of the two",
+        _record,
+    ),
     Entry(f"{ROOT}/mode", "a text", f"sets the mode: {', '.join(MODES)}", _mode),
     Entry(f"{ROOT}/param/<name>", "a number, or a text", "sets a parameter in its own unit", _parameter),
     Entry(f"{ROOT}/norm/<name>", "0 to 1", "sets a parameter as a share of its range", _normalised),
@@ -155,13 +181,21 @@ INCOMING = (
     Entry(f"{ROOT}/refresh", "nothing", "is answered with every parameter, mode and state", _asking("refresh")),
     Entry(f"{ROOT}/capabilities", "nothing", "is answered with the version and the modes", _asking("capabilities")),
     Entry(
-        f"{ROOT}/subscribe", "nothing, or a port", "news go to the sender, for a minute; ask again to go on", _subscribe
+        f"{ROOT}/subscribe",
+        "nothing, or a port",
+        "news and answers go to the sender, or to that port, for a minute; ask again to go on",
+        _news_for_port("subscribe"),
     ),
-    Entry(f"{ROOT}/unsubscribe", "nothing", "no more news", _asking("unsubscribe")),
+    Entry(f"{ROOT}/unsubscribe", "nothing, or a port", "no more news there", _news_for_port("unsubscribe")),
     Entry(
         "/vkb_midi/<channel>/note/<pitch>", "a velocity, 0 ends", "plays a note to the model (REAPER, Bitwig)", _note
     ),
-    Entry("/stop", _ONE_OR_NONE, f"as {ROOT}/stop: the DAW's transport stops", _trigger(Stop())),
+    Entry(
+        "/play", _ONE_OR_NONE, "the DAW's transport starts: without a clock, bars are counted from here", _trigger(PLAY)
+    ),
+    Entry("/stop", _ONE_OR_NONE, "the DAW's transport stops: the answer ends", _trigger(STOP)),
+    Entry("/transport_play", _ONE_OR_NONE, "as /play (Ardour)", _trigger(PLAY)),
+    Entry("/transport_stop", _ONE_OR_NONE, "as /stop (Ardour)", _trigger(STOP)),
     Entry("/midi_panic", _ONE_OR_NONE, f"as {ROOT}/panic (Ardour)", _trigger(Panic())),
     Entry("/tempo/raw", "beats a minute", f"as {ROOT}/param/bpm (REAPER)", _tempo),
 )
@@ -170,13 +204,15 @@ OUTGOING = (
     (f"{ROOT}/mode", "the mode, when it changes"),
     (f"{ROOT}/key", "the key of the phrase, such as D minor, when the model begins; empty if there is none"),
     (f"{ROOT}/chord", "the chord that the player holds, such as Am7/G; empty if it has no name"),
+    (f"{ROOT}/beat", "beat of the bar, bar (both from 1) and tempo, at each beat of the clock or of the bars"),
     (f"{ROOT}/note", "pitch and velocity of each note of the model; 0 ends it"),
+    (f"{ROOT}/record", "1 when a take begins; 0 and its file when it was written"),
     (
         f"{ROOT}/stats",
         f"every {HEARTBEAT_S:g} s: notes heard, notes played, median and p99 of lateness in milliseconds",
     ),
     (f"{ROOT}/heartbeat", f"every {HEARTBEAT_S:g} s: seconds since the start"),
-    (f"{ROOT}/error", "what was wrong with a datagram; to its sender"),
+    (f"{ROOT}/error", "what was wrong with a datagram, to its sender alone; what went wrong in playing, to all"),
 )
 
 
@@ -215,6 +251,12 @@ def _number(arguments: list[Any]) -> float:
     return float(arguments[0])
 
 
+@dataclass(frozen=True, slots=True)
+class _Subscription:
+    sender: Address
+    until_s: float
+
+
 class OscServer(Worker):
     """Listens on a UDP port, puts what is asked for into the inbox, and tells subscribers the news.
 
@@ -224,6 +266,7 @@ class OscServer(Worker):
         inbox: of the session.
         status: returns every parameter, ``mode`` and ``state`` as they are now.
         stats: returns what ``/stats`` says.
+        record: begins a take or ends it; None does what is not done yet.
         on_failure: called if the thread cannot go on.
 
     Raises:
@@ -232,19 +275,21 @@ class OscServer(Worker):
 
     def __init__(
         self,
-        address: tuple[str, int],
+        address: Address,
         clock: Clock,
         inbox: Inbox,
         on_failure: Callable[[str, Exception], None],
         *,
         status: Callable[[], dict[str, Value]] = dict,
         stats: Callable[[], Sequence[float]] = tuple,
+        record: Callable[[bool | None], None] = lambda wanted: None,
     ) -> None:
         super().__init__("osc", on_failure)
-        self._clock, self._inbox, self._status, self._stats = clock, inbox, status, stats
-        self.malformed = 0
+        self._clock, self._inbox, self._status, self._stats, self._record = clock, inbox, status, stats, record
+        self.refused = 0
         self._news: SimpleQueue[tuple[str, tuple[Value, ...]]] = SimpleQueue()
-        self._subscribers: dict[tuple[str, int], float] = {}
+        self._subscribers: dict[Address, _Subscription] = {}
+        self._beats_wanted = False
         self._start_s = self._beat_s = clock.now()
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.settimeout(_WAIT_S)
@@ -254,7 +299,7 @@ class OscServer(Worker):
             self._socket.close()
             host, port = address
             raise PortError(f"OSC {host}:{port}: {error.strerror}; choose another with --osc HOST:PORT") from error
-        self.address: tuple[str, int] = self._socket.getsockname()
+        self.address: Address = self._socket.getsockname()
 
     def publish(self, topic: str, *values: Value) -> None:
         """Tell every subscriber; may be called from any thread."""
@@ -278,9 +323,9 @@ class OscServer(Worker):
                     self._answer(now_s, request, sender)
                 else:
                     self._inbox.put((now_s, request))
-        except ConfigError as error:
-            self.malformed += 1
-            self._send(sender, "error", str(error))
+        except MuseBridgeError as error:
+            self.refused += 1
+            self._send(self._ear_of(sender), "error", str(error))
 
     def stop(self) -> None:
         """End the thread and give the port back."""
@@ -288,7 +333,10 @@ class OscServer(Worker):
         self._socket.close()
 
     def _tell(self, now_s: float) -> None:
-        self._subscribers = {who: until_s for who, until_s in self._subscribers.items() if until_s > now_s}
+        self._subscribers = {where: who for where, who in self._subscribers.items() if who.until_s > now_s}
+        if self._beats_wanted != bool(self._subscribers):
+            self._beats_wanted = bool(self._subscribers)
+            self._inbox.put((now_s, TellBeats(self._beats_wanted)))
         with suppress(Empty):
             while True:
                 topic, values = self._news.get_nowait()
@@ -298,28 +346,37 @@ class OscServer(Worker):
             self._send_all("heartbeat", now_s - self._start_s)
             self._send_all("stats", *self._stats())
 
-    def _answer(self, now_s: float, query: Query, sender: tuple[str, int]) -> None:
-        status = self._status()
+    def _answer(self, now_s: float, query: Query, sender: Address) -> None:
+        ear, status = self._ear_of(sender), self._status()
         match query:
             case Query("get", str(name)):
-                self._send(sender, f"param/{name}", status[name])
+                self._send(ear, f"param/{name}", status[name])
             case Query("refresh"):
                 for name, value in status.items():
-                    self._send(sender, f"param/{name}" if name in SPECS else name, value)
+                    self._send(ear, f"param/{name}" if name in SPECS else name, value)
             case Query("capabilities"):
-                self._send(sender, "capabilities", __version__, *MODES)
+                self._send(ear, "capabilities", __version__, *MODES)
+            case Query("record", bool() | None as wanted):
+                self._record(wanted)
             case Query("subscribe", port):
-                if len(self._subscribers) < _MOST_SUBSCRIBERS:
-                    host = sender[0], sender[1] if port is None else int(port)
-                    self._subscribers[host] = now_s + SUBSCRIPTION_S
-            case Query("unsubscribe"):
-                self._subscribers = {who: until_s for who, until_s in self._subscribers.items() if who[0] != sender[0]}
+                self._subscribe(now_s, sender, (sender[0], int(port or sender[1])))
+            case Query("unsubscribe", port):
+                self._subscribers.pop((sender[0], int(port or sender[1])), None)
+
+    def _subscribe(self, now_s: float, sender: Address, where: Address) -> None:
+        if where not in self._subscribers and len(self._subscribers) >= _MOST_SUBSCRIBERS:
+            raise ConfigError(f"{_MOST_SUBSCRIBERS} have subscribed, which is the most; unsubscribe one of them")
+        self._subscribers[where] = _Subscription(sender, now_s + SUBSCRIPTION_S)
+
+    def _ear_of(self, sender: Address) -> Address:
+        """Return where a sender listens: the port that it subscribed with, or the one that it sends from."""
+        return next((where for where, who in self._subscribers.items() if who.sender == sender), sender)
 
     def _send_all(self, topic: str, *values: Value) -> None:
         for who in self._subscribers:
             self._send(who, topic, *values)
 
-    def _send(self, who: tuple[str, int], topic: str, *values: Value) -> None:
+    def _send(self, who: Address, topic: str, *values: Value) -> None:
         builder = OscMessageBuilder(f"{ROOT}/{topic}")
         for value in values:
             builder.add_arg(value)

@@ -21,7 +21,7 @@ from musebridge.bridge.scheduler import Owner, Sent
 from musebridge.bridge.session import Outbox, Session
 from musebridge.bridge.settings import Settings, Value
 from musebridge.bridge.stats import Stats
-from musebridge.errors import MuseBridgeError
+from musebridge.errors import ConfigError, MuseBridgeError
 from musebridge.events import NoteOff, NoteOn
 
 
@@ -71,9 +71,7 @@ class Bridge:
         outbox: Outbox = JournalledOutbox(self._sender, self.journal) if self.journal else self._sender
         rng = np.random.default_rng(seed)
         self._session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
-        self._player = Player(
-            self._session, clock, self.inbox, self.journal, lambda error: notice(str(error)), self.fail
-        )
+        self._player = Player(self._session, clock, self.inbox, self.journal, self._complain, self.fail)
         self._poller = Poller(
             source,
             clock,
@@ -85,7 +83,17 @@ class Bridge:
             self.fail,
         )
         self.osc = (
-            OscServer(osc, clock, self.inbox, self.fail, status=self._status, stats=self.stats.numbers) if osc else None
+            OscServer(
+                osc,
+                clock,
+                self.inbox,
+                self.fail,
+                status=self._status,
+                stats=self.stats.numbers,
+                record=self.record,
+            )
+            if osc
+            else None
         )
 
     def __enter__(self) -> Bridge:
@@ -111,7 +119,26 @@ class Bridge:
         self.source.close()
         self.target.close()
         if self.journal:
+            if self.journal.is_taking:
+                self.journal.end_take()
             self.journal.close()
+
+    def record(self, wanted: bool | None) -> None:
+        """Begin a take, or end and write it; None does the other than what was done last.
+
+        Raises:
+            ConfigError: there is no journal, and so no folder.
+            MidiFileError: the take cannot be written.
+        """
+        if self.journal is None:
+            raise ConfigError("there is no folder to record into; start with --record DIR")
+        if self.journal.is_taking is wanted:
+            return
+        if self.journal.is_taking:
+            self._publish("record", 0, str(self.journal.end_take()))
+        else:
+            self.journal.begin_take()
+            self._publish("record", 1)
 
     @property
     def osc_name(self) -> str:
@@ -135,12 +162,17 @@ class Bridge:
                 case NoteOff(pitch=pitch):
                     self.osc.publish("note", pitch, 0)
 
-    def _publish(self, topic: str, value: str) -> None:
+    def _publish(self, topic: str, *values: Value) -> None:
         if topic == "state":
-            self._state = value
-            self._notice(value)
+            (self._state,) = map(str, values)
+            self._notice(self._state)
         if self.osc:
-            self.osc.publish(topic, value)
+            self.osc.publish(topic, *values)
+
+    def _complain(self, error: MuseBridgeError) -> None:
+        self._notice(str(error))
+        self._publish("error", str(error))
 
     def _status(self) -> dict[str, Value]:
-        return {**asdict(self._session.settings), "mode": self._session.mode, "state": self._state}
+        taking = int(self.journal is not None and self.journal.is_taking)
+        return {**asdict(self._session.settings), "mode": self._session.mode, "state": self._state, "record": taking}

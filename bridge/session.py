@@ -26,12 +26,23 @@ from typing import Protocol
 import numpy as np
 
 from musebridge.bridge.answer import Answer, Notes
-from musebridge.bridge.commands import Command, HandOver, Panic, Reset, Retry, SetMode, SetParameter, Stop
+from musebridge.bridge.commands import (
+    Command,
+    HandOver,
+    Panic,
+    Reset,
+    Retry,
+    Roll,
+    SetMode,
+    SetParameter,
+    Stop,
+    TellBeats,
+)
 from musebridge.bridge.context import Context, Engine
 from musebridge.bridge.harmony import KeyFinder, chord_of
 from musebridge.bridge.scheduler import Owner, Scheduled
 from musebridge.bridge.settings import MODES, Settings
-from musebridge.bridge.tempo import TICKS_PER_BEAT, ClockFollower, Grid, SteadyTempo
+from musebridge.bridge.tempo import TICKS_PER_BEAT, Meter
 from musebridge.errors import ConfigError
 from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
 from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, StreamState
@@ -90,7 +101,7 @@ class Session:
         settings: the parameters at the start.
         mode: one of ``settings.MODES``.
         rng: source of randomness for every answer.
-        publish: called with a topic and its new value: ``state``, ``mode``, ``key``, ``chord``.
+        publish: called with a topic and what is new: ``state``, ``mode``, ``key``, ``chord``, ``beat``.
     """
 
     def __init__(
@@ -101,11 +112,12 @@ class Session:
         *,
         mode: str = "call",
         rng: np.random.Generator,
-        publish: Callable[[str, str], None] = lambda topic, value: None,
+        publish: Callable[..., None] = lambda topic, *values: None,
     ) -> None:
         self.settings, self.mode = settings, mode
         self._engine, self._outbox, self._rng, self._publish = engine, outbox, rng, publish
-        self._clock = ClockFollower()
+        self._meter = Meter(settings.bpm)
+        self._tells_beats = False
         self._next_tick_s: float | None = None
         self._now_s = 0.0
         self._forget()
@@ -146,10 +158,18 @@ class Session:
                 self.abandon(now_s)
             case SetMode(mode=mode):
                 self._set_mode(now_s, mode)
+            case Roll(rolling=rolling):
+                self._meter.roll(now_s, rolling)
+                if not rolling:
+                    self._end(now_s, "stopped")
+            case TellBeats(wanted=wanted):
+                self._tells_beats = wanted
             case SetParameter(name=name, value=value):
                 self.settings = self.settings.with_value(name, value)
+                self._meter.set_tempo(now_s, self.settings.bpm)
             case Other():
                 pass
+        self._tell_beat(now_s)
 
     def work(self, now_s: float) -> None:
         """Do what is due: tick, hand over, or write one token of the answer.
@@ -158,6 +178,7 @@ class Session:
             EngineError: the model failed; :meth:`abandon` puts things right.
         """
         self._now_s = now_s
+        self._tell_beat(now_s)
         self._tick(now_s)
         if self._answer is not None:
             if now_s >= self._writing_s():
@@ -171,7 +192,7 @@ class Session:
     def wake_s(self) -> float | None:
         """Return when :meth:`work` has something to do next, in monotonic seconds, or None."""
         next_s = self._writing_s() if self._answer is not None else self._begin_s(self._now_s)
-        moments = (next_s, self._ticking_s())
+        moments = (next_s, self._ticking_s(), self._next_beat_s())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def abandon(self, now_s: float) -> None:
@@ -194,7 +215,6 @@ class Session:
         self._seed: _Point | None = None
         self._finder = KeyFinder()
         self._first_bar: int | None = None
-        self._beat_zero_s = 0.0
 
     # The player
 
@@ -233,9 +253,8 @@ class Session:
             self._end(now_s, "interrupted")
         if self._phrase_s is None:
             self._phrase_s = now_s
-            if not self._clock.is_alive(now_s):
-                self._beat_zero_s = now_s
-            beat = self._grid(now_s).beat_at(now_s)
+            self._meter.begin_phrase(now_s)
+            beat = self._meter.grid(now_s).beat_at(now_s)
             self._first_bar = int((beat + _EARLY_BEATS) // self.settings.beats)
 
     def _weave_in(self, now_s: float, event: Event) -> None:
@@ -273,17 +292,23 @@ class Session:
     # Time
 
     def _follow(self, now_s: float, message: Transport | SongPosition) -> None:
-        self._clock.receive(now_s, message)
+        self._meter.receive(now_s, message)
         if message == Transport("stop") and self.mode == "bars":
             self._end(now_s, "stopped")
 
-    def _grid(self, now_s: float) -> Grid:
-        return self._clock if self._clock.is_alive(now_s) else SteadyTempo(self.settings.bpm, self._beat_zero_s)
+    def _tell_beat(self, now_s: float) -> None:
+        beat = self._meter.begun(now_s) if self._tells_beats else None
+        if beat is not None:
+            bar, number = divmod(beat, self.settings.beats)
+            self._publish("beat", number + 1, bar + 1, self._meter.grid(now_s).bpm)
+
+    def _next_beat_s(self) -> float | None:
+        return self._meter.next_beat_s(self._now_s) if self._tells_beats else None
 
     def _bar_line_s(self, now_s: float) -> float:
         """Return when the bar begins that the next answer is for."""
         bar = (self._first_bar or 0) + self.settings.listen_bars
-        return self._grid(now_s).time_of(bar * self.settings.beats)
+        return self._meter.grid(now_s).time_of(bar * self.settings.beats)
 
     def _begin_s(self, now_s: float) -> float | None:
         """Return when the model is to begin by itself, or None."""
@@ -299,7 +324,7 @@ class Session:
         return None
 
     def _ticks(self) -> bool:
-        return bool(self.settings.clock_out) and not self._clock.is_alive(self._now_s)
+        return bool(self.settings.clock_out) and not self._meter.is_clocked(self._now_s)
 
     def _ticking_s(self) -> float | None:
         if self._next_tick_s is None:
@@ -314,7 +339,7 @@ class Session:
                 self._next_tick_s = None
             return
         if self._next_tick_s is None:
-            self._next_tick_s = max(now_s, self._beat_zero_s)
+            self._next_tick_s = now_s
             self._outbox.push(Scheduled(self._next_tick_s, Transport("start"), Owner.PLAYER))
         while self._next_tick_s - _CLOCK_LEAD_S <= now_s:  # as the moment of waking is reckoned
             self._outbox.push(Scheduled(self._next_tick_s, Transport("clock"), Owner.PLAYER))
@@ -339,7 +364,7 @@ class Session:
         self._answer = Answer(self._context, self._encoder.state, self._rng, key=key, at_once=at_once)
         self._answer_end_s = start_s + self.settings.answer_s
         if at_once:
-            grid = self._grid(start_s)
+            grid = self._meter.grid(start_s)
             self._answer_end_s = grid.time_of(grid.beat_at(start_s) + self.settings.answer_bars * self.settings.beats)
         self._phrase_s = None
         self._undo.clear()

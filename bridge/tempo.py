@@ -22,10 +22,18 @@ _STRANGER_TICKS = 6
 """So many ticks in a row far from where they were expected are a new tempo."""
 _FAR_TICKS = 0.75
 _LOST_IN_A_ROW = 3
+_JITTER_BEATS = 0.5
+"""A clock that jitters takes a beat back by less than this."""
+_ROUNDING_BEATS = 1e-6
 
 
 class Grid(Protocol):
     """Beats against time."""
+
+    @property
+    def bpm(self) -> float:
+        """Beats a minute."""
+        ...
 
     def beat_at(self, time_s: float) -> float:
         """Return the beat at a moment in monotonic seconds."""
@@ -151,6 +159,61 @@ class ClockFollower:
             self._tick_zero_s = float(times_s.mean() - slope * numbers.mean())
 
 
-def next_bar(beat: float, beats_per_bar: int) -> int:
-    """Return the number of the first bar that begins at ``beat`` or later."""
-    return math.ceil(beat / beats_per_bar - 1e-9)
+class Meter:
+    """Where the beats are: where MIDI clock has them, or at a steady tempo.
+
+    The steady beats are counted from where a DAW started that says no more than
+    that, and where none did, from the first note of the phrase.
+    """
+
+    def __init__(self, bpm: float) -> None:
+        self._clock = ClockFollower()
+        self._bpm, self._zero_s = bpm, 0.0
+        self._is_counting = self._is_rolling = False
+        self._told: int | None = None
+
+    def grid(self, now_s: float) -> Grid:
+        """Return what holds at ``now_s``."""
+        return self._clock if self.is_clocked(now_s) else SteadyTempo(self._bpm, self._zero_s)
+
+    def is_clocked(self, now_s: float) -> bool:
+        """Whether MIDI clock comes in and is gone by."""
+        return self._clock.is_alive(now_s)
+
+    def receive(self, now_s: float, message: Transport | SongPosition) -> None:
+        """Take a message that came at ``now_s``."""
+        self._clock.receive(now_s, message)
+
+    def set_tempo(self, now_s: float, bpm: float) -> None:
+        """Go on from where the steady beat is, at another tempo."""
+        beat = SteadyTempo(self._bpm, self._zero_s).beat_at(now_s)
+        self._bpm, self._zero_s = bpm, now_s - beat * 60 / bpm
+
+    def begin_phrase(self, now_s: float) -> None:
+        """Count steady beats from here, unless a DAW rolls."""
+        if not self._is_rolling:
+            self._count_from(now_s)
+
+    def roll(self, now_s: float, rolling: bool) -> None:
+        """A DAW starts here, or stops."""
+        self._is_rolling = rolling
+        if rolling:
+            self._count_from(now_s)
+
+    def begun(self, now_s: float) -> int | None:
+        """Return the beat that has begun since the last call, or None; a beat that jitters begins once."""
+        if not self._is_counting and not self.is_clocked(now_s):
+            self._told = None
+            return None
+        beat = self.grid(now_s).beat_at(now_s) + _ROUNDING_BEATS
+        if self._told is not None and -_JITTER_BEATS < beat - self._told < 1:
+            return None
+        self._told = math.floor(beat)
+        return self._told
+
+    def next_beat_s(self, now_s: float) -> float | None:
+        """Return when the beat after the one that was told begins, in monotonic seconds."""
+        return None if self._told is None else self.grid(now_s).time_of(self._told + 1)
+
+    def _count_from(self, now_s: float) -> None:
+        self._zero_s, self._is_counting = now_s, True

@@ -14,9 +14,9 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 
 from musebridge.bridge import osc
 from musebridge.bridge.clock import MonotonicClock
-from musebridge.bridge.commands import HandOver, Panic, SetMode, SetParameter, Stop
+from musebridge.bridge.commands import HandOver, Panic, Roll, SetMode, SetParameter, Stop, TellBeats
 from musebridge.bridge.loop import Inbox
-from musebridge.bridge.osc import OscServer, document, parse
+from musebridge.bridge.osc import OscServer, Query, document, parse
 from musebridge.errors import ConfigError, PortError
 from musebridge.events import NoteOff, NoteOn
 
@@ -54,8 +54,19 @@ def test_modes_scales_tempo_and_aliases_are_understood() -> None:
     assert parse(message("/musebridge/mode", "duet").dgram) == [SetMode("duet")]
     assert parse(message("/musebridge/param/scale", "D minor").dgram) == [SetParameter("scale", "D minor")]
     assert parse(message("/tempo/raw", 96.0).dgram) == [SetParameter("bpm", 96.0)]
-    assert parse(message("/stop", 1).dgram) == [Stop()]
     assert parse(message("/midi_panic").dgram) == [Panic()]
+
+
+@pytest.mark.parametrize("prefix", ["/", "/transport_"])
+def test_a_daws_transport_is_understood_and_the_zero_that_reports_its_other_state_is_not(prefix: str) -> None:
+    assert parse(message(f"{prefix}play", 1).dgram) == [Roll(rolling=True)]
+    assert parse(message(f"{prefix}stop", 1).dgram) == [Roll(rolling=False)]
+    assert parse(message(f"{prefix}play", 0).dgram) == parse(message(f"{prefix}stop", 0).dgram) == []
+
+
+def test_a_take_begins_and_ends_by_number_or_by_turns() -> None:
+    wanted = [parse(message("/musebridge/record", *arguments).dgram) for arguments in [(1,), (0.0,), (True,), ()]]
+    assert wanted == [[Query("record", on)] for on in (True, False, True, None)]
 
 
 def test_notes_come_by_osc_too() -> None:
@@ -127,7 +138,7 @@ def test_a_malformed_datagram_is_counted_and_answered_and_the_next_one_works() -
             assert inbox.get(timeout=10)[1] == HandOver()
         assert reply.address == "/musebridge/error"
         assert "not an OSC datagram" in reply.params[0]
-        assert server.malformed == 1
+        assert server.refused == 1
     finally:
         server.stop()
 
@@ -139,6 +150,7 @@ class Controller:
         self._server, self._socket = server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 0))
         self._socket.settimeout(10)
+        self.port = self._socket.getsockname()[1]
 
     def close(self) -> None:
         self._socket.close()
@@ -165,14 +177,24 @@ class Controller:
 
 
 @pytest.fixture
-def server() -> Iterator[OscServer]:
+def inbox() -> Inbox:
+    return SimpleQueue()
+
+
+def without_a_folder(wanted: bool | None) -> None:
+    raise ConfigError("there is no folder")
+
+
+@pytest.fixture
+def server(inbox: Inbox) -> Iterator[OscServer]:
     server = OscServer(
         ("127.0.0.1", 0),
         MonotonicClock(),
-        SimpleQueue(),
+        inbox,
         unreachable,
         status=lambda: {"temperature": 0.5, "scale": "off", "mode": "call", "state": "listening"},
         stats=lambda: (3, 4, 0.1, 0.2),
+        record=without_a_folder,
     )
     server.start()
     yield server
@@ -226,6 +248,46 @@ def test_a_subscription_ends_unless_it_is_renewed(
     listener.hear("/musebridge/heartbeat")
     with pytest.raises(TimeoutError):
         listener.listen_until_silence()
+
+
+def test_beats_are_asked_for_while_somebody_listens(inbox: Inbox, controllers: tuple[Controller, Controller]) -> None:
+    listener, other = controllers
+    listener.say("/musebridge/subscribe")
+    assert inbox.get(timeout=10)[1] == TellBeats(wanted=True)
+    other.say("/musebridge/subscribe")
+    other.say("/musebridge/unsubscribe")
+    listener.say("/musebridge/unsubscribe")
+    assert inbox.get(timeout=10)[1] == TellBeats(wanted=False)
+
+
+def test_who_subscribes_with_a_port_is_answered_there_too(controllers: tuple[Controller, Controller]) -> None:
+    surface, ear = controllers
+    surface.say("/musebridge/subscribe", ear.port)
+    surface.say("/musebridge/get/temperature")
+    assert ear.hear("/musebridge/param/temperature") == [("/musebridge/param/temperature", [0.5])]
+    surface.say("/musebridge/unsubscribe", ear.port)
+    surface.say("/musebridge/get/temperature")
+    assert surface.hear("/musebridge/param/temperature") == [("/musebridge/param/temperature", [0.5])]
+
+
+def test_when_all_places_are_taken_one_can_be_renewed_and_none_added(
+    controllers: tuple[Controller, Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(osc, "_MOST_SUBSCRIBERS", 1)
+    monkeypatch.setattr(osc, "HEARTBEAT_S", 0.05)
+    first, second = controllers
+    for _ in range(2):
+        first.say("/musebridge/subscribe")
+        first.hear("/musebridge/heartbeat")
+    second.say("/musebridge/subscribe")
+    ((_, [complaint]),) = second.hear("/musebridge/error")
+    assert complaint == "1 have subscribed, which is the most; unsubscribe one of them"
+
+
+def test_what_cannot_be_done_is_answered_with_why(controllers: tuple[Controller, Controller]) -> None:
+    controller, _ = controllers
+    controller.say("/musebridge/record", 1)
+    assert controller.hear("/musebridge/error") == [("/musebridge/error", ["there is no folder"])]
 
 
 def test_an_address_in_use_is_one_clear_line() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import mido
 import pytest
 
 from musebridge.bridge.clock import MonotonicClock
@@ -16,7 +17,7 @@ from musebridge.bridge.scheduler import silence
 from musebridge.bridge.server import Bridge
 from musebridge.bridge.settings import Settings
 from musebridge.bridge.testing import ScriptedEngine
-from musebridge.errors import PortError
+from musebridge.errors import ConfigError, PortError
 from musebridge.events import Control, Message, NoteOff, NoteOn, Other
 from musebridge.midifile import to_message
 from musebridge.vocab import NOTE_OFF, TIME_SHIFT
@@ -137,6 +138,39 @@ def test_a_session_with_interruptions_failures_and_commands_can_be_replayed(
     now, then = replay(tmp_path / "log.jsonl", ScriptedEngine(trill), model="trill")
     assert now == then
     assert len(now) >= 70
+
+
+def test_a_take_is_written_at_once_with_whole_notes_and_the_log_goes_on(
+    bridge: Bridge, keyboard: MemoryPort, ear: Ear, tmp_path: Path
+) -> None:
+    ear.wait_for(3)  # 72 sounds, and was struck before the take
+    bridge.record(None)
+    ear.wait_for(20)
+    keyboard.send(NoteOn(pitch=50, velocity=64))  # is held when the take ends
+    while still_sounding(ear.events):
+        ear.wait_for(1)
+    bridge.record(False)
+    bridge.record(False)
+    (take,) = tmp_path.glob("*.mid")
+    assert take.name == "log-take1.mid"
+    player, model = mido.MidiFile(take).tracks
+    assert [(m.type, m.note) for m in player if not m.is_meta] == [("note_on", 50), ("note_off", 50)]
+    trilled = [(m.type, m.note) for m in model if not m.is_meta]
+    assert len(trilled) >= 18
+    assert trilled == [("note_on", 74), ("note_off", 74)] * (len(trilled) // 2)
+    bridge.record(True)
+    bridge.stop()
+    assert (tmp_path / "log-take2.mid").is_file()
+    now, then = replay(tmp_path / "log.jsonl", ScriptedEngine(trill), model="trill")
+    assert now == then
+
+
+def test_a_take_needs_a_folder(engine: ScriptedEngine, keyboard: MemoryPort, ear: Ear) -> None:
+    with (
+        Bridge(engine, keyboard, ear, settings=QUICK) as bridge,
+        pytest.raises(ConfigError, match=r"there is no folder to record into; start with --record DIR"),
+    ):
+        bridge.record(True)
 
 
 def test_what_the_player_plays_is_passed_on_if_asked_and_echoes_are_not_heard(ear: Ear, engine: ScriptedEngine) -> None:

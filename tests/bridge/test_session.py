@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musebridge.bridge.commands import Command, HandOver, Panic, Reset, Retry, SetMode, SetParameter, Stop
+from musebridge.bridge.commands import (
+    Command,
+    HandOver,
+    Panic,
+    Reset,
+    Retry,
+    Roll,
+    SetMode,
+    SetParameter,
+    Stop,
+    TellBeats,
+)
 from musebridge.bridge.scheduler import NoteLedger, Scheduled, Scheduler, silence
 from musebridge.bridge.session import Session
 from musebridge.bridge.settings import MODES, Settings
@@ -43,14 +54,21 @@ class Stage:
         self.engine = ScriptedEngine(says)
         self.scheduler = Scheduler()
         self.notices: list[str] = []
+        self.beats: list[tuple[int, int, float]] = []
         self.session = Session(
             self.engine,
             self.scheduler,
             Settings(**{"silence_s": 0.6, "answer_s": 0.5, "lookahead_s": 0.3, "top_p": 0.5, **parameters}),
             mode=mode,
             rng=np.random.default_rng(0),
-            publish=lambda topic, value: self.notices.append(value) if topic == "state" else None,
+            publish=self._hear,
         )
+
+    def _hear(self, topic: str, *values) -> None:
+        if topic == "state":
+            self.notices += values
+        if topic == "beat":
+            self.beats.append(values)
 
     def play(self, script: Sequence[tuple[float, Message | Command]], until_s: float = 10.0) -> list[Timed]:
         sent = simulate(self.session, self.scheduler, script, until_s=until_s)
@@ -317,6 +335,22 @@ def test_in_bars_a_late_note_is_left_out_and_the_grid_stays() -> None:
     assert all(onset / 0.2 == pytest.approx(round(onset / 0.2)) for onset in onsets)
 
 
+def test_where_a_daw_says_no_more_than_play_the_bars_are_counted_from_there() -> None:
+    stage = Stage(mode="bars", bpm=120, listen_bars=1, answer_bars=4)
+    sent = stage.play([(1.0, Roll(rolling=True)), (3.7, on(60)), (3.9, off(60)), (6.0, Roll(rolling=False))])
+    assert sent[0] == Timed(5.0, on(MODEL_PITCH))
+    assert sent[-1].time_s == 6.0
+    assert stage.notices == ["answering", "stopped"]
+
+
+def test_beats_are_told_while_they_are_wanted_and_change_nothing() -> None:
+    stage = Stage(mode="bars", bpm=120, beats=3, listen_bars=1, answer_bars=1)
+    script = [(1.0, on(60)), (1.2, off(60)), (1.1, TellBeats(wanted=True)), (3.3, TellBeats(wanted=False))]
+    untold = Stage(mode="bars", bpm=120, beats=3, listen_bars=1, answer_bars=1)
+    assert stage.play(script) == untold.play(script[:2])
+    assert stage.beats == [(1, 1, 120.0), (2, 1, 120.0), (3, 1, 120.0), (1, 2, 120.0), (2, 2, 120.0)]
+
+
 # Triggers
 
 
@@ -453,6 +487,7 @@ messages = (
     | st.builds(off, st.integers(60, 63))
     | st.builds(lambda down: Control(controller=SUSTAIN, value=127 * down), st.booleans())
     | st.sampled_from([HandOver(), HandOver(), Stop(), Panic(), Reset(), Retry()])
+    | st.sampled_from([Roll(rolling=True), Roll(rolling=False), TellBeats(wanted=True)])
     | st.sampled_from([SetMode(mode) for mode in MODES])
     | st.builds(SetParameter, st.just("transpose"), st.integers(-12, 12))
     | st.builds(SetParameter, st.just("channel"), st.integers(1, 3))

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from musebridge.bridge.tempo import TICKS_PER_BEAT, ClockFollower, SteadyTempo
+from musebridge.bridge.tempo import TICKS_PER_BEAT, ClockFollower, Meter, SteadyTempo
 from musebridge.events import SongPosition, Transport
 
 Times = npt.NDArray[np.float64]
@@ -77,3 +77,65 @@ def test_a_steady_tempo_counts_from_its_origin() -> None:
     grid = SteadyTempo(90, 5.0)
     assert grid.time_of(3) == 7.0
     assert grid.beat_at(7.0) == 3.0
+
+
+# The meter
+
+
+def begun(meter: Meter, until_s: float, start_s: float = 5.0) -> list[tuple[float, int]]:
+    """Return when which beat begins, for one who wakes when the meter says."""
+    beats, now_s = [], start_s
+    while now_s < until_s:
+        if (beat := meter.begun(now_s)) is not None:
+            beats.append((round(now_s, 6), beat))
+        now_s = meter.next_beat_s(now_s) or until_s
+    return beats
+
+
+def test_the_steady_beats_are_counted_from_the_phrase() -> None:
+    meter = Meter(120)
+    assert begun(meter, 7.0) == []
+    meter.begin_phrase(5.0)
+    assert begun(meter, 7.0) == [(5.0, 0), (5.5, 1), (6.0, 2), (6.5, 3)]
+    meter.begin_phrase(6.7)
+    assert begun(meter, 7.5, 6.7) == [(6.7, 0), (7.2, 1)]
+
+
+def test_while_a_daw_rolls_a_phrase_does_not_move_the_beats() -> None:
+    meter = Meter(120)
+    meter.roll(5.0, True)
+    meter.begin_phrase(6.1)
+    assert meter.grid(6.1).beat_at(6.0) == 2.0
+    meter.roll(7.0, False)
+    meter.begin_phrase(7.3)
+    assert meter.grid(7.3).beat_at(7.3) == 0.0
+
+
+def test_another_tempo_goes_on_from_the_beat_where_it_is() -> None:
+    meter = Meter(120)
+    meter.begin_phrase(5.0)
+    meter.set_tempo(6.0, 60)
+    assert [meter.grid(6.0).beat_at(time_s) for time_s in (6.0, 7.0)] == [2.0, 3.0]
+
+
+def test_a_beat_of_a_clock_that_jitters_begins_once() -> None:
+    meter, rng = Meter(100), np.random.default_rng(0)
+    meter.receive(9.99, Transport("start"))
+    beats = []
+    for time_s in ticks((120, 24 * 8)) + rng.uniform(-0.003, 0.003, 24 * 8):
+        meter.receive(time_s, Transport("clock"))
+        beats += begun(meter, time_s + 0.02, time_s)
+    assert [beat for _, beat in beats] == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert [time_s for time_s, _ in beats[1:]] == pytest.approx([10 + beat / 2 for beat in range(1, 8)], abs=0.005)
+
+
+def test_beats_that_no_clock_and_no_player_set_are_not_waited_for() -> None:
+    meter = Meter(100)
+    meter.receive(9.99, Transport("start"))
+    for time_s in ticks((120, 48)):
+        meter.receive(time_s, Transport("clock"))
+    assert meter.begun(11.01) == 2
+    assert meter.next_beat_s(11.01) == pytest.approx(11.5)
+    meter.receive(11.1, Transport("stop"))
+    assert meter.begun(11.1) is None
+    assert meter.next_beat_s(11.1) is None
