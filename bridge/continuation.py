@@ -10,7 +10,7 @@ from musebridge.bridge.answer import Answer
 from musebridge.bridge.context import Context, Engine
 from musebridge.bridge.scheduler import NoteLedger
 from musebridge.bridge.settings import Settings
-from musebridge.events import PEDAL_UP, Timed
+from musebridge.events import PEDALS_UP, Event, Timed
 from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder
 
 
@@ -60,4 +60,5 @@ def opening(events: list[Timed], seconds: float) -> list[Timed]:
     kept = [timed for timed in events if timed.time_s < seconds]
     for timed in kept:
         ledger.note(timed.event)
-    return kept + [Timed(seconds, event) for event in ledger.releases()] + [Timed(seconds, PEDAL_UP)]
+    ending: list[Event] = [*ledger.releases(), *PEDALS_UP]
+    return kept + [Timed(seconds, event) for event in ending]

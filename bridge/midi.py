@@ -209,5 +209,5 @@ def _close(port: rtmidi.MidiIn | rtmidi.MidiOut) -> None:
 def _decode(data: list[int]) -> Message | None:
     try:
         return midifile.from_message(mido.Message.from_bytes(data))
-    except ValueError:
+    except (ValueError, IndexError):  # the latter for a pitch bend that is cut off
         return None  # a device sent nonsense; playing goes on

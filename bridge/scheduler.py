@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from musebridge.events import ALL_NOTES_OFF, ALL_SOUND_OFF, SUSTAIN, Control, Message, NoteOff, NoteOn
+from musebridge.events import ALL_NOTES_OFF, ALL_SOUND_OFF, SOSTENUTO, SUSTAIN, Control, Message, NoteOff, NoteOn
 
-_SILENCING = (SUSTAIN, ALL_NOTES_OFF, ALL_SOUND_OFF)
+_SILENCING = (SOSTENUTO, SUSTAIN, ALL_NOTES_OFF, ALL_SOUND_OFF)
 
 
 def silence(channels: Iterable[int]) -> list[Message]:
-    """Return pedal up, All Notes Off, All Sound Off: what silences channels for certain."""
+    """Return pedals up, All Notes Off, All Sound Off: what silences channels for certain."""
     return [Control(controller=number, value=0, channel=channel) for channel in channels for number in _SILENCING]
 
 

@@ -45,7 +45,7 @@ from musebridge.bridge.settings import MODES, Settings
 from musebridge.bridge.tempo import TICKS_PER_BEAT, Meter
 from musebridge.errors import ConfigError
 from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
-from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, StreamState
+from musebridge.vocab import BEGIN, CONTROLLERS, STEPS_PER_S, Encoder, StreamState
 
 _LATE_S = 0.02
 """A note-on later than this moves the rest of the answer back, so it keeps its rhythm; in bars it is left out."""
@@ -128,9 +128,15 @@ class Session:
         return self._answer is not None
 
     def passes_on(self, message: Message) -> bool:
-        """Return whether what the player sent goes to the output as well."""
+        """Return whether what the player sent goes to the output as well.
+
+        A note-off always may: the output knows whether its note-on did, which
+        may have been before a setting changed.
+        """
         is_clock = isinstance(message, Transport | SongPosition)
-        return bool(self.settings.thru) and not is_clock and not self._triggers(message)
+        return isinstance(message, NoteOff) or (
+            bool(self.settings.thru) and not is_clock and not self._triggers(message)
+        )
 
     def receive(self, now_s: float, message: Message | Command) -> None:
         """Take a message of the player, or a command, that came at ``now_s``.
@@ -223,7 +229,7 @@ class Session:
             if isinstance(event, NoteOn) or (isinstance(event, Control) and event.value >= 64):
                 self._hand_over(now_s)
             return
-        if isinstance(event, Control) and event.controller != SUSTAIN:
+        if isinstance(event, Control) and event.controller not in CONTROLLERS:
             return
         if isinstance(event, NoteOn):
             self._begin_phrase(now_s)
@@ -232,8 +238,9 @@ class Session:
         else:
             self._hear(now_s, event)
         if (
-            isinstance(event, Control)
-            and self.settings.trigger_pedal
+            self.settings.trigger_pedal
+            and isinstance(event, Control)
+            and event.controller == SUSTAIN
             and event.value < 64
             and self._phrase_s is not None
         ):
@@ -246,7 +253,7 @@ class Session:
         if isinstance(event, NoteOn):
             self._seed = None
             self._finder.hear(event.pitch)
-            self._publish("chord", chord_of(self._encoder.held) or "")
+            self._publish("chord", chord_of(self._encoder.hands.held) or "")
 
     def _begin_phrase(self, now_s: float) -> None:
         if not self._weaves:
@@ -315,7 +322,7 @@ class Session:
         if self._phrase_s is None:
             return None
         match self.mode:
-            case "call" if not self._encoder.held:
+            case "call" if not self._encoder.hands.keys:
                 return self._heard_s + self.settings.silence_s
             case "duet":
                 return self._phrase_s + _DUET_AFTER_S

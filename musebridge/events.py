@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SUSTAIN = 64
-"""Controller number of the sustain pedal; values of 64 and more mean *down*."""
-ALL_SOUND_OFF = 120
-ALL_NOTES_OFF = 123
+SUSTAIN, SOSTENUTO = 64, 66
+"""Controller numbers of pedals; values of 64 and more mean *down*."""
+ALL_SOUND_OFF, RESET_CONTROLLERS, ALL_NOTES_OFF = 120, 121, 123
+"""Controller numbers of channel mode messages; those above All Notes Off mean that as well."""
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:
@@ -61,7 +61,7 @@ class Control:
 
 Event = NoteOn | NoteOff | Control
 """What music is made of here."""
-PEDAL_UP = Control(controller=SUSTAIN, value=0)
+PEDALS_UP = (Control(controller=SOSTENUTO, value=0), Control(controller=SUSTAIN, value=0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import mido
@@ -19,6 +20,7 @@ from symusic.core import ScoreTick, TrackTick
 
 from musebridge.errors import MidiFileError
 from musebridge.events import (
+    SOSTENUTO,
     SUSTAIN,
     Control,
     Event,
@@ -44,7 +46,7 @@ Ticks = npt.NDArray[np.int64]
 
 
 def read(path: str | Path) -> list[Timed]:
-    """Read the notes and the sustain pedal of every track that is not drums.
+    """Read the notes, the sustain and the sostenuto pedal of every track that is not drums.
 
     Returns:
         Events in time order, in seconds from the first note. Where times are
@@ -61,7 +63,7 @@ def read(path: str | Path) -> list[Timed]:
         found = "only drums" if len(melodic) < len(score.tracks) else "no notes"
         raise MidiFileError(f"{path}: holds {found}; choose a file with pitched notes")
     note = {key: np.concatenate([n[key] for n in notes]).astype(np.int64) for key in notes[0]}
-    pedal_tick, pedal_value = _pedal_moves(melodic)
+    pedal_tick, pedal_moves = _pedal_moves(melodic)
     tempos = _TempoMap(path, score)
     on_s, pedal_s = tempos.seconds(note["time"]), tempos.seconds(pedal_tick)
     # A note of no ticks would otherwise be released before it is struck.
@@ -73,7 +75,7 @@ def read(path: str | Path) -> list[Timed]:
     events: list[Event] = [
         *map(_note_on, note["pitch"].tolist(), note["velocity"].tolist()),
         *map(_note_off, note["pitch"].tolist()),
-        *map(_pedal, pedal_value.tolist()),
+        *pedal_moves,
     ]
     return _merge(on_s, off_s, pedal_s, events)
 
@@ -196,17 +198,17 @@ class _TempoMap:
         return np.asarray(self._start_s[index] + (ticks - self._tick[index]) * self._s_per_tick[index])
 
 
-def _pedal_moves(tracks: Iterable[TrackTick]) -> tuple[Ticks, Ticks]:
-    """Return the ticks and values (0 or 127) at which a track's pedal really changes sides."""
-    ticks, values = [], []
-    for track in tracks:
-        control = track.controls.numpy()
-        is_pedal = control["number"] == SUSTAIN
+def _pedal_moves(tracks: Iterable[TrackTick]) -> tuple[Ticks, list[Control]]:
+    """Return the ticks and moves (to 0 or 127) by which a track's pedals really change sides."""
+    ticks: list[Ticks] = []
+    moves: list[Control] = []
+    for control, pedal in product([track.controls.numpy() for track in tracks], (SUSTAIN, SOSTENUTO)):
+        is_pedal = control["number"] == pedal
         down = control["value"][is_pedal] >= 64
         changes = np.flatnonzero(np.diff(down, prepend=False))
         ticks.append(control["time"][is_pedal][changes].astype(np.int64))
-        values.append(down[changes] * np.int64(127))
-    return np.concatenate(ticks), np.concatenate(values)
+        moves += [_pedal(pedal, 127 * is_down) for is_down in down[changes].tolist()]
+    return np.concatenate(ticks), moves
 
 
 def _merge(on_s: Floats, off_s: Floats, pedal_s: Floats, events: list[Event]) -> list[Timed]:
@@ -229,5 +231,5 @@ def _note_off(pitch: int) -> NoteOff:
 
 
 @cache
-def _pedal(value: int) -> Control:
-    return Control(controller=SUSTAIN, value=value)
+def _pedal(controller: int, value: int) -> Control:
+    return Control(controller=controller, value=value)

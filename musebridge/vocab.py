@@ -13,7 +13,7 @@ ids       meaning        value
 388       BEGIN          a piece begins here; never sampled
 ========  =============  ==========================================
 
-The pedal is not a token: while it is down, released notes sound on, and their
+Pedals are no tokens: while one is down, released notes sound on, and their
 NOTE_OFF is written when it rises. A pitch that is struck again while it sounds
 is ended first. Time is kept as whole steps from the origin and each absolute
 time is rounded once, so the grid never drifts.
@@ -25,7 +25,18 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from musebridge.events import SUSTAIN, Control, Event, NoteOff, NoteOn, Timed
+from musebridge.events import (
+    ALL_NOTES_OFF,
+    ALL_SOUND_OFF,
+    RESET_CONTROLLERS,
+    SOSTENUTO,
+    SUSTAIN,
+    Control,
+    Event,
+    NoteOff,
+    NoteOn,
+    Timed,
+)
 
 NOTE_ON, NOTE_OFF, TIME_SHIFT, VELOCITY, BEGIN = 0, 128, 256, 356, 388
 N_PITCHES = 128
@@ -36,6 +47,8 @@ N_EVENTS = 388
 N_TOKENS = 389
 """All tokens, BEGIN included."""
 STEPS_PER_S = 100
+CONTROLLERS = frozenset({SUSTAIN, SOSTENUTO, ALL_SOUND_OFF, RESET_CONTROLLERS, *range(ALL_NOTES_OFF, 128)})
+"""Those that hold or end notes; nothing is written for others."""
 KINDS = (
     ("NOTE_ON", NOTE_ON, NOTE_OFF),
     ("NOTE_OFF", NOTE_OFF, TIME_SHIFT),
@@ -134,6 +147,64 @@ class StreamState:
         return NoteOff(pitch=pitch)
 
 
+@dataclass(slots=True)
+class Hands:
+    """What the player's keys and pedals hold.
+
+    Keys are told apart by channel, pedals are not: whoever plays on several
+    channels, as some keyboards do with one for each note, has one pair of feet.
+    The soft pedal holds nothing.
+    """
+
+    keys: set[tuple[int, int]] = field(default_factory=set)
+    """Channel and pitch of each key that is down."""
+    ringing: set[int] = field(default_factory=set)
+    """Pitches whose keys are up but which a pedal lets sound."""
+    pedal: bool = False
+    caught: frozenset[int] | None = None
+    """What the sostenuto pedal lets ring: the pitches held when it went down; None while it is up."""
+
+    @property
+    def held(self) -> set[int]:
+        """Pitches with a key that is down."""
+        return {pitch for _, pitch in self.keys}
+
+    def copy(self) -> Hands:
+        """Return an independent copy."""
+        return Hands(set(self.keys), set(self.ringing), self.pedal, self.caught)
+
+    def take(self, event: Event) -> set[int]:
+        """Take one event; return the pitches that end with it, among them one that is struck again."""
+        match event:
+            case NoteOn(pitch=pitch, channel=channel):
+                self.keys.add((channel, pitch))
+                self.ringing.discard(pitch)
+                return {pitch}
+            case NoteOff(pitch=pitch, channel=channel):
+                self._lift({(channel, pitch)})
+            case Control(controller=controller, value=value, channel=channel):
+                self._control(controller, value >= 64, channel)
+        ended = set() if self.pedal else self.ringing - (self.caught or frozenset())
+        self.ringing -= ended
+        return ended
+
+    def _lift(self, keys: set[tuple[int, int]]) -> None:
+        lifted = self.keys & keys
+        self.keys -= lifted
+        self.ringing |= {pitch for _, pitch in lifted} - self.held
+
+    def _control(self, controller: int, down: bool, channel: int) -> None:
+        if controller == SUSTAIN:
+            self.pedal = down
+        elif controller == SOSTENUTO:
+            caught = frozenset(self.held) if self.caught is None else self.caught
+            self.caught = caught if down else None
+        elif controller == RESET_CONTROLLERS:
+            self.pedal, self.caught = False, None
+        elif controller in CONTROLLERS:
+            self._lift({key for key in self.keys if key[0] == channel})
+
+
 class Encoder:
     """Turn events with absolute times into tokens, one event at a time.
 
@@ -144,73 +215,35 @@ class Encoder:
 
     def __init__(self, state: StreamState | None = None) -> None:
         self.state = StreamState() if state is None else state
-        self.held: set[int] = set()
-        """Pitches whose key is down."""
-        self.sustained: set[int] = set()
-        """Pitches whose key is up but which the pedal lets sound."""
-        self.pedal = False
+        self.hands = Hands()
 
     def feed(self, time_s: float, event: Event) -> list[int]:
         """Return the tokens that ``event`` at ``time_s`` adds to the stream."""
-        match event:
-            case NoteOn(pitch=pitch, velocity=velocity):
-                return self._note_on(time_s, pitch, velocity)
-            case NoteOff(pitch=pitch):
-                return self._note_off(time_s, pitch)
-            case Control(controller=controller, value=value) if controller == SUSTAIN:
-                return self._pedal(time_s, value >= 64)
-            case Control():
-                return []
+        tokens = self._release(time_s, self.hands.take(event))
+        if isinstance(event, NoteOn):
+            tokens = tokens or self.advance(time_s)
+            if velocity_bin(event.velocity) != self.state.velocity_bin:
+                tokens += self._write([VELOCITY + velocity_bin(event.velocity)])
+            tokens += self._write([NOTE_ON + event.pitch])
+        return tokens
 
     def would_write(self, event: Event) -> bool:
         """Return whether :meth:`feed` would add tokens for ``event``."""
-        match event:
-            case NoteOn():
-                return True
-            case NoteOff(pitch=pitch):
-                return pitch in self.held and not self.pedal and pitch in self.state.sounding
-            case Control(controller=controller, value=value):
-                return controller == SUSTAIN and value < 64 and not self.sustained.isdisjoint(self.state.sounding)
+        return isinstance(event, NoteOn) or not self.hands.copy().take(event).isdisjoint(self.state.sounding)
 
     def advance(self, time_s: float) -> list[int]:
         """Return the TIME_SHIFT tokens that bring the stream to ``time_s``."""
         return self._write(shift_tokens(max(0, to_step(time_s) - self.state.step)))
 
     def release_all(self, time_s: float) -> list[int]:
-        """Lift every key and the pedal; return the NOTE_OFF tokens that it takes."""
-        pitches = self.held | self.sustained
-        self.held.clear()
-        self.sustained.clear()
-        self.pedal = False
+        """Lift every key and pedal; return the NOTE_OFF tokens that it takes."""
+        pitches = self.hands.held | self.hands.ringing
+        self.hands = Hands()
         return self._release(time_s, pitches)
 
     def release_others(self, time_s: float) -> list[int]:
         """End every note that is not this player's; return the tokens that it takes."""
-        return self._release(time_s, self.state.sounding - self.held - self.sustained)
-
-    def _note_on(self, time_s: float, pitch: int, velocity: int) -> list[int]:
-        tokens = self._release(time_s, {pitch}) or self.advance(time_s)
-        if velocity_bin(velocity) != self.state.velocity_bin:
-            tokens += self._write([VELOCITY + velocity_bin(velocity)])
-        self.held.add(pitch)
-        self.sustained.discard(pitch)
-        return tokens + self._write([NOTE_ON + pitch])
-
-    def _note_off(self, time_s: float, pitch: int) -> list[int]:
-        if pitch not in self.held:
-            return []
-        self.held.discard(pitch)
-        if self.pedal:
-            self.sustained.add(pitch)
-            return []
-        return self._release(time_s, {pitch})
-
-    def _pedal(self, time_s: float, down: bool) -> list[int]:
-        self.pedal = down
-        if down:
-            return []
-        pitches, self.sustained = self.sustained, set()
-        return self._release(time_s, pitches)
+        return self._release(time_s, self.state.sounding - self.hands.held - self.hands.ringing)
 
     def _release(self, time_s: float, pitches: set[int]) -> list[int]:
         pitches = pitches & self.state.sounding

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from musebridge.events import PEDAL_UP, Control, NoteOff, NoteOn
+from musebridge.events import PEDALS_UP, Control, NoteOff, NoteOn
 
 FIELDS = [
     (NoteOn, {"pitch": 60, "velocity": 64}, "pitch", 0, 127),
@@ -36,5 +36,5 @@ def test_events_are_values_that_never_change():
         note.pitch = 61
 
 
-def test_pedal_up_is_controller_64_at_0():
-    assert Control(controller=64, value=0) == PEDAL_UP
+def test_pedals_up_are_controllers_66_and_64_at_0():
+    assert (Control(controller=66, value=0), Control(controller=64, value=0)) == PEDALS_UP

@@ -16,7 +16,7 @@ from symusic.core import ScoreSecond
 
 from musebridge import midifile
 from musebridge.errors import MidiFileError
-from musebridge.events import SUSTAIN, Control, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
+from musebridge.events import SOSTENUTO, SUSTAIN, Control, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
 
 MAESTRO = Path(__file__).parents[2] / "shared" / "data" / "maestro"
 LONGEST_DELTA = 0x0FFFFFFF
@@ -55,8 +55,8 @@ def off(pitch: int, channel: int = 0) -> bytes:
     return bytes([0x80 | channel, pitch, 0])
 
 
-def pedal(value: int) -> bytes:
-    return bytes([0xB0, SUSTAIN, value])
+def pedal(value: int, controller: int = SUSTAIN) -> bytes:
+    return bytes([0xB0, controller, value])
 
 
 def tempo(us_per_beat: int) -> bytes:
@@ -98,8 +98,8 @@ def lift(pitch: int) -> NoteOff:
     return NoteOff(pitch=pitch)
 
 
-def foot(value: int) -> Control:
-    return Control(controller=SUSTAIN, value=value)
+def foot(value: int, controller: int = SUSTAIN) -> Control:
+    return Control(controller=controller, value=value)
 
 
 # Reading
@@ -151,6 +151,15 @@ def test_the_pedal_is_kept_where_it_changes_sides(read):
     values = ((0, pedal(20)), (0, on(60)), (96, pedal(64)), (96, pedal(127)), (96, pedal(63)), (96, pedal(0)))
     assert read(smf(track(*values, (96, off(60))))) == [
         *((0.0, strike(60)), (0.1, foot(127)), (0.3, foot(0)), (0.5, lift(60))),
+    ]
+
+
+def test_sostenuto_is_kept_where_it_changes_sides_and_the_soft_pedal_is_not(read):
+    down, still, up = (pedal(value, SOSTENUTO) for value in (64, 127, 0))
+    soft = pedal(127, 67)
+    messages = ((0, on(60)), (96, down), (96, still), (0, soft), (96, pedal(127)), (96, off(60)), (96, up))
+    assert read(smf(track(*messages))) == [
+        *((0.0, strike(60)), (0.1, foot(127, SOSTENUTO)), (0.3, foot(127)), (0.4, lift(60)), (0.5, foot(0, SOSTENUTO))),
     ]
 
 

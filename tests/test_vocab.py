@@ -10,20 +10,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musebridge import vocab
-from musebridge.events import SUSTAIN, Control, Event, NoteOff, NoteOn, Timed
-from musebridge.vocab import BEGIN, NOTE_OFF, NOTE_ON, TIME_SHIFT, VELOCITY, Decoder, Encoder, StreamState
+from musebridge.events import (
+    ALL_NOTES_OFF,
+    ALL_SOUND_OFF,
+    RESET_CONTROLLERS,
+    SOSTENUTO,
+    SUSTAIN,
+    Control,
+    Event,
+    NoteOff,
+    NoteOn,
+    Timed,
+)
+from musebridge.vocab import BEGIN, NOTE_OFF, NOTE_ON, TIME_SHIFT, VELOCITY, Decoder, Encoder, Hands, StreamState
 
 
-def on(pitch: int, velocity: int = 66) -> NoteOn:
-    return NoteOn(pitch=pitch, velocity=velocity)
+def on(pitch: int, velocity: int = 66, channel: int = 0) -> NoteOn:
+    return NoteOn(pitch=pitch, velocity=velocity, channel=channel)
 
 
-def off(pitch: int) -> NoteOff:
-    return NoteOff(pitch=pitch)
+def off(pitch: int, channel: int = 0) -> NoteOff:
+    return NoteOff(pitch=pitch, channel=channel)
 
 
 def pedal(value: int) -> Control:
     return Control(controller=SUSTAIN, value=value)
+
+
+def sostenuto(value: int) -> Control:
+    return Control(controller=SOSTENUTO, value=value)
 
 
 def timed(*rows: tuple[float, Event]) -> list[Timed]:
@@ -42,10 +57,12 @@ class Moves:
     pitch = st.integers(58, 63) | st.sampled_from([0, 127])
     velocity = st.integers(0, vocab.N_VELOCITY_BINS - 1).map(vocab.bin_velocity)
     key = st.tuples(gap_steps, pitch, velocity)
+    channel = st.integers(0, 1)
+    controller = st.sampled_from([SUSTAIN, SUSTAIN, SOSTENUTO, 1, 67, ALL_SOUND_OFF, RESET_CONTROLLERS, ALL_NOTES_OFF])
     any_event = st.one_of(
-        st.builds(NoteOn, pitch=pitch, velocity=st.integers(1, 127)),
-        st.builds(NoteOff, pitch=pitch),
-        st.builds(Control, controller=st.sampled_from([SUSTAIN, SUSTAIN, 1, 66]), value=st.integers(0, 127)),
+        st.builds(NoteOn, pitch=pitch, velocity=st.integers(1, 127), channel=channel),
+        st.builds(NoteOff, pitch=pitch, channel=channel),
+        st.builds(Control, controller=controller, value=st.integers(0, 127), channel=channel),
     )
     any_events = st.lists(st.tuples(gap_steps, any_event), max_size=60)
 
@@ -108,6 +125,14 @@ def test_every_note_that_is_written_is_struck_once_and_ended_once(moves):
         assert (t.event.pitch in sounding) is isinstance(t.event, NoteOff)
         sounding ^= {t.event.pitch}
     assert sounding == set()
+
+
+@given(Moves.any_events)
+def test_what_would_be_written_is_known_before(moves):
+    encoder = Encoder()
+    for t in at_steps(moves):
+        would_write = encoder.would_write(t.event)
+        assert bool(encoder.feed(t.time_s, t.event)) is would_write
 
 
 # Time
@@ -232,6 +257,84 @@ def test_a_restruck_key_is_held_when_the_pedal_rises():
     ]
 
 
+def test_sostenuto_holds_the_keys_that_were_down_and_no_others():
+    chord = [(0.0, on(48)), (0.1, sostenuto(127)), (0.2, off(48)), (0.2, on(60)), (0.3, off(60))]
+    assert written(*chord, (0.9, sostenuto(0)), (1.0, on(62))) == [
+        *("VELOCITY 16", "NOTE_ON 48", "TIME_SHIFT 20", "NOTE_ON 60", "TIME_SHIFT 10", "NOTE_OFF 60"),
+        *("TIME_SHIFT 60", "NOTE_OFF 48", "TIME_SHIFT 10", "NOTE_ON 62", "NOTE_OFF 62"),
+    ]
+
+
+def test_a_key_that_is_still_down_when_sostenuto_rises_sounds_on():
+    assert written((0.0, on(48)), (0.1, sostenuto(64)), (0.2, sostenuto(63)), (0.5, off(48))) == [
+        *("VELOCITY 16", "NOTE_ON 48", "TIME_SHIFT 50", "NOTE_OFF 48"),
+    ]
+
+
+def test_a_sostenuto_pedal_that_moves_while_it_is_down_catches_nothing_more():
+    notes = (0.0, sostenuto(70)), (0.0, on(60)), (0.1, sostenuto(127)), (0.2, off(60)), (0.5, sostenuto(0))
+    assert written(*notes) == ["VELOCITY 16", "NOTE_ON 60", "TIME_SHIFT 20", "NOTE_OFF 60"]
+
+
+def test_a_caught_key_that_is_struck_again_is_held_on():
+    assert written(
+        (0.0, on(48)), (0.1, sostenuto(127)), (0.2, off(48)), (0.3, on(48)), (0.4, off(48)), (0.9, sostenuto(0))
+    ) == [
+        *("VELOCITY 16", "NOTE_ON 48", "TIME_SHIFT 30", "NOTE_OFF 48", "NOTE_ON 48"),
+        *("TIME_SHIFT 60", "NOTE_OFF 48"),
+    ]
+
+
+@pytest.mark.parametrize(("first", "last"), [(SUSTAIN, SOSTENUTO), (SOSTENUTO, SUSTAIN)])
+def test_a_note_that_both_pedals_hold_ends_with_the_last_of_them(first, last):
+    down = [(0.1, Control(controller=number, value=127)) for number in (SOSTENUTO, SUSTAIN)]
+    up = [(0.5, Control(controller=first, value=0)), (0.8, Control(controller=last, value=0))]
+    assert written((0.0, on(48)), *down, (0.2, off(48)), *up) == [
+        *("VELOCITY 16", "NOTE_ON 48", "TIME_SHIFT 80", "NOTE_OFF 48"),
+    ]
+
+
+def test_the_soft_pedal_and_unknown_controllers_write_nothing():
+    encoder = Encoder()
+    for number in set(range(128)) - vocab.CONTROLLERS:
+        assert encoder.feed(1.0, Control(controller=number, value=127)) == []
+    assert encoder.hands == Hands()
+
+
+def test_one_pitch_on_two_channels_sounds_until_both_keys_are_up():
+    assert written((0.0, on(60)), (0.1, on(60, channel=1)), (0.2, off(60)), (0.4, off(60, channel=1))) == [
+        *("VELOCITY 16", "NOTE_ON 60", "TIME_SHIFT 10", "NOTE_OFF 60", "NOTE_ON 60", "TIME_SHIFT 30", "NOTE_OFF 60"),
+    ]
+
+
+def test_a_release_on_another_channel_is_of_another_key():
+    assert written((0.0, on(60, channel=3)), (0.1, off(60)), (0.4, off(60, channel=3))) == [
+        *("VELOCITY 16", "NOTE_ON 60", "TIME_SHIFT 40", "NOTE_OFF 60"),
+    ]
+
+
+def test_a_pedal_holds_the_notes_of_every_channel():
+    notes = (0.0, on(60, channel=5)), (0.1, pedal(127)), (0.2, off(60, channel=5)), (0.5, pedal(0))
+    assert written(*notes) == ["VELOCITY 16", "NOTE_ON 60", "TIME_SHIFT 50", "NOTE_OFF 60"]
+
+
+@pytest.mark.parametrize("number", [ALL_SOUND_OFF, ALL_NOTES_OFF, 124, 125, 126, 127])
+def test_a_mode_message_lifts_the_keys_of_its_channel(number):
+    encoder = Encoder()
+    for event in (on(60), on(64), on(67, channel=1)):
+        encoder.feed(0.0, event)
+    assert encoder.feed(0.5, Control(controller=number, value=0)) == [TIME_SHIFT + 49, NOTE_OFF + 60, NOTE_OFF + 64]
+    assert encoder.hands.held == {67}
+
+
+def test_a_reset_of_all_controllers_lifts_the_pedals():
+    encoder = Encoder()
+    for event in (on(60), sostenuto(127), off(60), pedal(127), on(64), off(64)):
+        encoder.feed(0.0, event)
+    reset = Control(controller=RESET_CONTROLLERS, value=0)
+    assert encoder.feed(0.5, reset) == [TIME_SHIFT + 49, NOTE_OFF + 60, NOTE_OFF + 64]
+
+
 def test_a_release_of_a_key_that_is_not_down_is_ignored():
     assert written((0.0, off(60)), (0.1, on(62)), (0.2, off(60)), (0.3, off(62)), (0.4, off(62))) == [
         *("TIME_SHIFT 10", "VELOCITY 16", "NOTE_ON 62", "TIME_SHIFT 20", "NOTE_OFF 62"),
@@ -251,7 +354,7 @@ def test_release_all_lifts_keys_and_pedal_once():
         encoder.feed(0.0, event)
     assert encoder.release_all(0.1) == [TIME_SHIFT + 9, NOTE_OFF + 60, NOTE_OFF + 64]
     assert encoder.release_all(0.2) == []
-    assert (encoder.pedal, encoder.held, encoder.sustained) == (False, set(), set())
+    assert encoder.hands == Hands()
 
 
 # One stream, two writers

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 import rtmidi
+from hypothesis import given
+from hypothesis import strategies as st
 
+from musebridge import midifile
 from musebridge.bridge import midi
 from musebridge.bridge.loop import POLL_S
 from musebridge.errors import PortError
@@ -35,14 +38,18 @@ class Client:
         self._in.ignore_types(False, False, False)
         self._in.open_port(next(i for i, name in enumerate(ports.inputs) if _is_bridge(name, "out")))
 
+    def send(self, *messages: Sequence[int]) -> None:
+        for message in messages:
+            self._out.send_message(message)
+
     def strike(self, pitch: int) -> None:
-        self._out.send_message([NOTE_ON, pitch, 80])
+        self.send([NOTE_ON, pitch, 80])
 
     def play(self, phrase: Sequence[tuple[int, float]]) -> None:
         for pitch, seconds in phrase:
             self.strike(pitch)
             self._pause.wait(seconds)
-            self._out.send_message([NOTE_OFF, pitch, 64])
+            self.send([NOTE_OFF, pitch, 64])
 
     def listen(self, seconds: float) -> None:
         """Take what comes for some time."""
@@ -148,6 +155,33 @@ def test_the_player_silences_the_model(served: Served, client: Client) -> None:
     client.listen(1.0)
     assert len(client.received) == answered, "the model played while a key was held"
     served.end(signal.SIGINT)
+
+
+def test_system_exclusive_time_code_and_sensing_do_not_disturb(served: Served, client: Client) -> None:
+    noise = [
+        [0xF0, *range(128), *range(128), 0xF7],
+        [0xFE],
+        [0xF1, 0],
+        [0xF6],
+        [0xF3, 1],
+        [0xE0, 0, 64],
+        [0xB0, 67, 127],
+    ]
+    client.strike(60)
+    client.send(*noise * 50)
+    client.send([NOTE_OFF, 60, 64])
+    client.listen_for_notes(1)
+    assert "heard 1 notes" in served.end(signal.SIGINT)
+    (log,) = served.record.glob("*.jsonl")
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    heard = [row["bytes"] for row in rows if row["kind"] == "heard"]
+    assert heard == [[NOTE_ON, 60, 80], *noise[-2:] * 50, [NOTE_OFF, 60, 64]]
+
+
+@given(st.lists(st.integers(0, 255), max_size=6))
+def test_whatever_bytes_a_device_sends_are_a_message_or_nothing(data: list[int]) -> None:
+    message = midi._decode(data)
+    assert message is None or midifile.to_message(message).bytes()[0] & 0xF0 in {data[0] & 0xF0, NOTE_OFF}
 
 
 def test_other_programs_see_in_and_out_of_the_client_musebridge(served: Served) -> None:

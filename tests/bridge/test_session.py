@@ -24,7 +24,19 @@ from musebridge.bridge.session import Session
 from musebridge.bridge.settings import MODES, Settings
 from musebridge.bridge.testing import ScriptedEngine, simulate
 from musebridge.errors import ConfigError, EngineError
-from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, SongPosition, Timed, Transport
+from musebridge.events import (
+    ALL_NOTES_OFF,
+    SOSTENUTO,
+    SUSTAIN,
+    Control,
+    Event,
+    Message,
+    NoteOff,
+    NoteOn,
+    SongPosition,
+    Timed,
+    Transport,
+)
 from musebridge.vocab import BEGIN, N_EVENTS, NOTE_OFF, TIME_SHIFT, VELOCITY
 
 SHIFT_100MS, SHIFT_600MS = TIME_SHIFT + 9, TIME_SHIFT + 59
@@ -188,12 +200,47 @@ def test_pedal_moves_do_not_end_an_answer_and_other_controls_mean_nothing() -> N
     assert Stage().play([*PHRASE, (2.0, pedal)])[0].time_s == 2.6
 
 
+def test_the_player_is_heard_on_any_channel_and_answered_when_every_key_is_up() -> None:
+    fourth, fifth = NoteOn(pitch=60, velocity=66, channel=3), NoteOn(pitch=60, velocity=66, channel=4)
+    lifted, other = NoteOff(pitch=60, channel=3), NoteOff(pitch=60, channel=4)
+    assert Stage().play([(1.0, fourth), (1.2, fifth), (1.5, other)]) == []
+    assert Stage().play([(1.0, fourth), (1.2, fifth), (1.5, other), (2.0, lifted)])[0].time_s == 2.6
+
+
+def test_a_daw_that_stops_with_all_notes_off_has_let_go_of_its_keys() -> None:
+    stop = Control(controller=ALL_NOTES_OFF, value=0)
+    assert Stage().play([(1.0, on(60)), (1.5, stop)])[0].time_s == 2.1
+
+
+def test_what_sostenuto_holds_is_in_the_models_ear_until_it_rises() -> None:
+    stage = Stage(mode="manual")
+    down, up = (Control(controller=SOSTENUTO, value=value) for value in (127, 0))
+    stage.play([(1.0, on(60)), (1.1, down), (1.2, off(60)), (1.3, on(64)), (1.4, off(64)), (1.5, up)])
+    bin_ = VELOCITY + 66 // 4
+    assert stage.engine.tokens == [
+        *(BEGIN, bin_, 60, TIME_SHIFT + 29, 64, TIME_SHIFT + 9, NOTE_OFF + 64, TIME_SHIFT + 9, NOTE_OFF + 60),
+    ]
+
+
+def test_only_the_sustain_pedal_hands_over() -> None:
+    sostenuto = Control(controller=SOSTENUTO, value=0)
+    assert Stage(mode="manual", trigger_pedal=1).play([*PHRASE, (1.7, sostenuto)]) == []
+
+
+def test_a_note_off_passes_when_thru_ended_while_its_key_was_down() -> None:
+    stage = Stage(mode="manual", thru=1)
+    assert stage.session.passes_on(on(22))
+    stage.session.receive(1.0, SetParameter("thru", 0))
+    assert stage.session.passes_on(off(22))
+    assert not stage.session.passes_on(on(22))
+
+
 def test_stop_ends_the_answer_and_panic_silences_the_output_as_well() -> None:
     stage = Stage(answer_s=5)
     assert stage.play([*PHRASE, (2.15, Stop())])[-1] == Timed(2.15, off(MODEL_PITCH))
     stage = Stage(answer_s=5)
     sent = stage.play([*PHRASE, (2.15, Panic())])
-    assert [t.event for t in sent[-49:]] == [off(MODEL_PITCH), *silence(range(16))]
+    assert [t.event for t in sent[-65:]] == [off(MODEL_PITCH), *silence(range(16))]
 
 
 def test_reset_forgets_what_was_played() -> None:
