@@ -154,6 +154,10 @@ def _tempo(_: Sequence[str], arguments: list[Any]) -> SetParameter:
     return _parameter(["bpm"], arguments)
 
 
+def _playing(_: Sequence[str], arguments: list[Any]) -> Roll:
+    return PLAY if _number(arguments) >= 0.5 else STOP
+
+
 def _asking(what: str) -> Callable[[Sequence[str], list[Any]], Request]:
     return lambda *_: Query(what)
 
@@ -198,6 +202,8 @@ INCOMING = (
     Entry("/transport_stop", _ONE_OR_NONE, "as /stop (Ardour)", _trigger(STOP)),
     Entry("/midi_panic", _ONE_OR_NONE, f"as {ROOT}/panic (Ardour)", _trigger(Panic())),
     Entry("/tempo/raw", "beats a minute", f"as {ROOT}/param/bpm (REAPER)", _tempo),
+    Entry("/live/song/get/tempo", "beats a minute", "as /tempo/raw (AbletonOSC)", _tempo),
+    Entry("/live/song/get/is_playing", "0 or 1", "as /play or /stop (AbletonOSC)", _playing),
 )
 OUTGOING = (
     (f"{ROOT}/state", "listening, answering, interrupted or stopped"),

@@ -64,6 +64,11 @@ def test_a_daws_transport_is_understood_and_the_zero_that_reports_its_other_stat
     assert parse(message(f"{prefix}play", 0).dgram) == parse(message(f"{prefix}stop", 0).dgram) == []
 
 
+def test_live_says_with_one_address_that_it_plays_and_that_it_stops() -> None:
+    address = "/live/song/get/is_playing"
+    assert [parse(message(address, playing).dgram) for playing in (True, 0)] == [[Roll(True)], [Roll(False)]]
+
+
 def test_a_take_begins_and_ends_by_number_or_by_turns() -> None:
     wanted = [parse(message("/musebridge/record", *arguments).dgram) for arguments in [(1,), (0.0,), (True,), ()]]
     assert wanted == [[Query("record", on)] for on in (True, False, True, None)]
