@@ -34,8 +34,10 @@ class Engine(Protocol):
 class Context:
     """A stream of any length over an engine whose window is finite.
 
-    Positions count all tokens ever written. When the window is full, its newer
-    half is read again into an empty cache and the older half is forgotten.
+    Writing costs nothing: the engine reads afterwards, as much at once as the
+    caller has time for. Positions count all tokens ever written. When the window
+    is full, its newer half is read again into an empty cache and the older half
+    is forgotten.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -50,16 +52,29 @@ class Context:
         """How many tokens the stream has."""
         return self._forgotten + len(self._window)
 
-    def append(self, tokens: Sequence[int]) -> None:
-        """Let the engine read tokens that follow the stream."""
-        if not tokens:
-            return
+    @property
+    def unread(self) -> int:
+        """How many tokens the engine has yet to read."""
+        return len(self._window) - self._engine.length
+
+    @property
+    def half(self) -> int:
+        """How many tokens are left when the window has become full."""
+        return self._engine.capacity // 2
+
+    def append(self, tokens: Sequence[int], *, room: int = 0) -> None:
+        """Write tokens, and have the window hold ``room`` more."""
         self._window += tokens
-        if len(self._window) > self._engine.capacity:
+        if len(self._window) + room > self._engine.capacity:
             self._roll()
-        elif len(tokens) == 1:
+
+    def read(self, most: int | None = None) -> None:
+        """Let the engine read what it has not, or so many tokens of it."""
+        start = self._engine.length
+        tokens = self._window[start:][:most]
+        if len(tokens) == 1:
             self._logits = self._engine.step(tokens[0])
-        else:
+        elif tokens:
             self._logits = self._engine.prefill(tokens)
 
     def holds(self, position: int) -> bool:
@@ -71,22 +86,22 @@ class Context:
         keep = position - self._forgotten
         if not self.holds(position):
             raise ValueError(f"position must be in {self._forgotten + 1}..{self.position}, found {position}")
-        if keep < len(self._window):
-            del self._window[keep:]
+        del self._window[keep:]
+        if keep < self._engine.length:
             self._engine.rollback(keep)
             self._logits = None
 
     def logits(self) -> Logits:
-        """Return the logits after the last token; the caller may overwrite them, once."""
-        if self._logits is None:
+        """Return the logits after the last token, reading what is unread; the caller may overwrite them, once."""
+        if not self.unread and self._logits is None:
             self._engine.rollback(len(self._window) - 1)
-            self._logits = self._engine.step(self._window[-1])
+        self.read()
+        assert self._logits is not None
         logits, self._logits = self._logits, None
         return logits
 
     def _roll(self) -> None:
-        keep = self._engine.capacity // 2
-        self._forgotten += len(self._window) - keep
-        self._window = self._window[-keep:]
+        self._forgotten += len(self._window) - self.half
+        self._window = self._window[-self.half :]
         self._engine.rollback(0)
-        self._logits = self._engine.prefill(self._window)
+        self._logits = None

@@ -1,8 +1,9 @@
 """The musical state machine: who plays, what the model has read, what it answers.
 
 Pure: time comes in as an argument, what is to sound goes into a scheduler, and
-nothing here waits. ``receive`` takes what the player does, ``work`` lets the
-model write one token, and ``wake_s`` says when to call ``work`` again.
+nothing here waits. ``receive`` takes what the player does and costs no time,
+``work`` lets the model read a little and write one token, and ``wake_s`` says
+when to call ``work`` again.
 
 ========  ====================================  =======================================
 mode      the model begins                      the player's note meanwhile
@@ -57,6 +58,8 @@ _BAR_LEAD_S = 0.15
 _EARLY_BEATS = 0.5
 """A note this much before a bar line belongs to the bar that follows."""
 _CLOCK_LEAD_S = 0.25
+_SLICE = 32
+"""Tokens that are read in one piece of work, some 8 ms: so long may a player who interrupts have to wait."""
 
 
 class Outbox(Protocol):
@@ -142,7 +145,6 @@ class Session:
         """Take a message of the player, or a command, that came at ``now_s``.
 
         Raises:
-            EngineError: the model failed; :meth:`abandon` puts things right.
             ConfigError: a parameter or mode is unknown or out of range.
         """
         self._now_s = now_s
@@ -178,7 +180,7 @@ class Session:
         self._tell_beat(now_s)
 
     def work(self, now_s: float) -> None:
-        """Do what is due: tick, hand over, or write one token of the answer.
+        """Do what is due: tick, read, and once all is read hand over, or write one token of the answer.
 
         Raises:
             EngineError: the model failed; :meth:`abandon` puts things right.
@@ -186,6 +188,9 @@ class Session:
         self._now_s = now_s
         self._tell_beat(now_s)
         self._tick(now_s)
+        self._context.read(_SLICE)
+        if self._context.unread:
+            return
         if self._answer is not None:
             if now_s >= self._writing_s():
                 self._write(now_s, self._answer)
@@ -197,6 +202,8 @@ class Session:
 
     def wake_s(self) -> float | None:
         """Return when :meth:`work` has something to do next, in monotonic seconds, or None."""
+        if self._context.unread:
+            return self._now_s
         next_s = self._writing_s() if self._answer is not None else self._begin_s(self._now_s)
         moments = (next_s, self._ticking_s(), self._next_beat_s())
         return min((moment for moment in moments if moment is not None), default=None)
@@ -249,7 +256,8 @@ class Session:
     def _hear(self, now_s: float, event: Event) -> None:
         self._catch_up(now_s)
         self._heard_s = now_s
-        self._context.append(self._encoder.feed(self._stream_s(now_s), event))
+        # The answer that will follow is to begin without waiting for a window to be read again.
+        self._context.append(self._encoder.feed(self._stream_s(now_s), event), room=self._context.half // 4)
         if isinstance(event, NoteOn):
             self._seed = None
             self._finder.hear(event.pitch)
@@ -362,8 +370,7 @@ class Session:
         self._seed = self._point(Notes())
         start_s = now_s if begin_s is None else max(now_s, begin_s)
         self._context.append(self._encoder.advance(self._stream_s(start_s)))
-        if begin_s is not None:  # the stream's steps are coarser than a bar line is exact
-            self._shift_origin(start_s - self._moment_s())
+        self._shift_origin(start_s - self._moment_s())  # the stream's steps are coarser than this moment is exact
         self._answer_now(start_s, at_once=begin_s is not None)
 
     def _answer_now(self, start_s: float, *, at_once: bool = False) -> None:
@@ -380,10 +387,11 @@ class Session:
         self._publish("state", "answering")
 
     def _retry(self, now_s: float) -> None:
+        if self._seed is not None:
+            self._end(now_s, "stopped")
         if self._seed is None or not self._context.holds(self._seed.position):
             self._hand_over(now_s)
             return
-        self._end(now_s, "stopped")
         self._context.rollback(self._seed.position)
         self._encoder.state = self._seed.state.copy()
         self._shift_origin(now_s - self._moment_s())
@@ -435,7 +443,11 @@ class Session:
     def _take_back(self, dropped: int) -> None:
         """Bring the stream back to where it was before the last ``dropped`` events."""
         point = self._undo[-1 - min(dropped, len(self._undo) - 1)]
-        self._context.rollback(point.position)
+        if self._context.holds(point.position):
+            self._context.rollback(point.position)
+        else:  # so much was dropped that the window has nothing of what was played
+            self._context, self._seed = Context(self._engine), None
+            self._context.append([BEGIN])
         self._encoder.state = point.state
         if self._answer is not None:
             self._answer.state, self._answer.notes = point.state, point.notes

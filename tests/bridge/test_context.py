@@ -15,15 +15,19 @@ def test_the_engine_reads_each_token_once_and_in_order() -> None:
     stream, engine = context()
     for tokens in ([1], [2, 3], [], [4]):
         stream.append(tokens)
-    assert engine.tokens == [1, 2, 3, 4]
+    assert (engine.tokens, stream.unread) == ([], 4)
+    stream.read(3)
+    assert (engine.tokens, stream.unread) == ([1, 2, 3], 1)
     assert stream.position == 4
     assert stream.logits().argmax() == 10
+    assert engine.tokens == [1, 2, 3, 4]
 
 
 def test_a_full_window_keeps_its_newer_half_and_positions_go_on() -> None:
     stream, engine = context(capacity=8)
     stream.append(list(range(1, 9)))
     stream.append([9])
+    stream.read()
     assert engine.tokens == [6, 7, 8, 9]
     assert stream.position == 9
     assert stream.logits().argmax() == 30
@@ -32,6 +36,7 @@ def test_a_full_window_keeps_its_newer_half_and_positions_go_on() -> None:
 def test_more_tokens_than_the_window_holds_leave_the_newest() -> None:
     stream, engine = context(capacity=8)
     stream.append(list(range(50)))
+    stream.read()
     assert engine.tokens == [46, 47, 48, 49]
     assert stream.position == 50
 
@@ -39,11 +44,31 @@ def test_more_tokens_than_the_window_holds_leave_the_newest() -> None:
 def test_rollback_forgets_and_the_logits_come_back() -> None:
     stream, engine = context()
     stream.append([1, 2, 3, 4])
+    stream.read()
     stream.rollback(2)
     assert (engine.tokens, stream.position) == ([1, 2], 2)
     assert stream.logits().argmax() == 3
     stream.append([7])
+    assert stream.logits().argmax() == 10
     assert engine.tokens == [1, 2, 7]
+
+
+def test_what_is_taken_back_before_it_was_read_is_never_read() -> None:
+    stream, engine = context()
+    stream.append([1, 2])
+    stream.read()
+    stream.append([3, 4])
+    stream.rollback(3)
+    stream.read()
+    assert engine.tokens == [1, 2, 3]
+
+
+def test_room_is_made_before_the_window_is_full() -> None:
+    stream, engine = context(capacity=8)
+    stream.append(list(range(1, 6)), room=3)
+    stream.append([6], room=3)
+    stream.read()
+    assert engine.tokens == [3, 4, 5, 6]
 
 
 def test_logits_can_be_asked_for_twice() -> None:

@@ -108,8 +108,7 @@ def test_the_model_reads_the_phrase_with_its_timing_and_the_silence() -> None:
     stage.play(PHRASE, until_s=2.05)
     velocity = VELOCITY + 66 // 4
     assert stage.engine.tokens == [BEGIN, velocity, 60, TIME_SHIFT + 49, NOTE_OFF + 60]
-    stage.play([], until_s=2.1)
-    stage.session.work(2.1)
+    stage.play([], until_s=2.15)
     assert stage.engine.tokens[5] == SHIFT_600MS
 
 
@@ -261,8 +260,9 @@ def test_after_a_failing_engine_the_session_can_be_abandoned_and_plays_again() -
     stage = Stage(answer_s=5)
     simulate(stage.session, stage.scheduler, PHRASE, until_s=2.2)
     stage.engine.failing = True
+    stage.session.work(2.2)  # writes a token
     with pytest.raises(EngineError):
-        stage.session.work(2.2)
+        stage.session.work(2.2)  # reads it
     stage.engine.failing = False
     stage.session.abandon(2.25)
     silenced = NoteLedger()
@@ -280,6 +280,33 @@ def test_a_window_that_fills_up_does_not_disturb_the_rhythm() -> None:
     onsets = [t.time_s for t in sent if isinstance(t.event, NoteOn)]
     assert len(onsets) > 200
     np.testing.assert_allclose(np.diff(onsets), 0.2, atol=1e-6)
+
+
+def test_the_player_is_heard_between_two_pieces_of_a_window_that_is_read_again() -> None:
+    stage = Stage(answer_s=60)
+    stage.engine.capacity = 256
+    now_s = 2.1
+    simulate(stage.session, stage.scheduler, PHRASE, until_s=now_s)
+    while stage.session._context.unread <= 64:
+        now_s = max(now_s, stage.session.wake_s())
+        stage.session.work(now_s)
+    read = len(stage.engine.tokens)
+    stage.session.receive(now_s, on(64))
+    assert len(stage.engine.tokens) == read, "the player's note waited for the engine"
+    balance = NoteLedger()
+    for item in stage.scheduler.pop_due(now_s):
+        balance.note(item.event)
+    assert balance.releases() == []
+    assert stage.notices == ["answering", "interrupted"]
+
+
+def test_an_answer_begins_with_room_in_the_window() -> None:
+    stage = Stage(mode="manual")
+    stage.engine.capacity = 64
+    phrase = [(1 + 0.1 * i, (off if i % 2 else on)(60 + i // 2)) for i in range(60)]
+    for until_s in np.arange(1.3, 7.0, 0.1):
+        stage.play([item for item in phrase if until_s - 0.1 <= item[0] < until_s], until_s=until_s)
+        assert len(stage.engine.tokens) <= 64 - 8
 
 
 def babble(tokens: Sequence[int]) -> int:
