@@ -44,7 +44,14 @@ SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=Tr
 BACKEND = click.option(
     "--backend", type=click.Choice(["auto", "jack", "alsa", "coremidi", "winmm"]), default="auto", show_default=True
 )
-_EXTRA_OF = {"torch": "train", "sklearn": "train", "safetensors": "train", "onnxruntime": "cpu", "onnx": "export"}
+_EXTRA_OF = {
+    "torch": "train",
+    "sklearn": "train",
+    "safetensors": "train",
+    "onnxruntime": "cpu",
+    "onnx": "export",
+    "muspy": "evaluate",
+}
 
 
 class _Group(click.Group):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from musebridge.training.losses import Likelihood, likelihood
 from musebridge.training.memorisation import longest_runs
 from musebridge.training.models import AnyGenerator
 from musebridge.training.sampler import sample_continuations
+from musebridge.training.similarity import Likeness, likeness
 
 _BATCH = 16
 
@@ -40,6 +41,8 @@ class Evaluation:
     splits: dict[str, Likelihood]
     copied: dict[str, list[int]]
     """Longest run shared with the training data, for each continuation and for each real one."""
+    likeness: dict[str, Likeness]
+    """How like the real continuations the model's are, and, as the limit, other real music."""
 
 
 def evaluate(
@@ -86,24 +89,38 @@ def evaluate(
     )
     state = checkpoint.load_state(path) if path.is_dir() else None
     history = state["history"] if state else []
-    copied = _copied(generator, corpus, split, continuations) if continuations else {}
-    return Evaluation(record=record, history=history, warm=warm, splits={split: unseen, "train": seen}, copied=copied)
+    copied, alike = _continued(generator, corpus, split, continuations) if continuations else ({}, {})
+    return Evaluation(
+        record=record,
+        history=history,
+        warm=warm,
+        splits={split: unseen, "train": seen},
+        copied=copied,
+        likeness=alike,
+    )
 
 
-def _copied(generator: AnyGenerator, corpus: Corpus, split: str, count: int) -> dict[str, list[int]]:
-    """Continue seeds from all over a split; return the longest copied runs, and those of the real music."""
+def _continued(
+    generator: AnyGenerator, corpus: Corpus, split: str, count: int
+) -> tuple[dict[str, list[int]], dict[str, Likeness]]:
+    """Continue seeds from all over a split; return the longest copied runs, and how like the real music they are."""
     if not isinstance(generator, Generator):
         raise CorpusError("continuations can be sampled from the default kind of generator only")
     half = generator.config.context // 2
     tokens = corpus.splits[split]
     starts = np.linspace(0, len(tokens) - 2 * half, count).astype(np.int64)
     windows = np.stack([tokens[s : s + 2 * half].astype(np.int64) for s in starts])
+    seeds, real = windows[:, :half], windows[:, half:]
     rng = torch.Generator().manual_seed(0)
-    seeds = torch.from_numpy(windows[:, :half])
-    written = [sample_continuations(generator, batch_BT, half, rng).numpy() for batch_BT in torch.split(seeds, _BATCH)]
-    pieces = [*np.concatenate(written), *windows[:, half:]]
-    runs = longest_runs(corpus.splits["train"], pieces)
-    return {"the model": runs[:count], "the real continuation": runs[count:]}
+    written = np.concatenate(
+        [
+            sample_continuations(generator, batch_BT, half, rng, dtype=torch.bfloat16).numpy()
+            for batch_BT in torch.split(torch.from_numpy(seeds), _BATCH)
+        ]
+    )
+    runs = longest_runs(corpus.splits["train"], [*written, *real])
+    copied = {"the model": runs[:count], "the real continuation": runs[count:]}
+    return copied, likeness([*real], {"the model": [*written], "other real music (the seeds)": [*seeds]})
 
 
 def write_report(evaluation: Evaluation, folder: Path, command: str) -> Path:
@@ -131,6 +148,7 @@ def _numbers(evaluation: Evaluation, command: str) -> dict[str, Any]:
         "record": evaluation.record,
         "warm": evaluation.warm,
         "longest_copied_runs": evaluation.copied,
+        "likeness": {name: asdict(found) for name, found in evaluation.likeness.items()},
         "splits": {
             name: {
                 "tokens": scored.tokens,
@@ -170,6 +188,7 @@ def _page(evaluation: Evaluation, command: str) -> str:
             "",
             f"Overfit gap (unseen minus train): {unseen.per_token - seen.per_token:+.4f} nats per token.",
             *_copied_lines(evaluation.copied),
+            *_likeness_lines(evaluation.likeness),
             "",
             "![Cost against context position](position.png)",
             *(["", "![Cost against tokens of training](loss.png)"] if evaluation.history else []),
@@ -187,6 +206,27 @@ def _copied_lines(copied: dict[str, list[int]]) -> list[str]:
         p50, p99 = np.percentile(runs, [50, 99])
         lines.append(f"| {name} | {len(runs)} | {p50:.0f} | {p99:.0f} | {max(runs)} |")
     return lines
+
+
+def _likeness_lines(likeness: dict[str, Likeness]) -> list[str]:
+    if not likeness:
+        return []
+    scalars = [*next(iter(likeness.values())).means]
+    distances = [f"| {name} | {x.frechet:.2f} | {x.mmd:.4f} | {x.overlap:.3f} |" for name, x in likeness.items()]
+    means = [
+        f"| {name} | {x.distinct4:.3f} | {' | '.join(f'{mean:.3g}' for mean in x.means.values())} |"
+        for name, x in likeness.items()
+    ]
+    return [
+        "",
+        "| how far from the real continuations | Fréchet distance | MMD | overlapping area |",
+        "|---|---:|---:|---:|",
+        *distances,
+        "",
+        f"| means | distinct-4 | {' | '.join(scalars)} |",
+        f"|---|{'---:|' * (1 + len(scalars))}",
+        *means,
+    ]
 
 
 def _draw_positions(evaluation: Evaluation, path: Path) -> None:
