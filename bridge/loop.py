@@ -1,16 +1,17 @@
 """The threads, and the only waiting.
 
-Three threads share nothing but two queues::
+Three threads share nothing but two queues; a fourth looks after the ports::
 
     Poller   input port → inbox           (polls: rtmidi's callback loses events when the GIL is busy)
     Player   inbox → session → sender     (encodes, prefills, samples)
     Sender   scheduler → output port      (the only one that sends)
+    Keeper   ports                        (waits for their return when they are lost)
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
 from musebridge.bridge.clock import Clock
@@ -20,10 +21,11 @@ from musebridge.bridge.journal import Journal
 from musebridge.bridge.ports import InputPort, OutputPort
 from musebridge.bridge.scheduler import Owner, Scheduled, Scheduler, Sent
 from musebridge.bridge.session import Session
-from musebridge.errors import ConfigError, MuseBridgeError
-from musebridge.events import Message
+from musebridge.errors import ConfigError, MuseBridgeError, PortError
+from musebridge.events import Message, NoteOff
 
 POLL_S = 0.0005
+KEEP_S = 0.5
 _IDLE_S = 0.1
 
 Inbox = SimpleQueue[tuple[float, Message | Command]]
@@ -165,8 +167,40 @@ class Sender(Worker):
         return _IDLE_S if next_s is None else min(_IDLE_S, max(0.0, next_s - self._clock.now()))
 
     def _send(self, scheduled: Scheduled) -> None:
-        self._port.send(scheduled.event)
+        try:
+            self._port.send(scheduled.event)
+        except PortError:
+            if not isinstance(scheduled.event, NoteOff):  # the end of a note is told all the same: it sounds no more
+                return
         self._on_sent(Sent(scheduled.due_s, self._clock.now(), scheduled.event, scheduled.owner))
+
+
+class Keeper(Worker):
+    """Looks after the ports, and opens again what was lost.
+
+    Args:
+        ports: to be there.
+        on_change: called with a port that was lost, and with one that came back, and whether it is there.
+        on_failure: called if the thread cannot go on.
+    """
+
+    def __init__(
+        self,
+        ports: Sequence[InputPort | OutputPort],
+        on_change: Callable[[InputPort | OutputPort, bool], None],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        super().__init__("ports", on_failure)
+        self._there = dict.fromkeys(ports, True)
+        self._on_change = on_change
+
+    def turn(self) -> None:
+        """Look once, then wait."""
+        for port, was_there in self._there.items():
+            is_there = self._there[port] = port.mend()
+            if is_there != was_there:
+                self._on_change(port, is_there)
+        self._stopping.wait(KEEP_S)
 
 
 class Player(Worker):

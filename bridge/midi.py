@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import mido
 import rtmidi
 
 from musebridge import midifile
+from musebridge.bridge.scheduler import NoteLedger, silence
+from musebridge.bridge.watch import LONGEST_PERIOD_S, JackWatch, Watch
 from musebridge.errors import PortError
-from musebridge.events import Message
+from musebridge.events import SUSTAIN, Control, Message
 
 CLIENT = "MuseBridge"
 VIRTUAL = "virtual"
@@ -23,51 +25,307 @@ _BACKENDS = {
     "coremidi": rtmidi.API_MACOSX_CORE,
     "winmm": rtmidi.API_WINDOWS_MM,
 }
-_DRAIN_S = 0.25
-"""Longer than any period in use: 8,192 frames at 44.1 kHz are 0.19 s."""
 _WINDOWS_HINT = (
     "Windows has no virtual ports of its own: create one with loopMIDI or Windows MIDI Services, "
     "then start with --port and its name"
 )
 
 
-class RtMidiInput:
-    """An input that is polled; see ``loop`` for why."""
+class MidiSystem:
+    """A MIDI system that answers, and the ports that are opened in it.
 
-    def __init__(self, port: rtmidi.MidiIn, name: str) -> None:
-        self._port, self.name = port, name
+    Args:
+        backend: ``jack``, ``alsa``, ``coremidi``, ``winmm``, or ``auto`` for the first that answers.
 
-    def poll(self) -> Sequence[Message]:
-        """Return the events that came since the last call."""
-        events = []
-        while (received := self._port.get_message()) is not None:
-            event = _decode(received[0])
-            if event is not None:
-                events.append(event)
-        return events
+    Raises:
+        PortError: there is none.
+    """
+
+    def __init__(self, backend: str = "auto") -> None:
+        self.backend, self.watch = _connect(backend)
+        self._open: list[_Port] = []
+
+    def input(self, name: str) -> RtMidiInput:
+        """Open ``MuseBridge:in`` for ``virtual``, else the first input whose name contains ``name``.
+
+        Raises:
+            PortError: no such port, or it is in use.
+        """
+        return RtMidiInput(self, name)
+
+    def output(self, name: str) -> RtMidiOutput:
+        """Open ``MuseBridge:out`` for ``virtual``, else the first output whose name contains ``name``.
+
+        Raises:
+            PortError: no such port, or it is in use.
+        """
+        return RtMidiOutput(self, name)
+
+    def pair(self, in_name: str, out_name: str) -> tuple[RtMidiInput, RtMidiOutput]:
+        """Open an input and an output, or neither.
+
+        Raises:
+            PortError: no such port, or it is in use.
+        """
+        source = self.input(in_name)
+        try:
+            return source, self.output(out_name)
+        except PortError:
+            source.close()
+            raise
+
+    def loop(self) -> tuple[RtMidiInput, RtMidiOutput, RtMidiOutput]:
+        """Open a virtual pair, and an output that plays into its input.
+
+        Raises:
+            PortError: the system has no virtual ports.
+        """
+        others = set(self.list_ports().outputs)
+        source, target = self.pair(VIRTUAL, VIRTUAL)
+        # Another bridge may be running: ours is the port that was not there before.
+        ours = next((name for name in self.list_ports().outputs if name not in others), source.name)
+        return source, target, self.output(ours)
+
+    def list_ports(self) -> PortList:
+        """Return the ports that other programs offer."""
+        clients = [self.client(kind) for kind in (rtmidi.MidiIn, rtmidi.MidiOut)]
+        inputs, outputs = (tuple(client.get_ports()) for client in clients)
+        for client in clients:
+            _close(client)
+        return PortList(self.backend, inputs, outputs)
+
+    def client(self, kind: type) -> rtmidi.MidiIn | rtmidi.MidiOut:
+        """Return a new client, which the system may call by another name than ours.
+
+        Raises:
+            PortError: the system does not answer.
+        """
+        return _client(kind, self.backend)
+
+    def took(self, port: _Port) -> None:
+        """Take down that a port was opened."""
+        self._open.append(port)
+
+    def gave(self, port: _Port) -> None:
+        """Take down that a port was closed; with the last one the system is left alone."""
+        if port in self._open:
+            self._open.remove(port)
+        if not self._open:
+            self.close()
+
+    def close(self) -> None:
+        """Leave the system alone; ports that are open stay so."""
+        self.watch.close()
+
+    def revive(self) -> None:
+        """If the system died, connect anew, and open the ports in their old order, which makes their names.
+
+        All that is left of the old one goes first: libjack frees it when a new
+        client is opened, and what is closed after that is closed twice.
+
+        Raises:
+            PortError: it does not answer yet.
+        """
+        if not self.watch.dead:
+            return
+        for port in self._open:
+            port.drop()
+        self.watch.close()
+        _, self.watch = _connect(self.backend)
+        for port in self._open:
+            with suppress(PortError):  # a named one may come later
+                port.reopen()
+
+
+class _Port:
+    """What inputs and outputs share: they know whether they are there, and come back."""
+
+    _kind: type
+    _own_name: str
+
+    def __init__(self, system: MidiSystem, wanted: str) -> None:
+        self._system, self._wanted, self.name = system, wanted, wanted
+        self._lock = threading.Lock()
+        self._client: rtmidi.MidiIn | rtmidi.MidiOut | None = None
+        self._own = ""
+        self._peers: set[str] = set()
+        self._lost = False
+        system.took(self)
+        try:
+            self.reopen()
+        except PortError:
+            self.drop()
+            system.gave(self)
+            raise
+
+    def mend(self) -> bool:
+        """Look whether the port is there, and if it was not, open it again; return whether it is there."""
+        self._lost = not (self._came_back() if self._lost else self._is_there())
+        return not self._lost
+
+    def reopen(self) -> None:
+        """Open the port, by its name, in the client that there is, or in a new one.
+
+        Raises:
+            PortError: no such port, it is in use, or the system does not answer.
+        """
+        client = self._client = self._client or self._new_client()
+        client.close_port()
+        others = self._system.watch.ports(CLIENT)
+        if self._wanted == VIRTUAL:
+            self._open_virtual(client)
+        else:
+            self.name = self._open_existing(client)
+        self._own = next(iter(self._system.watch.ports(CLIENT) - others), f"{CLIENT}:{self._own_name}")
+        if self._wanted == VIRTUAL:
+            self.name = self._own
+
+    def drop(self) -> None:
+        """Give up the client, which nobody then uses."""
+        with self._lock:
+            client, self._client = self._client, None
+        self._lost = True
+        if client is not None:
+            _close(client)
 
     def close(self) -> None:
         """Close the port and its client."""
-        _close(self._port)
+        self.drop()
+        self._system.gave(self)
+
+    def _is_there(self) -> bool:
+        if self._client is None or not self._system.watch.runs():
+            return False
+        return self._wanted == VIRTUAL or self.name in self._client.get_ports()
+
+    def _came_back(self) -> bool:
+        try:
+            self._system.revive()
+            if not self._system.watch.runs():
+                return False
+            if self._client is None or self._wanted != VIRTUAL:
+                self.reopen()
+        except PortError:
+            return False
+        return True
+
+    def _new_client(self) -> rtmidi.MidiIn | rtmidi.MidiOut:
+        return self._system.client(self._kind)
+
+    def _open_virtual(self, client: rtmidi.MidiIn | rtmidi.MidiOut) -> None:
+        if client.get_current_api() == rtmidi.API_WINDOWS_MM:
+            raise PortError(_WINDOWS_HINT)
+        client.open_virtual_port(self._own_name)
+
+    def _open_existing(self, client: rtmidi.MidiIn | rtmidi.MidiOut) -> str:
+        names: list[str] = client.get_ports()
+        wanted = self._wanted.lower()
+        index = next((i for i, full_name in enumerate(names) if wanted in full_name.lower()), None)
+        if index is None:
+            found = ", ".join(names) or "none"
+            raise PortError(f"no MIDI port matches {self._wanted!r}; found {found}; see 'musebridge ports'")
+        try:
+            client.open_port(index, self._own_name)
+        except Exception as error:  # rtmidi's own error types share no base but this
+            raise PortError(f"{names[index]}: cannot be opened ({error}); is another program using it?") from error
+        return names[index]
+
+    def _parted(self) -> bool:
+        """Return whether somebody who was connected, or may have been, is not any more."""
+        peers = None if self._lost else self._system.watch.peers(self._own)
+        before, self._peers = self._peers, peers or set()
+        return self._lost or bool(before - self._peers)
 
 
-class RtMidiOutput:
-    """An output; ``send`` returns at once."""
+class RtMidiInput(_Port):
+    """An input that is polled; see ``loop`` for why.
 
-    def __init__(self, port: rtmidi.MidiOut, name: str) -> None:
-        self._port, self.name = port, name
-        self._closed = False
+    Nobody else can lift the keys of a player who vanished, with a port, a wire
+    or the whole MIDI system: then the input says that they were lifted.
+    """
+
+    _kind, _own_name = rtmidi.MidiIn, "in"
+
+    def __init__(self, system: MidiSystem, wanted: str) -> None:
+        self._keys, self._pedals = NoteLedger(), set[int]()
+        self._deserted = False
+        super().__init__(system, wanted)
+
+    def poll(self) -> Sequence[Message]:
+        """Return the events that came since the last call."""
+        events = self._received()
+        if self._deserted:
+            self._deserted = False
+            events += self._keys.releases()
+            events += [Control(controller=SUSTAIN, value=0, channel=channel) for channel in self._pedals]
+            self._note(events)
+        return events
+
+    def mend(self) -> bool:
+        """Look whether the port and its player are there; return whether the port is."""
+        is_there = super().mend()
+        self._deserted |= self._parted()
+        return is_there
+
+    def _received(self) -> list[Message]:
+        events = []
+        with self._lock:
+            while self._client is not None and (received := self._client.get_message()) is not None:
+                event = _decode(received[0])
+                if event is not None:
+                    events.append(event)
+        self._note(events)
+        return events
+
+    def _note(self, events: Sequence[Message]) -> None:
+        for event in events:
+            self._keys.note(event)
+            if isinstance(event, Control) and event.controller == SUSTAIN:
+                (self._pedals.add if event.value >= 64 else self._pedals.discard)(event.channel)
+
+    def _new_client(self) -> rtmidi.MidiIn:
+        client = super()._new_client()
+        client.ignore_types(sysex=True, timing=False, active_sense=True)
+        return client
+
+
+class RtMidiOutput(_Port):
+    """An output; ``send`` returns at once.
+
+    Whoever listens again after a loss first hears what silences notes.
+    """
+
+    _kind, _own_name = rtmidi.MidiOut, "out"
+
+    def __init__(self, system: MidiSystem, wanted: str) -> None:
+        self._owes_silence = False
+        super().__init__(system, wanted)
 
     def send(self, message: Message) -> None:
         """Send one event now.
 
         Raises:
-            PortError: the MIDI system refused it.
+            PortError: the port is gone.
         """
-        try:
-            self._port.send_message(midifile.to_message(message).bytes())
-        except Exception as error:
-            raise PortError(f"{self.name}: cannot send: {error}; is the MIDI system still there?") from error
+        with self._lock:
+            if self._client is None or self._lost or self._system.watch.dead:
+                raise PortError(f"{self.name} is gone")
+            try:
+                self._client.send_message(midifile.to_message(message).bytes())
+            except Exception as error:
+                self._lost = True
+                raise PortError(f"{self.name}: cannot send: {error}") from error
+
+    def mend(self) -> bool:
+        """Look whether the port and its listeners are there; return whether the port is."""
+        is_there = super().mend()
+        self._owes_silence |= self._parted()
+        if self._owes_silence and is_there and (self._peers or self._system.watch.peers(self._own) is None):
+            self._owes_silence = False
+            with suppress(PortError):
+                for message in silence(range(16)):
+                    self.send(message)
+        return is_there
 
     def close(self) -> None:
         """Close the port and its client, once the MIDI system has taken what was sent.
@@ -75,10 +333,9 @@ class RtMidiOutput:
         JACK takes it at its next period; what is closed before that is lost,
         and with it the last note-offs.
         """
-        if not self._closed:
-            self._closed = True
-            threading.Event().wait(_DRAIN_S)
-            _close(self._port)
+        if self._client is not None and not self._system.watch.dead:
+            threading.Event().wait(LONGEST_PERIOD_S)
+        super().close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,96 +353,52 @@ def list_ports(backend: str = "auto") -> PortList:
     Raises:
         PortError: there is no MIDI system.
     """
-    probe_in, found = _client(rtmidi.MidiIn, backend)
-    probe_out, _ = _client(rtmidi.MidiOut, found)
+    system = MidiSystem(backend)
     try:
-        return PortList(found, tuple(probe_in.get_ports()), tuple(probe_out.get_ports()))
+        return system.list_ports()
     finally:
-        _close(probe_in)
-        _close(probe_out)
-
-
-def open_input(name: str, backend: str = "auto") -> RtMidiInput:
-    """Open ``MuseBridge:in`` for ``virtual``, else the first input whose name contains ``name``.
-
-    Raises:
-        PortError: no MIDI system, no such port, or it is in use.
-    """
-    port, full_name = _open(rtmidi.MidiIn, "in", name, backend)
-    port.ignore_types(sysex=True, timing=False, active_sense=True)
-    return RtMidiInput(port, full_name)
-
-
-def open_output(name: str, backend: str = "auto") -> RtMidiOutput:
-    """Open ``MuseBridge:out`` for ``virtual``, else the first output whose name contains ``name``.
-
-    Raises:
-        PortError: no MIDI system, no such port, or it is in use.
-    """
-    port, full_name = _open(rtmidi.MidiOut, "out", name, backend)
-    return RtMidiOutput(port, full_name)
+        system.close()
 
 
 def open_pair(in_name: str, out_name: str, backend: str = "auto") -> tuple[RtMidiInput, RtMidiOutput]:
-    """Open an input and an output, or neither.
+    """Open an input and an output, or neither; see :meth:`MidiSystem.input`.
 
     Raises:
         PortError: no MIDI system, no such port, or it is in use.
     """
-    source = open_input(in_name, backend)
-    try:
-        return source, open_output(out_name, backend)
-    except PortError:
-        source.close()
-        raise
+    return MidiSystem(backend).pair(in_name, out_name)
 
 
-def _open(kind: type, own_name: str, name: str, backend: str) -> tuple[rtmidi.MidiIn | rtmidi.MidiOut, str]:
-    port, _ = _client(kind, backend)
-    try:
-        if name == VIRTUAL:
-            return port, _open_virtual(port, own_name)
-        return port, _open_existing(port, own_name, name)
-    except PortError:
-        _close(port)
-        raise
-
-
-def _open_virtual(port: rtmidi.MidiIn | rtmidi.MidiOut, own_name: str) -> str:
-    if port.get_current_api() == rtmidi.API_WINDOWS_MM:
-        raise PortError(_WINDOWS_HINT)
-    port.open_virtual_port(own_name)
-    return f"{CLIENT}:{own_name}"
-
-
-def _open_existing(port: rtmidi.MidiIn | rtmidi.MidiOut, own_name: str, name: str) -> str:
-    names: list[str] = port.get_ports()
-    index = next((i for i, full_name in enumerate(names) if name.lower() in full_name.lower()), None)
-    if index is None:
-        raise PortError(f"no MIDI port matches {name!r}; found {', '.join(names) or 'none'}; see 'musebridge ports'")
-    try:
-        port.open_port(index, own_name)
-    except Exception as error:  # rtmidi's own error types share no base but this
-        raise PortError(f"{names[index]}: cannot be opened ({error}); is another program using it?") from error
-    return names[index]
-
-
-def _client(kind: type, backend: str) -> tuple[rtmidi.MidiIn | rtmidi.MidiOut, str]:
-    """Return a client of the first MIDI system that answers, and that system's name."""
+def _connect(backend: str) -> tuple[str, Watch]:
+    """Return the first MIDI system that answers, and a watch on it."""
     # A bridge never starts a JACK server behind its user's back.
     os.environ.setdefault("JACK_NO_START_SERVER", "1")
-    compiled = rtmidi.get_compiled_api()
     failures = []
     for name, api in _BACKENDS.items():
-        if backend not in ("auto", name) or api not in compiled:
+        if backend not in ("auto", name) or api not in rtmidi.get_compiled_api():
             continue
         try:
             with _native_chatter_muted():
-                return kind(api, name=CLIENT), name
-        except Exception as error:  # noqa: BLE001  # rtmidi's own error types share no base but this
-            failures.append(f"{name}: {str(error).rstrip('.')}")
+                return name, _watch(name)
+        except PortError as error:
+            failures.append(f"{name}: {error}")
     tried = "; ".join(failures) or f"{backend} is not available on this computer"
     raise PortError(f"no MIDI system answers ({tried}); start one (JACK: jackd), or use --port memory")
+
+
+def _watch(backend: str) -> Watch:
+    if backend == "jack":
+        return JackWatch()
+    _close(_client(rtmidi.MidiIn, backend))
+    return Watch()
+
+
+def _client(kind: type, backend: str) -> rtmidi.MidiIn | rtmidi.MidiOut:
+    try:
+        with _native_chatter_muted():
+            return kind(_BACKENDS[backend], name=CLIENT)
+    except Exception as error:  # rtmidi's own error types share no base but this
+        raise PortError(str(error).rstrip(".")) from error
 
 
 @contextmanager

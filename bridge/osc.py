@@ -218,7 +218,10 @@ OUTGOING = (
         f"every {HEARTBEAT_S:g} s: notes heard, notes played, median and p99 of lateness in milliseconds",
     ),
     (f"{ROOT}/heartbeat", f"every {HEARTBEAT_S:g} s: seconds since the start"),
-    (f"{ROOT}/error", "what was wrong with a datagram, to its sender alone; what went wrong in playing, to all"),
+    (
+        f"{ROOT}/error",
+        "what was wrong with a datagram, to its sender; a port that is gone or a model that failed, to subscribers",
+    ),
 )
 
 

@@ -16,9 +16,12 @@ class InputPort(Protocol):
     def poll(self) -> Sequence[Message]:
         """Return the events that came since the last call, oldest first; never wait.
 
-        Raises:
-            PortError: the port is gone.
+        A player who vanishes has lifted every key and pedal.
         """
+        ...
+
+    def mend(self) -> bool:
+        """Look whether the port is there, and if it was not, open it again; return whether it is there."""
         ...
 
     def close(self) -> None:
@@ -37,6 +40,10 @@ class OutputPort(Protocol):
         Raises:
             PortError: the port is gone.
         """
+        ...
+
+    def mend(self) -> bool:
+        """Look whether the port is there, and if it was not, open it again; return whether it is there."""
         ...
 
     def close(self) -> None:
@@ -64,6 +71,10 @@ class MemoryPort:
         count = len(self.events)
         taken, self.events[:count] = self.events[:count], []
         return taken
+
+    def mend(self) -> bool:
+        """Return True: it cannot be lost."""
+        return True
 
     def close(self) -> None:
         """Do nothing."""

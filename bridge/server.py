@@ -11,17 +11,18 @@ from secrets import randbits
 import numpy as np
 
 from musebridge.bridge.clock import Clock, MonotonicClock
+from musebridge.bridge.commands import Stop
 from musebridge.bridge.context import Engine
 from musebridge.bridge.echo import EchoFilter
 from musebridge.bridge.journal import Journal, JournalledOutbox
-from musebridge.bridge.loop import Inbox, Player, Poller, Sender
+from musebridge.bridge.loop import Inbox, Keeper, Player, Poller, Sender
 from musebridge.bridge.osc import OscServer
 from musebridge.bridge.ports import InputPort, OutputPort
 from musebridge.bridge.scheduler import Owner, Sent
 from musebridge.bridge.session import Outbox, Session
 from musebridge.bridge.settings import Settings, Value
 from musebridge.bridge.stats import Stats
-from musebridge.errors import ConfigError, MuseBridgeError
+from musebridge.errors import ConfigError, MuseBridgeError, PortError
 from musebridge.events import NoteOff, NoteOn
 
 
@@ -38,7 +39,7 @@ class Bridge:
         seed: of the model's randomness; None takes a fresh one.
         osc: host and port to listen on, or None.
         journal: given the seed, returns where to log the session; or None.
-        notice: called with each change of state and each error, in one line.
+        notice: called with each change of state or of a port and each error, in one line.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Bridge:
         self._state = "listening"
         self.inbox: Inbox = SimpleQueue()
         """What the session is to receive, with its time; any thread may put."""
-        self._echoes = EchoFilter()
+        self._clock, self._echoes = clock, EchoFilter()
         self._sender = Sender(target, clock, self._on_sent, self.fail)
         self.journal = journal(seed) if journal else None
         outbox: Outbox = JournalledOutbox(self._sender, self.journal) if self.journal else self._sender
@@ -82,6 +83,7 @@ class Bridge:
             self.stats.on_received,
             self.fail,
         )
+        self._keeper = Keeper([source, target], self._on_port, self.fail)
         self.osc = (
             OscServer(
                 osc,
@@ -105,17 +107,14 @@ class Bridge:
 
     def start(self) -> None:
         """Begin to listen."""
-        for worker in filter(None, (self._sender, self._player, self._poller, self.osc)):
+        for worker in filter(None, (self._sender, self._player, self._poller, self._keeper, self.osc)):
             worker.start()
 
     def stop(self) -> None:
         """End: hear no more, write no more, silence the output, give the ports back."""
-        for worker in filter(None, (self._poller, self.osc, self._player)):
+        for worker in filter(None, (self._keeper, self._poller, self.osc, self._player)):
             worker.stop()
-        try:
-            self._sender.finish()
-        except MuseBridgeError as error:
-            self.failure = self.failure or error
+        self._sender.finish()
         self.source.close()
         self.target.close()
         if self.journal:
@@ -161,6 +160,13 @@ class Bridge:
                     self.osc.publish("note", pitch, velocity)
                 case NoteOff(pitch=pitch):
                     self.osc.publish("note", pitch, 0)
+
+    def _on_port(self, port: InputPort | OutputPort, is_there: bool) -> None:
+        if is_there:
+            self._notice(f"{port.name} is back")
+        else:
+            self.inbox.put((self._clock.now(), Stop()))
+            self._complain(PortError(f"{port.name} is gone; the bridge plays on when it is back"))
 
     def _publish(self, topic: str, *values: Value) -> None:
         if topic == "state":

@@ -465,6 +465,26 @@ def bench_train(steps: int, batch: int, context: int, json_file: Path | None) ->
     )
 
 
+@bench.command("kill")
+@click.option("--times", type=click.IntRange(1), default=200, show_default=True)
+@SEED
+@click.pass_context
+def bench_kill(context: click.Context, times: int, seed: int) -> None:
+    """End a playing bridge at random moments; does a note hang, or the program? Wants jackd."""
+    from rich.progress import Progress
+
+    from musebridge.benchmarks import kill
+
+    done = []
+    with Progress(console=console) as bar:
+        for trial in bar.track(kill.trials(times, seed), total=times, description="Killing"):
+            done.append(trial)
+            if not trial.good:
+                _say(f"{trial}")
+    console.print(kill.table(done))
+    context.exit(0 if all(trial.good for trial in done) else 1)
+
+
 STUDY = click.option(
     "-o", "--out", type=FOLDER, default=Path("docs/study"), show_default=True, help="Where trials and tables go."
 )

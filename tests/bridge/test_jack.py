@@ -204,7 +204,7 @@ def test_a_port_is_found_by_a_part_of_its_name_and_played_through(jack_server: s
 
 def test_an_unknown_port_is_one_line_with_what_there_is(jack_server: str) -> None:
     with pytest.raises(PortError, match=r"no MIDI port matches 'Steinway'; found .*; see 'musebridge ports'"):
-        midi.open_input("Steinway", "jack")
+        midi.MidiSystem("jack").input("Steinway")
 
 
 def test_the_ports_command_lists_a_running_bridge(served: Served) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import mido
 import pytest
@@ -39,6 +40,9 @@ class Ear(MemoryPort):
             raise PortError("ear: is gone")
         super().send(event)
         self.heard.release()
+
+    def mend(self) -> bool:
+        return not self.gone
 
     def wait_for(self, count: int) -> None:
         for _ in range(count):
@@ -234,9 +238,20 @@ def test_a_failing_engine_ends_the_answer_and_the_next_phrase_is_answered(
     assert bridge.failure is None
 
 
-def test_an_output_that_is_pulled_out_ends_the_bridge_with_its_reason(bridge: Bridge, ear: Ear) -> None:
-    ear.wait_for(5)
-    ear.gone = True
-    assert bridge.ended.wait(DEADLINE_S)
-    bridge.stop()
-    assert str(bridge.failure) == "ear: is gone"
+def test_an_output_that_is_pulled_out_ends_the_answer_and_is_played_on_when_it_is_back(
+    engine: ScriptedEngine, keyboard: MemoryPort, ear: Ear
+) -> None:
+    news: SimpleQueue[str] = SimpleQueue()
+    with Bridge(engine, keyboard, ear, settings=QUICK, seed=0, notice=news.put) as bridge:
+        for round_ in range(2):
+            for event in phrase():
+                keyboard.send(event)
+            assert news.get(timeout=DEADLINE_S) == "answering", round_
+            ear.wait_for(5)
+            ear.gone = True
+            assert news.get(timeout=DEADLINE_S) == "ear is gone; the bridge plays on when it is back"
+            assert news.get(timeout=DEADLINE_S) == "stopped"
+            ear.gone = False
+            assert news.get(timeout=DEADLINE_S) == "ear is back"
+    assert bridge.failure is None
+    assert bridge.stats.sounding() == {}

@@ -1,0 +1,93 @@
+"""Whether a MIDI system lives, and who is connected: what rtmidi does not tell."""
+
+from __future__ import annotations
+
+import threading
+
+from musebridge.errors import PortError
+
+LONGEST_PERIOD_S = 0.25
+"""8,192 frames at 44.1 kHz are 0.19 s."""
+_TICK_S = 0.005
+
+
+class Watch:
+    """Of a MIDI system that is part of the operating system: it does not die, and tells nothing."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether the system has ended; then nothing of it may be called but closing."""
+        return False
+
+    def runs(self) -> bool:
+        """Return whether the system works; may wait a period for that."""
+        return True
+
+    def ports(self, client: str) -> set[str]:
+        """Return the full names of the ports of clients whose names begin so, as far as is known."""
+        return set()
+
+    def peers(self, port: str) -> set[str] | None:
+        """Return who is connected to one of our ports, or None if that is not known."""
+        return None
+
+    def close(self) -> None:
+        """Look no more; further calls do nothing."""
+
+
+class JackWatch(Watch):
+    """A JACK client without ports, beside those of rtmidi.
+
+    A JACK server that dies raises nothing in rtmidi: ports look open, and after
+    some 2,340 messages ``send_message`` never returns and holds the GIL. JACK
+    tells this client of the end within milliseconds. A server that hangs tells
+    nothing, but its time stands still.
+
+    Raises:
+        PortError: no server answers, or libjack is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import jack  # it looks for libjack at once
+        except OSError as error:
+            raise PortError(str(error)) from error
+        jack.set_error_function(lambda _: None)  # the exception says it
+        jack.set_info_function(lambda _: None)
+        self._error: type[Exception] = jack.JackError
+        try:
+            self._client = jack.Client("MuseBridge-watch", no_start_server=True)
+        except jack.JackError as error:
+            raise PortError("no server answers") from error
+        self._ended = threading.Event()
+        self._client.set_shutdown_callback(lambda status, reason: self._ended.set())
+        self._client.activate()
+
+    @property
+    def dead(self) -> bool:
+        """Whether the server has ended."""
+        return self._ended.is_set()
+
+    def runs(self) -> bool:
+        """Return whether the server begins a new period, within the longest in use."""
+        frame = self._client.last_frame_time
+        for _ in range(round(LONGEST_PERIOD_S / _TICK_S)):
+            if self.dead or self._client.last_frame_time != frame:
+                break
+            self._ended.wait(_TICK_S)
+        return not self.dead and bool(self._client.last_frame_time != frame)
+
+    def ports(self, client: str) -> set[str]:
+        """Return the full names of the MIDI ports of clients whose names begin so."""
+        return {port.name for port in self._client.get_ports(f"^{client}", is_midi=True)}
+
+    def peers(self, port: str) -> set[str]:
+        """Return the names of the ports that one of our ports is connected to."""
+        try:
+            return {peer.name for peer in self._client.get_all_connections(port)}
+        except self._error:
+            return set()  # the server died just now
+
+    def close(self) -> None:
+        """Close the client."""
+        self._client.close()
