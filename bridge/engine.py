@@ -67,6 +67,12 @@ class OnnxEngine:
             raise ModelError(f"{path}: does not run: {_one_line(error)}") from error
         self.rollback(0)
 
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's name of what computes."""
+        name: str = self._session.get_providers()[0]
+        return name
+
     def step(self, token: int) -> Logits:
         """Read one token; return the logits after it, shape (V,), as :meth:`prefill` does."""
         if not 0 <= token < vocab.N_TOKENS:

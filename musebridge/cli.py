@@ -44,6 +44,7 @@ SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=Tr
 BACKEND = click.option(
     "--backend", type=click.Choice(["auto", "jack", "alsa", "coremidi", "winmm"]), default="auto", show_default=True
 )
+OSC = click.option("--osc", default="127.0.0.1:9123", show_default=True, metavar="HOST:PORT", help="Or off.")
 _EXTRA_OF = {
     "torch": "train",
     "sklearn": "train",
@@ -81,7 +82,7 @@ def main() -> None:
 @click.option("--port", default="virtual", show_default=True, help="virtual, memory, or part of a port's name.")
 @click.option("--in", "in_name", help="Another existing port to listen to.")
 @click.option("--out", "out_name", help="Another existing port to play to.")
-@click.option("--osc", default="127.0.0.1:9123", show_default=True, metavar="HOST:PORT", help="Or off.")
+@OSC
 @click.option("--record", type=FOLDER, help="Write the session here as .mid and .jsonl.")
 @click.option("--mode", help="call, duet, bars or manual; default the preset's.")
 @click.option("--seed", type=click.IntRange(0), help="Of the randomness; default a fresh one.")
@@ -259,6 +260,24 @@ def ports(backend: str) -> None:
     _say(f"MIDI system: {found.backend}")
     for title, names in (("to listen to", found.inputs), ("to play to", found.outputs)):
         _say(f"ports {title}: {', '.join(names) or 'none'}")
+
+
+@main.command()
+@OSC
+@BACKEND
+@PRESET
+@MODEL
+@click.pass_context
+def doctor(context: click.Context, osc: str, backend: str, preset_name: str, model: Path | None) -> None:
+    """Can this machine play? Says what to do where it cannot."""
+    from musebridge.bridge import doctor
+    from musebridge.bridge.clock import MonotonicClock
+
+    can_play = True
+    for finding in doctor.examine(_preset(preset_name, model), backend, _address(osc), MonotonicClock()):
+        can_play &= finding.ok
+        _say(f"{'ok' if finding.ok else 'problem':8} {finding.name:10} {finding.says}")
+    context.exit(0 if can_play else 1)
 
 
 @main.command()

@@ -148,6 +148,39 @@ def test_no_midi_system_at_all_is_one_clear_line() -> None:
         assert "--port memory" in done.stderr
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system has MIDI built in")
+def test_the_doctor_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JACK_DEFAULT_SERVER", "nowhere")
+    monkeypatch.setattr("musebridge.bridge.preset.USER_FOLDER", tmp_path)
+    monkeypatch.setattr("musebridge.bridge.doctor.NEEDED_TOKENS_S", 10**9)
+    (tmp_path / "mine.toml").write_text('description = "My own"\n[settings]\nlow = 400\n')
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        address = "{}:{}".format(*other.getsockname())
+        result = run("doctor", "--backend", "jack", "--osc", address)
+    assert result.exit_code == 1
+    midi, loop_back, model, speed, osc, presets = result.output.splitlines()
+    for line in (midi, loop_back):
+        assert line.startswith("problem ")
+        assert line.endswith(
+            "no MIDI system answers (jack: no server answers); start one (JACK: jackd), or use --port memory"
+        )
+    assert model.startswith("ok       model      maestro-12m.onnx loads: ")
+    assert speed.startswith("problem  speed      ")
+    assert "tokens/s, 1000000000 are needed; end other programs" in speed
+    assert f"problem  OSC        OSC {address}: Address already in use; choose another with --osc HOST:PORT" == osc
+    assert presets.startswith("problem  presets    ")
+    assert "low must be whole, in 0..127, found 400" in presets
+
+
+def test_the_doctor_misses_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.delitem(sys.modules, "musebridge.bridge.engine", raising=False)
+    result = run("doctor", "--osc", "off")
+    assert "onnxruntime is not installed; install it with: pip install 'musebridge[cpu]'" in result.output
+    assert result.exit_code == 1
+
+
 def test_serve_on_a_memory_port_ends_cleanly_and_says_what_it_did(tmp_path: Path) -> None:
     command = ["serve", "--port", "memory", "--osc", "off", "--record", str(tmp_path)]
     with subprocess.Popen([sys.executable, "-m", "musebridge", *command], stdout=subprocess.PIPE, text=True) as process:

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="JA
 
 DEADLINE_S = 60
 NOTE_ON, NOTE_OFF = 0x90, 0x80
+DOCTOR = [sys.executable, "-m", "musebridge", "doctor"]
 PHRASE = [(60, 0.15), (64, 0.15), (67, 0.15), (72, 0.3)]
 
 
@@ -213,6 +214,16 @@ def test_the_ports_command_lists_a_running_bridge(served: Served) -> None:
     ).stdout
     assert "MIDI system: jack" in listed
     assert "MuseBridge:in" in listed
+
+
+def test_the_doctor_finds_that_this_machine_can_play(jack_server: str) -> None:
+    done = subprocess.run([*DOCTOR, "--backend", "jack", "--osc", "127.0.0.1:0"], capture_output=True, text=True)
+    found = {line.split()[1]: line for line in done.stdout.splitlines()}
+    assert list(found) == ["MIDI", "loop-back", "model", "speed", "OSC", "presets"]
+    assert found["MIDI"].startswith("ok       MIDI       jack answers; ")
+    assert found["loop-back"].startswith("ok       loop-back  20 notes came back, median ")
+    assert found["model"].endswith("int8, CPUExecutionProvider")
+    assert done.returncode == any(line.startswith("problem") for line in found.values()), done.stdout
 
 
 def test_the_demo_plays_through_real_ports(jack_server: str, tmp_path: Path) -> None:
