@@ -8,6 +8,7 @@ is killed under it and started again; then it has to play on.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import mido
 import numpy as np
 from rich.table import Table
 
@@ -27,7 +29,8 @@ from musebridge.benchmarks.measure import seconds
 from musebridge.bridge.midi import MidiSystem
 from musebridge.bridge.scheduler import NoteLedger, silence
 from musebridge.errors import PortError
-from musebridge.events import Message, NoteOff, NoteOn
+from musebridge.events import ALL_SOUND_OFF, Control, Message, NoteOff, NoteOn
+from musebridge.midifile import from_message
 
 KINDS = ("SIGINT", "SIGTERM", "exception", "JACK killed")
 DEADLINE_S = 30.0
@@ -86,8 +89,11 @@ class Jack:
                 os.environ[name] = value
 
     def start(self) -> None:
-        """Start the server, and wait until it answers."""
-        command = ["jackd", "-n", self.name, "-r", "-d", "dummy", "-r", "48000", "-p", "128"]
+        """Start the server, and wait until it answers.
+
+        It waits for its clients, as a loaded machine without realtime priority would else lose events.
+        """
+        command = ["jackd", "-n", self.name, "-r", "-S", "-d", "dummy", "-r", "48000", "-p", "128"]
         self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         waiting = ["jack_wait", "-s", self.name, "-w", "-t", "10"]
         if subprocess.run(waiting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=DEADLINE_S).returncode:
@@ -121,6 +127,8 @@ class Peer:
             for message in self._recorder.poll():
                 self.received.append(message)
                 self._ledger.note(message)
+                if isinstance(message, Control) and message.controller == ALL_SOUND_OFF:
+                    self._ledger = NoteLedger()
             pause(_TICK_S)
 
     def listen_for(self, notes: int) -> bool:
@@ -132,7 +140,7 @@ class Peer:
         return False
 
     def sounding(self) -> list[int]:
-        """Return the pitches that were started and not ended."""
+        """Return the pitches that were started and not ended, as a synthesizer understands it."""
         return self._ledger.pitches()
 
     def close(self) -> None:
@@ -145,7 +153,10 @@ class Serving:
     """``musebridge serve`` in a process of its own; a context manager."""
 
     def __init__(self, preset: Path) -> None:
-        command = [sys.executable, "-c", _SERVE, "serve", "--backend", "jack", "--osc", "off", "--preset", str(preset)]
+        self._record = preset.with_suffix("")
+        shutil.rmtree(self._record, ignore_errors=True)
+        options = ["--backend", "jack", "--osc", "off", "--preset", str(preset), "--record", str(self._record)]
+        command = [sys.executable, "-c", _SERVE, "serve", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.process.stdout
         words = self.process.stdout.readline().replace(",", "").split()
@@ -177,6 +188,16 @@ class Serving:
         except subprocess.TimeoutExpired:
             return None
 
+    def unended(self) -> list[int]:
+        """Return the pitches that by its own log the bridge started and did not end."""
+        (log,) = self._record.glob("*.jsonl")
+        ledger = NoteLedger()
+        for line in log.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if row["kind"] == "sent" and (message := from_message(mido.Message.from_bytes(row["bytes"]))):
+                ledger.note(message)
+        return ledger.pitches()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
@@ -186,7 +207,8 @@ class Trial:
         kind: one of ``KINDS``.
         after_s: how long after the first note of the answer.
         sounded: how many notes sounded at that moment.
-        left: how many were left sounding at the very end.
+        left: how many sounded on at the very end.
+        unended: how many had no note-off, by the log of the bridge.
         end_s: how long the process took to end, or None if it froze.
         fault: what went wrong besides, or nothing.
     """
@@ -195,13 +217,14 @@ class Trial:
     after_s: float
     sounded: int
     left: int
+    unended: int
     end_s: float | None
     fault: str
 
     @property
     def good(self) -> bool:
         """Whether nothing went wrong."""
-        return self.left == 0 and self.end_s is not None and not self.fault
+        return self.left == self.unended == 0 and self.end_s is not None and not self.fault
 
 
 def trials(times: int, seed: int) -> Iterator[Trial]:
@@ -232,10 +255,17 @@ def _trial(serving: Serving, jack: Jack, kind: str, after_s: float) -> Trial:
         code = serving.process.poll()
         if code != (kind == "exception"):
             faults.append(f"exit code {code}")
-        left = len(peer.sounding())
+        return Trial(
+            kind=kind,
+            after_s=after_s,
+            sounded=sounded,
+            left=len(peer.sounding()),
+            unended=len(serving.unended()),
+            end_s=end_s,
+            fault="; ".join(faults),
+        )
     finally:
         peer.close()
-    return Trial(kind=kind, after_s=after_s, sounded=sounded, left=left, end_s=end_s, fault="; ".join(faults))
 
 
 def _answered(peer: Peer) -> list[str]:
@@ -252,7 +282,8 @@ def _resumed(peer: Peer) -> list[str]:
 
 def table(done: list[Trial]) -> Table:
     """Return the outcomes of each kind."""
-    result = Table("", "times", "sounded", "left", "froze", "faults", "end s", "most")
+    result = Table("", "times", "sounded", "left", "no note-off", "froze", "faults", "end s", "most")
+    result.columns[0].no_wrap = True
     for kind in KINDS:
         tried = [trial for trial in done if trial.kind == kind]
         ends_s = [trial.end_s for trial in tried if trial.end_s is not None]
@@ -261,7 +292,8 @@ def table(done: list[Trial]) -> Table:
                 kind,
                 str(len(tried)),
                 f"{np.mean([trial.sounded for trial in tried]):.1f}",
-                str(sum(trial.left > 0 for trial in tried)),
+                str(sum(trial.left for trial in tried)),
+                str(sum(trial.unended for trial in tried)),
                 str(len(tried) - len(ends_s)),
                 str(sum(bool(trial.fault) for trial in tried)),
                 *(f"{most:.2f}" for most in (np.percentile(ends_s, [50, 100]) if ends_s else ())),

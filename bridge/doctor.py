@@ -16,7 +16,7 @@ from musebridge.bridge.answer import Answer
 from musebridge.bridge.clock import Clock
 from musebridge.bridge.context import Context, Engine
 from musebridge.bridge.loop import POLL_S
-from musebridge.bridge.midi import MidiSystem
+from musebridge.bridge.midi import WINDOWS_HINT, MidiSystem
 from musebridge.bridge.osc import OscServer
 from musebridge.bridge.ports import InputPort, OutputPort
 from musebridge.bridge.settings import Settings
@@ -72,11 +72,15 @@ def _midi(backend: str) -> str:
     system = MidiSystem(backend)
     found = system.list_ports()
     system.close()
+    if system.backend == "winmm" and not (found.inputs and found.outputs):
+        raise PortError(WINDOWS_HINT)
     return f"{system.backend} answers; {len(found.inputs)} ports to listen to, {len(found.outputs)} to play to"
 
 
 def _loop_back(backend: str, clock: Clock) -> str:
     system = MidiSystem(backend)
+    if system.backend == "winmm":
+        return "left out: Windows has no virtual ports of its own"
     source, target, keyboard = system.loop()
     try:
         threading.Event().wait(LONGEST_PERIOD_S)  # a new connection may lose what comes at once

@@ -25,7 +25,7 @@ _BACKENDS = {
     "coremidi": rtmidi.API_MACOSX_CORE,
     "winmm": rtmidi.API_WINDOWS_MM,
 }
-_WINDOWS_HINT = (
+WINDOWS_HINT = (
     "Windows has no virtual ports of its own: create one with loopMIDI or Windows MIDI Services, "
     "then start with --port and its name"
 )
@@ -214,7 +214,7 @@ class _Port:
 
     def _open_virtual(self, client: rtmidi.MidiIn | rtmidi.MidiOut) -> None:
         if client.get_current_api() == rtmidi.API_WINDOWS_MM:
-            raise PortError(_WINDOWS_HINT)
+            raise PortError(WINDOWS_HINT)
         client.open_virtual_port(self._own_name)
 
     def _open_existing(self, client: rtmidi.MidiIn | rtmidi.MidiOut) -> str:

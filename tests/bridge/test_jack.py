@@ -66,6 +66,9 @@ class Client:
             self.listen(0.1)
         raise AssertionError(f"waited {DEADLINE_S} s for {count} notes, received {self.note_ons()}")
 
+    def unplug(self) -> None:
+        self._out.close_port()
+
     def note_ons(self) -> int:
         return sum(message[0] & 0xF0 == NOTE_ON and message[2] > 0 for message in self.received)
 
@@ -183,6 +186,14 @@ def test_system_exclusive_time_code_and_sensing_do_not_disturb(served: Served, c
 def test_whatever_bytes_a_device_sends_are_a_message_or_nothing(data: list[int]) -> None:
     message = midi._decode(data)
     assert message is None or midifile.to_message(message).bytes()[0] & 0xF0 in {data[0] & 0xF0, NOTE_OFF}
+
+
+def test_a_player_who_vanishes_with_a_key_held_is_answered(served: Served, client: Client) -> None:
+    client.strike(60)
+    client.listen(0.1)
+    client.unplug()
+    client.listen_for_notes(1)
+    assert "heard 1 notes" in served.end(signal.SIGINT)
 
 
 def test_other_programs_see_in_and_out_of_the_client_musebridge(served: Served) -> None:
