@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -29,12 +30,12 @@ import numpy as np
 from musebridge import midifile
 from musebridge.bridge.commands import Command
 from musebridge.bridge.context import Engine
-from musebridge.bridge.scheduler import NoteLedger, Owner, Scheduled, Sent
+from musebridge.bridge.scheduler import Owner, Scheduled, Sent
 from musebridge.bridge.session import Outbox, Session
 from musebridge.bridge.settings import MODES, Settings
 from musebridge.config import build
 from musebridge.errors import ConfigError, ReplayError
-from musebridge.events import Event, Message, NoteOff, Timed
+from musebridge.events import Event, Message, NoteOff, NoteOn, Timed
 
 _COMMANDS = {kind.__name__: kind for kind in get_args(Command)}
 
@@ -132,13 +133,18 @@ class Take:
 
     def __init__(self) -> None:
         self._parts: dict[str, list[Timed]] = {"player": [], "model": []}
-        self._ledgers = {part: NoteLedger() for part in self._parts}
+        self._open = {part: Counter[NoteOff]() for part in self._parts}
 
     def add(self, part: str, time_s: float, message: Message | Command) -> None:
         """Take one event of a part; the end of a note that began before is left out."""
-        ledger = self._ledgers[part]
-        if isinstance(message, Event) and not (isinstance(message, NoteOff) and message not in ledger):
-            ledger.note(message)
+        match message:
+            case NoteOn(pitch=pitch, channel=channel):
+                self._open[part][NoteOff(pitch=pitch, channel=channel)] += 1
+            case NoteOff() if self._open[part][message] > 0:
+                self._open[part][message] -= 1
+            case NoteOff():
+                return
+        if isinstance(message, Event):
             self._parts[part].append(Timed(time_s, message))
 
     def tracks(self) -> dict[str, list[Timed]]:
@@ -146,7 +152,7 @@ class Take:
         times_s = [timed.time_s for part in self._parts.values() for timed in part] or [0.0]
         start_s, end_s = min(times_s), max(times_s)
         whole = {
-            name: [*part, *(Timed(end_s, release) for release in self._ledgers[name].releases())]
+            name: [*part, *(Timed(end_s, release) for release in self._open[name].elements())]
             for name, part in self._parts.items()
         }
         return {name: [Timed(t.time_s - start_s, t.event) for t in part] for name, part in whole.items()}

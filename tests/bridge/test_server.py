@@ -12,7 +12,7 @@ import pytest
 
 from musebridge.bridge.clock import MonotonicClock
 from musebridge.bridge.commands import HandOver, Retry, SetMode, SetParameter
-from musebridge.bridge.journal import Journal, replay, tracks
+from musebridge.bridge.journal import Journal, Take, replay, tracks
 from musebridge.bridge.ports import MemoryPort
 from musebridge.bridge.scheduler import silence
 from musebridge.bridge.server import Bridge
@@ -167,6 +167,14 @@ def test_a_take_is_written_at_once_with_whole_notes_and_the_log_goes_on(
     assert (tmp_path / "log-take2.mid").is_file()
     now, then = replay(tmp_path / "log.jsonl", ScriptedEngine(trill), model="trill")
     assert now == then
+
+
+def test_a_take_has_an_end_for_each_of_two_strikes_of_one_key() -> None:
+    take, (strike, lift) = Take(), phrase()
+    for time_s, event in [(5.0, lift), (6.0, strike), (6.2, strike), (6.3, lift), (6.5, strike), (6.7, lift)]:
+        take.add("player", time_s, event)
+    times = [(round(t.time_s, 6), t.event) for t in take.tracks()["player"]]
+    assert times == [(0.0, strike), (0.2, strike), (0.3, lift), (0.5, strike), (0.7, lift), (0.7, lift)]
 
 
 def test_a_take_needs_a_folder(engine: ScriptedEngine, keyboard: MemoryPort, ear: Ear) -> None:
