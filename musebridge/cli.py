@@ -318,8 +318,8 @@ def prepare(midi_dir: Path, out: Path, licence: str, workers: int | None) -> Non
 @click.argument("corpus_dir", metavar="CORPUS", type=FOLDER)
 @click.option("--run", "run_dir", required=True, type=FOLDER, help="Folder of the run; it resumes by itself.")
 @click.option("--budget", required=True, help="How long: tokens (40M) or training time (90s, 100m, 2h).")
-@click.option("--phase", type=click.Choice(["pretrain"]), default="pretrain", show_default=True)
-@click.option("--config", "config_file", type=FILE, help="TOML with tables [generator] and [pretrain].")
+@click.option("--phase", type=click.Choice(["pretrain", "adversarial"]), default="pretrain", show_default=True)
+@click.option("--config", "config_file", type=FILE, help="TOML; see training/recipes for the tables of each phase.")
 @click.option(
     "--mix",
     type=(FOLDER, click.FloatRange(0, 1, min_open=True, max_open=True)),
@@ -349,6 +349,11 @@ def train(
     from musebridge.training.pretrain import PretrainConfig, Pretraining
 
     tables = read_toml(config_file) if config_file else {}
+    if phase == "adversarial":
+        if mix or tensorboard or init is None:
+            raise ConfigError("--phase adversarial needs --init, and knows neither --mix nor --tensorboard")
+        _fine_tune(corpus_dir, run_dir, _budget(budget), tables, init, compile)
+        return
     if unknown := set(tables) - {"generator", phase}:
         raise ConfigError(f"{config_file}: unknown table {sorted(unknown)[0]!r}; known are generator and {phase}")
     table = tables.get(phase, {})
@@ -376,6 +381,39 @@ def train(
 
         run.run(_command_line(), on_step, on_validation)
     _say(f"{run_dir}: {run.progress.tokens:,} tokens, validation NLL {run.progress.validation_nll:.4f}")
+
+
+def _fine_tune(
+    corpus_dir: Path, run_dir: Path, budget: dict[str, float], tables: dict[str, Any], init: Path, compile: bool
+) -> None:
+    """Run phase 2; say how well the discriminator hears, and what each measurement found."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from musebridge.training import adversarial, corpus
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def tell(stage: str, share: float) -> None:
+            bar.update(task, completed=share, description=stage)
+
+        run = adversarial.begin(corpus.load(corpus_dir), run_dir, init, tables, budget, compile=compile, on_stage=tell)
+        if run.lessons.history:
+            found = run.lessons.report()
+            _say(
+                f"the discriminator on {found.pairs} pairs of {found.pieces} held-out pieces: AUROC {found.auroc}, "
+                f"macro-F1 {found.macro_f1}, MCC {found.mcc}"
+            )
+        run.run(
+            _command_line(),
+            lambda p: tell(f"step {p.step:,}  loss {p.loss:.3f}  NLL {p.nll:.3f}", run.fraction),
+            lambda row: _say(
+                f"step {row['step']:,}: judge {row['judge_auroc']:.3f}, NLL {row['nll']:.4f}, "
+                f"distinct-4 {row['distinct_4']:.3f}{', the best so far' if row['taken'] else ''}"
+            ),
+        )
+    _say(f"{run_dir}: the weights of step {run.best_row['step']:,}, judge {run.best_row['judge_auroc']:.3f}")
 
 
 @main.command()
@@ -502,6 +540,39 @@ def bench_kill(context: click.Context, times: int, seed: int) -> None:
                 _say(f"{trial}")
     console.print(kill.table(done))
     context.exit(0 if all(trial.good for trial in done) else 1)
+
+
+@bench.command("adversarial")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("corpus_dir", metavar="CORPUS", type=FOLDER)
+@click.option("--seeds", type=click.IntRange(1), default=128, show_default=True, help="Continued at once.")
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Seeds of an update.")
+@click.option("--seeded", type=click.IntRange(1), default=192, show_default=True, help="Tokens of a seed.")
+@click.option("--continued", type=click.IntRange(1), default=192, show_default=True, help="Tokens of a continuation.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each.")
+@JSON
+def bench_adversarial(
+    checkpoint: Path,
+    corpus_dir: Path,
+    seeds: int,
+    batch: int,
+    seeded: int,
+    continued: int,
+    rounds: int,
+    json_file: Path | None,
+) -> None:
+    """Time of sampling and of a generator's update: the parallel mode beside the faithful one."""
+    from musebridge.benchmarks import adversarial
+
+    rows = adversarial.rows_of(
+        checkpoint, corpus_dir, seeds=seeds, seeded=seeded, length=continued, update_batch=batch, rounds=rounds
+    )
+    _tell_rows(rows, json_file)
+    p50 = {row.name: row.p50 for row in rows}
+    _say(
+        f"sampling is {p50[adversarial.OURS] / p50[adversarial.NAIVE]:.1f} times as fast as with a concatenated cache, "
+        f"a parallel update {p50[adversarial.FAITHFUL] / p50[adversarial.PARALLEL]:.1f} times as fast as a faithful one"
+    )
 
 
 STUDY = click.option(

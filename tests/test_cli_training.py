@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 
@@ -83,6 +85,73 @@ def test_tensorboard_that_is_not_installed_is_one_line(small_corpus, tmp_path, c
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     train = ("train", small_corpus, "--run", tmp_path, "--config", config, "--no-compile", "--budget", "1k")
     assert complaint(*train, "--tensorboard") == "--tensorboard needs TensorBoard: pip install tensorboard"
+
+
+ADVERSARIAL = """
+[adversarial]
+seeded = 8
+continued = 12
+pairs = 16
+held_out = 16
+judged = 8
+batch = 4
+anchor_context = 31
+anchor_batch = 1
+
+[discrimination]
+batch = 4
+"""
+
+
+@pytest.fixture
+def pretrained(small_corpus, tmp_path, config):
+    """A corpus with pieces enough to validate on, and a generator that was trained on it for a moment."""
+    card = json.loads((small_corpus / "corpus.json").read_text("utf-8"))
+    card["splits"]["validation"] = card["splits"]["train"]
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "corpus.json").write_text(json.dumps(card), "utf-8")
+    for split in ("train", "validation", "test"):
+        source = small_corpus / f"{'train' if split == 'validation' else split}.npy"
+        (tmp_path / "music" / f"{split}.npy").write_bytes(source.read_bytes())
+    train = ("train", tmp_path / "music", "--run", tmp_path / "pretrained", "--config", config, "--no-compile")
+    assert call(*train, "--budget", "1k").exit_code == 0
+    config.write_text(ADVERSARIAL, encoding="utf-8")
+    return (
+        *("train", tmp_path / "music", "--run", tmp_path / "fine", "--config", config, "--no-compile"),
+        *("--phase", "adversarial", "--init", tmp_path / "pretrained", "--budget", "0.2k"),
+    )
+
+
+def test_fine_tuning_tells_what_the_discriminator_hears_and_keeps_the_best_weights(pretrained, tmp_path):
+    result = call(*pretrained)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"the discriminator on \d+ pairs of 3 held-out pieces: AUROC \d\.\d{3} \[", result.output)
+    assert re.search(r"step 0: judge \d\.\d{3}, NLL \d\.\d{4}, distinct-4 \d\.\d{3}, the best so far", result.output)
+    assert f"{tmp_path / 'fine'}: the weights of step " in result.output
+    assert (tmp_path / "fine" / "generator.safetensors").exists()
+    again = call(*pretrained)  # over already: nothing is sampled or trained
+    assert again.output.splitlines()[-1] == result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("[pretrain]\nbatch = 4", "unknown table 'pretrain'; known are adversarial, discriminator, discrimination"),
+        ("[adversarial]\nobjective = 'wgan'", "adversarial: objective must be one of gumbel, ddo, best_of_n"),
+        ("[discriminator]\nhidden = 0", "discriminator: discriminator hidden must be at least 1, found 0"),
+        ("[discrimination]\nr1 = -1", "discrimination: r1 must be at least 0, found -1"),
+        ("adversarial = 3", "adversarial: must be a table of keys and values, found 3"),
+    ],
+)
+def test_a_mistake_in_the_config_of_fine_tuning_is_one_line(pretrained, config, tmp_path, toml, message):
+    config.write_text(toml, encoding="utf-8")
+    assert complaint(*pretrained).startswith(message)
+    assert not (tmp_path / "fine").exists()
+
+
+def test_fine_tuning_needs_weights_to_begin_with(small_corpus, tmp_path):
+    line = complaint("train", small_corpus, "--run", tmp_path / "run", "--budget", "1k", "--phase", "adversarial")
+    assert line == "--phase adversarial needs --init, and knows neither --mix nor --tensorboard"
 
 
 def test_prepare_names_what_it_skipped(midi_tree, tmp_path):

@@ -20,13 +20,13 @@ from musebridge.errors import CheckpointError, ConfigError
 from musebridge.training import checkpoint
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig, DiscriminatorLoss
 from musebridge.training.generator import Generator
-from musebridge.training.hints import hints, statistics
+from musebridge.training.hints import statistics
 from musebridge.training.judging import Scores, Skill, auroc, best_threshold, skill
 from musebridge.training.pretrain import optimisers_of
 from musebridge.training.samples import Pairs
 
 _AT_ONCE = 32
-_CALIBRATED_BY = 64
+_CALIBRATED_BY = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Discrimination:
     """The discriminator against a frozen generator; resumed from its folder if it has begun.
 
     Args:
-        frozen: the generator that wrote the artificial continuations; it gives the hints.
+        frozen: the generator that wrote the artificial continuations.
         train, held_out: pairs of different pieces.
         folder: of state and weights.
         shape: of the discriminator.
@@ -88,7 +88,7 @@ class Discrimination:
         compile: bool = True,
     ) -> None:
         torch.manual_seed(seed)
-        self.frozen, self.train, self.folder, self.config, self.seed = frozen, train, folder, config, seed
+        self.train, self.folder, self.config, self.seed = train, folder, config, seed
         self.device = next(frozen.parameters()).device
         chooses = held_out.piece_N % 2 == 0
         self.choosing, self.reported = held_out[chooses], held_out[~chooses]
@@ -99,8 +99,7 @@ class Discrimination:
         self.optimisers = optimisers_of(
             self.discriminator, self.discriminator.blocks, config.muon_lr, config.adam_lr, config.weight_decay
         )
-        self._loss = torch.compile(config.__call__) if compile else config
-        self._hints = torch.compile(hints) if compile else hints
+        self.loss = torch.compile(config.__call__) if compile else config
         self.step, self.history, self.best = 0, list[dict[str, float]](), dict[str, Tensor]()
         self._resume(checkpoint.load_state(folder))
 
@@ -142,18 +141,18 @@ class Discrimination:
 
     def scores(self, pairs: Pairs) -> tuple[Scores, Scores]:
         """Return the verdicts on the real and on the artificial continuations."""
-        real, fake = np.split(self.judge(torch.from_numpy(pairs.windows), pairs.seed_NT.shape[1]), 2)
+        window_MT, hints_MTF = torch.from_numpy(pairs.windows), torch.from_numpy(pairs.hints).float()
+        real, fake = np.split(self.judge(window_MT, hints_MTF, pairs.seed_NT.shape[1]), 2)
         return real, fake
 
     @torch.no_grad()
-    def judge(self, window_MT: Tensor, seeded: int) -> Scores:
+    def judge(self, window_MT: Tensor, hints_MTF: Tensor, seeded: int) -> Scores:
         """Return the verdict on each window, shape (M,)."""
         self.discriminator.eval()
         verdicts = []
-        for window_BT in torch.split(window_MT, _AT_ONCE):
-            window_BT = window_BT.to(self.device)
+        for window_BT, hints_BTF in zip(*(torch.split(x, _AT_ONCE) for x in (window_MT, hints_MTF)), strict=True):
             with torch.autocast(self.device.type, torch.bfloat16):
-                verdict = self.discriminator(window_BT, hints(self.frozen, window_BT), seeded)
+                verdict = self.discriminator(window_BT.to(self.device), hints_BTF.to(self.device), seeded)
             verdicts.append(verdict.whole_B.double().cpu())
         return np.asarray(torch.cat(verdicts).numpy())
 
@@ -167,11 +166,10 @@ class Discrimination:
         order = np.random.default_rng([self.seed, 4, number]).permutation(len(self.train))
         chosen = self.train[order[position * self.config.batch : (position + 1) * self.config.batch]]
         window_MT = torch.from_numpy(chosen.windows).to(self.device)
+        hints_MTF = torch.from_numpy(chosen.hints).float().to(self.device)
         self.discriminator.train()
         with torch.autocast(self.device.type, torch.bfloat16):
-            with torch.no_grad():
-                hints_MTF = self._hints(self.frozen, window_MT)
-            loss: Tensor = self._loss(self.discriminator, window_MT, hints_MTF, chosen.seed_NT.shape[1])
+            loss: Tensor = self.loss(self.discriminator, window_MT, hints_MTF, chosen.seed_NT.shape[1])
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.config.clip)
         for optimiser in self.optimisers:
@@ -185,11 +183,11 @@ class Discrimination:
         if row["auroc"] >= max(row["auroc"] for row in self.history):
             self.best = {name: weight.clone() for name, weight in self.discriminator.state_dict().items()}
 
-    @torch.no_grad()
     def _calibrate(self) -> None:
         some = self.train[slice(0, _CALIBRATED_BY)]
-        window_MT, seeded = torch.from_numpy(some.windows).to(self.device), some.seed_NT.shape[1]
-        self.discriminator.calibrate(statistics(window_MT[:, seeded:], hints(self.frozen, window_MT)[:, seeded:]))
+        window_MT, hints_MTF = torch.from_numpy(some.windows), torch.from_numpy(some.hints).float()
+        seeded = some.seed_NT.shape[1]
+        self.discriminator.calibrate(statistics(window_MT[:, seeded:], hints_MTF[:, seeded:]))
 
     def _save(self) -> None:
         state: dict[str, Any] = {

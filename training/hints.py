@@ -39,7 +39,7 @@ def hints(generator: AnyGenerator, window: Tensor) -> Tensor:
 
 def _chosen(log_p_BTV: Tensor, tokens: Tensor) -> Tensor:
     if tokens.is_floating_point():
-        return (log_p_BTV * tokens).sum(-1)
+        return (log_p_BTV * tokens[..., : vocab.N_EVENTS]).sum(-1)
     # BEGIN is never sampled; where a seed opens with it, it is not asked for.
     return log_p_BTV.gather(-1, tokens.clamp(max=vocab.N_EVENTS - 1)[..., None])[..., 0]
 

@@ -1,8 +1,9 @@
 """Pairs to judge: the real continuation of a seed, and the one that a frozen generator writes.
 
-Artificial continuations are kept in the run's folder, a shard at a time, so a
-sampling that is interrupted goes on where it was. Which windows a shard
-continues, and how, depends only on the corpus, the seed and its number.
+Artificial continuations, and what the generator thinks of both, are kept in the
+run's folder, a shard at a time, so a sampling that is interrupted goes on where
+it was. Which windows a shard continues, and how, depends only on the corpus,
+the seed and its number.
 """
 
 from __future__ import annotations
@@ -11,23 +12,29 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from musebridge import vocab
 from musebridge.errors import CheckpointError, CorpusError
 from musebridge.training.checkpoint import replacing
 from musebridge.training.generator import Generator
+from musebridge.training.hints import hints
 from musebridge.training.sampler import sample_continuations
 
 SHARD = 128
+_AT_ONCE = 32
 _CARD = "samples.json"
 
 Tokens = npt.NDArray[np.int64]
+Hints = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +52,18 @@ class Window:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """Seeds with their real and artificial continuations, N of each, and the piece that each is from."""
+    """Seeds with their real and artificial continuations, N of each.
+
+    Attributes:
+        seed_NT, real_NT, fake_NT: tokens.
+        hints_N2TF: of the real and of the artificial window, see ``musebridge.training.hints``, float16.
+        piece_N: the piece that each is from.
+    """
 
     seed_NT: Tokens
     real_NT: Tokens
     fake_NT: Tokens
+    hints_N2TF: Hints
     piece_N: Tokens
 
     def __len__(self) -> int:
@@ -60,6 +74,7 @@ class Pairs:
             seed_NT=self.seed_NT[chosen],
             real_NT=self.real_NT[chosen],
             fake_NT=self.fake_NT[chosen],
+            hints_N2TF=self.hints_N2TF[chosen],
             piece_N=self.piece_N[chosen],
         )
 
@@ -68,6 +83,11 @@ class Pairs:
         """All real windows, then all artificial ones, shape (2 N, seeded + continued)."""
         real, fake = (np.concatenate([self.seed_NT, part], 1) for part in (self.real_NT, self.fake_NT))
         return np.concatenate([real, fake])
+
+    @property
+    def hints(self) -> Hints:
+        """Of the same windows, shape (2 N, T, 3)."""
+        return np.concatenate([self.hints_N2TF[:, 0], self.hints_N2TF[:, 1]])
 
 
 def starts_within_pieces(tokens: npt.NDArray[np.uint16], length: int, seed: int) -> Tokens:
@@ -88,6 +108,7 @@ def pairs(
     count: int,
     window: Window,
     seed: int,
+    compile: bool = False,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Pairs:
     """Return pairs from all over a split, sampling what the folder does not hold yet.
@@ -99,6 +120,7 @@ def pairs(
         count: pairs, or as many as the split has windows for.
         window: lengths of seed and continuation.
         seed: of choice and sampling.
+        compile: compile the hints; slower to start, faster to run.
         on_progress: called with the share that is done, 0..1.
 
     Raises:
@@ -112,27 +134,55 @@ def pairs(
     windows_NT = np.stack([tokens[start : start + window.length] for start in starts]).astype(np.int64)
     seed_NT, real_NT = windows_NT[:, : window.seeded], windows_NT[:, window.seeded :]
     shards = range(0, len(starts), SHARD)
+    hinted = torch.compile(hints) if compile else hints
     written: list[Tokens] = []
+    thought: list[Hints] = []
     for number, first in enumerate(shards):
-        path = folder / f"{number:05}.npy"
-        written.append(_shard(path, generator, seed_NT[first : first + SHARD], window.continued, [seed, number]))
+        path, rows = folder / f"{number:05}.npy", slice(first, first + SHARD)
+        asked_NT = seed_NT[rows]
+        fake_NT = _kept(path, len(asked_NT), partial(_sampled, generator, asked_NT, window, [seed, number]))
+        written.append(fake_NT.astype(np.int64))
+        both = [np.concatenate([asked_NT, part], 1) for part in (real_NT[rows], written[-1])]
+        thought.append(_kept(path.with_suffix(".hints.npy"), len(fake_NT), partial(_hinted, hinted, generator, both)))
         on_progress((number + 1) / len(shards))
     piece_N = np.cumsum(tokens == vocab.BEGIN)[starts]
-    return Pairs(seed_NT=seed_NT, real_NT=real_NT, fake_NT=np.concatenate(written), piece_N=piece_N)
+    return Pairs(
+        seed_NT=seed_NT,
+        real_NT=real_NT,
+        fake_NT=np.concatenate(written),
+        hints_N2TF=np.concatenate(thought),
+        piece_N=piece_N,
+    )
 
 
-def _shard(path: Path, generator: Generator, seed_NT: Tokens, length: int, seed: list[int]) -> Tokens:
-    """Return the continuations of some seeds, from disk where they are there."""
-    kept = np.load(path) if path.exists() else np.empty((0, length), np.uint16)
-    if len(kept) >= len(seed_NT):
-        return np.asarray(kept[: len(seed_NT)], np.int64)
+def _kept(path: Path, count: int, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return ``count`` rows from disk; made and written where they are not there."""
+    kept: npt.NDArray[Any] | None = np.load(path) if path.exists() else None
+    if kept is None or len(kept) < count:
+        kept = make()
+        with replacing(path) as beside, beside.open("wb") as file:
+            np.save(file, kept)
+    return kept[:count]
+
+
+def _sampled(generator: Generator, seed_NT: Tokens, window: Window, seed: list[int]) -> npt.NDArray[np.uint16]:
     device = next(generator.parameters()).device
     rng = torch.Generator(device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     seed_BT = torch.from_numpy(seed_NT).to(device)
-    sampled = sample_continuations(generator, seed_BT, length, rng, dtype=torch.bfloat16).cpu().numpy()
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.save(file, sampled.astype(np.uint16))
-    return np.asarray(sampled)
+    sampled_BT = sample_continuations(generator, seed_BT, window.continued, rng, dtype=torch.bfloat16)
+    return np.asarray(sampled_BT.cpu().numpy(), np.uint16)
+
+
+@torch.no_grad()
+def _hinted(hinted: Callable[..., Tensor], generator: Generator, windows: list[Tokens]) -> Hints:
+    """Return the hints of both windows of each seed, (N, 2, T, 3)."""
+    device = next(generator.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16):
+        parts = [
+            torch.cat([hinted(generator, part_BT.to(device)) for part_BT in torch.split(torch.from_numpy(w), _AT_ONCE)])
+            for w in windows
+        ]
+    return np.asarray(torch.stack(parts, 1).cpu().numpy(), np.float16)
 
 
 def _fingerprint(generator: Generator, tokens: npt.NDArray[np.uint16]) -> str:
@@ -152,5 +202,5 @@ def _check_card(folder: Path, card: dict[str, object]) -> None:
     if known not in (None, card):
         raise CheckpointError(f"{folder}: holds samples of another generator, corpus or window; remove it")
     if known is None:
-        with replacing(path) as partial:
-            partial.write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(card, indent=1) + "\n", "utf-8")

@@ -1,0 +1,245 @@
+"""Phase 2: it can be stopped anywhere, keeps what was best by other figures than its own, and refuses nonsense."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from musebridge.config import build, read_toml
+from musebridge.errors import CheckpointError, ConfigError, CorpusError
+from musebridge.training import checkpoint, corpus, objectives
+from musebridge.training.adversarial import Adversarial
+from musebridge.training.adversarial_config import OBJECTIVES, AdversarialConfig
+from musebridge.training.discriminate import DiscriminatorTraining
+from musebridge.training.discriminator import DiscriminatorConfig
+from musebridge.training.gauge import distinct, fresh_judge
+from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.training.judging import auroc
+from musebridge.training.reference import ReferenceConfig, ReferenceGenerator
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+GENERATOR = GeneratorConfig(n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_ff=16, context=24)
+SHAPE = DiscriminatorConfig(n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_ff=16, context=24, hidden=8)
+LESSONS = DiscriminatorTraining(batch=4, warmup_steps=1, validate_steps=4)
+CONFIG = AdversarialConfig(
+    tokens=6 * 4 * 12, seeded=8, continued=12, pairs=32, held_out=24, judged=16, batch=4, anchor_context=23, n=2,
+    anchor_batch=1, lr=1e-3, patience=0, validate_s=1e9, save_s=1e9, nll_rise=9.0, distinct=0.0, warmup_steps=1,
+)  # fmt: skip
+STEPS = 6
+RECIPES = Path(__file__).parents[2] / "training" / "recipes"
+
+
+@pytest.fixture(scope="module")
+def init(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("init") / checkpoint.WEIGHTS
+    torch.manual_seed(0)
+    generator = Generator(GENERATOR)
+    for weight in generator.parameters():
+        torch.nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
+    checkpoint.save_generator(path, generator, {"command": "musebridge train"})
+    return path
+
+
+def music(folder: Path) -> corpus.Corpus:
+    """The small corpus, with enough pieces to validate on."""
+    loaded = corpus.load(folder)
+    return replace(loaded, splits=loaded.splits | {"validation": loaded.splits["train"]})
+
+
+def begin(folder: Path, init: Path, run_dir: Path, config: AdversarialConfig = CONFIG) -> Adversarial:
+    return Adversarial(music(folder), run_dir, init, SHAPE, LESSONS, config, compile=False)
+
+
+def run(training: Adversarial, stop_after: int | None = None) -> list[float]:
+    losses: list[float] = []
+
+    def on_step(progress) -> None:
+        losses.append(progress.loss)
+        if progress.step == stop_after:
+            raise KeyboardInterrupt
+
+    training.run("musebridge train --phase adversarial", on_step, lambda row: None)
+    return losses
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(small_corpus, init, tmp_path, objective):
+    config = replace(CONFIG, objective=objective)
+    losses = run(begin(small_corpus, init, tmp_path / "whole", config))
+    assert len(losses) == STEPS
+    with pytest.raises(KeyboardInterrupt):
+        run(begin(small_corpus, init, tmp_path / "halves", config), stop_after=2)
+    assert run(begin(small_corpus, init, tmp_path / "halves", config)) == losses[2:]
+    whole, halves = (checkpoint.load_state(tmp_path / name) for name in ("whole", "halves"))
+    assert all(torch.equal(halves["generator"][name], weight) for name, weight in whole["generator"].items())
+    assert torch.equal(halves["remembered"], whole["remembered"])
+
+
+def test_it_begins_with_samples_and_a_discriminator_that_are_kept(small_corpus, init, tmp_path, monkeypatch):
+    told: list[tuple[str, float]] = []
+    training = Adversarial(
+        music(small_corpus), tmp_path, init, SHAPE, LESSONS, CONFIG, compile=False,
+        on_stage=lambda stage, share: told.append((stage, share)),
+    )  # fmt: skip
+    assert told[:2] == [("sampling train continuations", 1.0), ("sampling validation continuations", 1.0)]
+    assert told[2:] == [("training the discriminator", (i + 1) / 8) for i in range(8)]
+    assert [row["step"] for row in training.lessons.history] == [4, 8]
+    assert not set(training.lessons.choosing.piece_N) & set(training.lessons.reported.piece_N)
+    monkeypatch.setattr("musebridge.training.samples.sample_continuations", lambda *_, **__: pytest.fail("again"))
+    again = begin(small_corpus, init, tmp_path)
+    assert again.lessons.history == training.lessons.history
+
+
+def test_the_first_candidate_is_what_phase_1_left(small_corpus, init, tmp_path):
+    training = begin(small_corpus, init, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(training, stop_after=2)
+    assert [row["step"] for row in training.history] == [0]
+    before, shipped = load_file(init), load_file(tmp_path / checkpoint.WEIGHTS)
+    assert all(torch.equal(shipped[name], weight.bfloat16()) for name, weight in before.items())
+    assert not torch.equal(training.generator.head.weight, training.frozen.head.weight)
+
+
+def gauged(training: Adversarial, rows: list[tuple[float, float, float]], monkeypatch) -> list[bool]:
+    """Let measurements give these figures of NLL, distinct-4 and judge; return which were taken."""
+    figures = iter(rows)
+    monkeypatch.setattr(
+        training.gauge, "measure", lambda _: dict(zip(("nll", "distinct_4", "judge_auroc"), next(figures), strict=True))
+    )
+    run(training)
+    return [bool(row["taken"]) for row in training.history]
+
+
+@pytest.mark.parametrize(
+    ("rows", "taken"),
+    [
+        ([(2, 1, 0.8), (2, 1, 0.7), (2, 1, 0.75), (2, 1, 0.72)], [True, True, False, False]),  # patience is over
+        ([(2, 1, 0.8), (2.2, 1, 0.6)], [True, False]),  # no musician any more
+        ([(2, 1, 0.8), (2, 0.8, 0.6)], [True, False]),  # always the same
+    ],
+)
+def test_checkpoints_are_chosen_by_metric_and_overshoot_ends_the_run(
+    small_corpus, init, tmp_path, monkeypatch, rows, taken
+):
+    config = replace(CONFIG, patience=2, validate_s=0.0, nll_rise=0.05, distinct=0.95)
+    training = begin(small_corpus, init, tmp_path, config)
+    assert gauged(training, rows, monkeypatch) == taken
+    assert training.has_ended
+    assert begin(small_corpus, init, tmp_path, config).has_ended
+
+
+def test_a_discriminator_that_is_too_good_waits(small_corpus, init, tmp_path):
+    training = begin(small_corpus, init, tmp_path, replace(CONFIG, pause_above=0.0))
+    before = {name: weight.clone() for name, weight in training.discriminator.state_dict().items()}
+    run(training)
+    assert training.progress.paused == STEPS
+    assert all(torch.equal(weight, before[name]) for name, weight in training.discriminator.state_dict().items())
+
+
+def test_a_run_of_another_objective_is_refused(small_corpus, init, tmp_path):
+    run(begin(small_corpus, init, tmp_path))
+    with pytest.raises(CheckpointError, match="holds another run; choose another --run folder"):
+        begin(small_corpus, init, tmp_path, replace(CONFIG, objective="ddo"))
+
+
+def test_a_corpus_of_too_few_pieces_to_validate_on_is_refused(small_corpus, init, tmp_path):
+    with pytest.raises(CorpusError, match="validation has 2 pieces, 4 are needed"):
+        Adversarial(corpus.load(small_corpus), tmp_path / "run", init, SHAPE, LESSONS, CONFIG, compile=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_reference_generator_is_refused(small_corpus, tmp_path):
+    shape = ReferenceConfig(n_layers=1, d_model=16, n_heads=2, d_ff=16, context=24)
+    checkpoint.save_generator(tmp_path / "r.safetensors", ReferenceGenerator(shape), {})
+    with pytest.raises(CheckpointError, match="only the default kind can be fine-tuned"):
+        begin(small_corpus, tmp_path / "r.safetensors", tmp_path / "run")
+
+
+def test_windows_that_do_not_fit_are_refused_before_anything_is_sampled(small_corpus, init, tmp_path):
+    with pytest.raises(ConfigError, match="must fit 24 tokens of context, found 25 and 23"):
+        begin(small_corpus, init, tmp_path / "run", replace(CONFIG, continued=17))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seconds": 5.0}, "give the budget either as tokens or as seconds, more than 0"),
+        ({"objective": "wgan"}, "objective must be one of gumbel, ddo, best_of_n, found 'wgan'"),
+        ({"batch": 0}, "batch must be at least 1, found 0"),
+        ({"feedback": -1}, "feedback must be at least 0, found -1"),
+        ({"temperature": 0.0}, "temperature must be more than 0, found 0.0"),
+        ({"replay": 1.5}, "replay must be in 0..1, found 1.5"),
+        ({"ema": 1.0}, "ema must be less than 1, found 1.0"),
+    ],
+)
+def test_a_setting_outside_its_range_is_one_line(change, message):
+    with pytest.raises(ConfigError) as caught:
+        replace(CONFIG, **change)
+    assert str(caught.value) == message
+
+
+# Objectives
+
+
+def test_ddo_raises_the_ratio_of_real_music_and_lowers_its_own():
+    torch.manual_seed(0)
+    frozen = Generator(GENERATOR).requires_grad_(False)
+    generator = Generator(GENERATOR)
+    window_MT = torch.randint(0, 388, (8, 20))
+    assert objectives.ddo(generator, frozen, window_MT, 8, 0.5).item() == pytest.approx(2 * np.log(2), abs=1e-5)
+    optimiser = torch.optim.Adam(generator.parameters(), 0.01)
+    for _ in range(20):
+        optimiser.zero_grad()
+        objectives.ddo(generator, frozen, window_MT, 8, 0.5).backward()
+        optimiser.step()
+    with torch.no_grad():
+        ratio_M = objectives.log_likelihood(generator, window_MT, 8) - objectives.log_likelihood(frozen, window_MT, 8)
+    assert ratio_M[:4].min() > 0 > ratio_M[4:].max()
+
+
+def test_best_of_n_returns_what_scores_highest(init):
+    generator, _ = checkpoint.load_generator(init)
+    seed_BT = torch.randint(0, 388, (3, 5), generator=torch.Generator().manual_seed(1))
+
+    def best(n: int) -> torch.Tensor:
+        rng = torch.Generator().manual_seed(2)
+        score = lambda window_MT: window_MT[:, 5:].double().mean(1)  # noqa: E731
+        return objectives.best_of_n(generator, score, seed_BT, 6, n, rng, torch.float32)
+
+    rng = torch.Generator().manual_seed(2)
+    all_NT = objectives.sample(generator, seed_BT.repeat_interleave(4, 0), objectives.gumbel_noise(12, 6, rng))
+    assert torch.equal(best(4).double().mean(1), all_NT.double().mean(1).view(3, 4).max(1).values)
+
+
+# What chooses
+
+
+def test_a_fresh_judge_is_scored_on_pieces_it_does_not_know():
+    rng = np.random.default_rng(0)
+    piece_N = np.repeat(np.arange(20), 5)
+    by_heart_NF = np.eye(20)[piece_N]  # names the piece: nothing that carries over to another
+    assert auroc(*fresh_judge(by_heart_NF, by_heart_NF + 1e-3 * rng.normal(size=(100, 20)), piece_N)) < 0.75
+    assert auroc(*fresh_judge(rng.normal(size=(100, 2)) + 2, rng.normal(size=(100, 2)), piece_N)) > 0.95
+
+
+def test_distinct_counts_runs_once():
+    assert distinct(np.array([[1, 2, 3, 4, 5], [1, 2, 3, 4, 9]]), 4) == 3 / 4
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("adversarial*.toml")), ids=lambda path: path.stem)
+def test_a_recipe_can_be_run(recipe):
+    tables = read_toml(recipe)
+    build(AdversarialConfig, {**tables.pop("adversarial"), "tokens": 1}, str(recipe))
+    build(DiscriminatorConfig, tables.pop("discriminator", {}), str(recipe))
+    build(DiscriminatorTraining, tables.pop("discrimination", {}), str(recipe))
+    assert tables == {}

@@ -1,0 +1,393 @@
+"""Phase 2: fine-tune a pre-trained generator until its music is harder to tell from real music.
+
+It begins with samples of the frozen generator and a discriminator trained on
+them (``musebridge.training.discriminate``). Then every step gives the generator
+the objective's gradient (``musebridge.training.objectives``) together with the
+likelihood of real music, which keeps it a musician, and the discriminator one
+lesson on new and on remembered samples, unless it is too good already.
+Checkpoints are chosen by figures of ``musebridge.training.gauge``; the weights
+that phase 1 left are the first candidate.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from musebridge import vocab
+from musebridge.config import build
+from musebridge.errors import CheckpointError, ConfigError, CorpusError
+from musebridge.training import checkpoint, objectives
+from musebridge.training.adversarial_config import AdversarialConfig, Progress
+from musebridge.training.augment import Augmentation
+from musebridge.training.corpus import Corpus, Windows
+from musebridge.training.discriminate import Discrimination, DiscriminatorTraining
+from musebridge.training.discriminator import DiscriminatorConfig, Verdict
+from musebridge.training.gauge import Gauge
+from musebridge.training.generator import Generator, count_parameters
+from musebridge.training.hints import hints
+from musebridge.training.judging import auroc
+from musebridge.training.losses import cross_entropy
+from musebridge.training.pretrain import SCORED_WHILE_TRAINING
+from musebridge.training.sampler import gumbel_noise
+from musebridge.training.samples import Pairs, Window, pairs
+
+_PIECES = 4
+
+Told = Callable[[str, float], None]
+
+
+class Adversarial:
+    """One run, resumed from its folder if it has begun.
+
+    Args:
+        corpus: its train split is learnt from; its validation split measures.
+        folder: of the run.
+        init: the pre-trained generator.
+        shape: of the discriminator.
+        lessons: how it is trained before the generator is, and how its verdicts are scored.
+        config: how to fine-tune.
+        compile: compile hints and the discriminator's loss.
+        on_stage: told what is done and its share, 0..1, while samples are made and the discriminator is trained.
+
+    Raises:
+        CheckpointError: ``init`` is no default generator, or the folder holds another run.
+        ConfigError: the windows do not fit the generator's context.
+        CorpusError: validation has too few pieces.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        folder: Path,
+        init: Path,
+        shape: DiscriminatorConfig,
+        lessons: DiscriminatorTraining,
+        config: AdversarialConfig,
+        *,
+        compile: bool = True,
+        on_stage: Told = lambda stage, share: None,
+    ) -> None:
+        self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.frozen, self.init_record = _pretrained(init, self.device)
+        self.window = Window(seeded=config.seeded, continued=config.continued)
+        self._check(shape)
+        self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
+        self.train = self._pairs("train", config.pairs, on_stage)
+        held_out = self._pairs("validation", config.held_out, on_stage)
+        self.lessons = Discrimination(
+            self.frozen,
+            self.train,
+            held_out,
+            folder / "discriminator",
+            shape,
+            lessons,
+            seed=config.seed,
+            compile=compile,
+        )
+        if config.objective != "ddo":
+            self.lessons.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
+        self.discriminator = self.lessons.discriminator
+        self.gauge = Gauge(
+            self.frozen,
+            self.lessons.choosing[slice(0, config.judged)],
+            corpus.splits["validation"],
+            SCORED_WHILE_TRAINING,
+        )
+        self.real = Windows(
+            corpus.splits["train"],
+            length=config.anchor_context + 1,
+            augmentation=Augmentation(transpose=config.transpose),
+            seed=config.seed,
+        )
+        self.optimiser = torch.optim.AdamW(self.generator.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0)
+        self.teacher = torch.optim.AdamW(self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.95))
+        self.remembered = torch.from_numpy(self.train.fake_NT).to(torch.int16)
+        self.progress, self.history, self.best = Progress(), list[dict[str, float]](), self._weights()
+        self._resume(checkpoint.load_state(folder))
+
+    @property
+    def fraction(self) -> float:
+        """The share of the budget that is used up, 0..1 and beyond."""
+        if self.config.tokens:
+            return self.progress.tokens / self.config.tokens
+        return self.progress.seconds / self.config.seconds
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the budget is used up, a limit was crossed, or nothing gets better any more."""
+        since_best = len(self.history) - 1 - self._best_index
+        return self.fraction >= 1 or self.progress.over or 0 < self.config.patience <= since_best
+
+    @property
+    def best_row(self) -> dict[str, float]:
+        """The measurement of the weights that are saved."""
+        return self.history[self._best_index]
+
+    @property
+    def _best_index(self) -> int:
+        taken = [i for i, row in enumerate(self.history) if row["taken"]]
+        return taken[-1] if taken else -1
+
+    def run(
+        self, command: str, on_step: Callable[[Progress], None], on_row: Callable[[dict[str, float]], None]
+    ) -> None:
+        """Fine-tune to the end; interrupted at any step, it leaves a checkpoint.
+
+        Args:
+            command: how the run was started, for the record in the weights.
+            on_step: called after each step.
+            on_row: called with each measurement; the first is of the pre-trained generator.
+        """
+
+        def measure() -> None:
+            self._measure()
+            on_row(self.history[-1])
+
+        try:
+            if not self.history:
+                measure()
+            saved_s = measured_s = self.progress.seconds
+            while not self.has_ended:
+                self.step()
+                on_step(self.progress)
+                if self.progress.seconds - measured_s >= self.config.validate_s or self.fraction >= 1:
+                    measured_s = self.progress.seconds
+                    measure()
+                if self.progress.seconds - saved_s >= self.config.save_s:
+                    saved_s = self.progress.seconds
+                    self.save(command)
+        finally:
+            self.save(command)
+
+    def step(self) -> None:
+        """Take one step of generator and discriminator, and count it."""
+        start_s, step = time.monotonic(), self.progress.step
+        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, 5, step]).generate_state(1)[0]))
+        rise, fall = min(1.0, (step + 1) / max(1, self.config.warmup_steps)), max(0.0, 1 - self.fraction)
+        for optimiser, lr in ((self.optimiser, self.config.lr), (self.teacher, self.config.discriminator_lr)):
+            optimiser.param_groups[0]["lr"] = lr * rise * fall
+        at = np.arange(step * self.config.batch, (step + 1) * self.config.batch) % len(self.train)
+        self._optimise(self.train[at], at)
+        self.progress.step += 1
+        self.progress.tokens += self.config.batch * self.config.continued
+        self.progress.seconds += time.monotonic() - start_s
+
+    def _optimise(self, chosen: Pairs, at: np.ndarray[Any, Any]) -> None:
+        step, config = self.progress.step, self.config
+        real_BT = torch.from_numpy(
+            np.stack([self.real.window(step * config.anchor_batch + i) for i in range(config.anchor_batch)])
+        ).to(self.device)
+        self.discriminator.eval().requires_grad_(False)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            asked, written_BT = self._objective(chosen)
+            likelihood = cross_entropy(self.generator, real_BT)
+            loss = config.weight * asked + config.anchor * likelihood
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), config.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - config.ema)
+        for name, value in (("loss", asked.item()), ("nll", likelihood.item())):
+            before = getattr(self.progress, name)
+            setattr(self.progress, name, value if step == 0 else 0.95 * before + 0.05 * value)
+        if written_BT is not None:
+            self._teach(chosen, at, written_BT.cpu())
+
+    def _objective(self, chosen: Pairs) -> tuple[Tensor, Tensor | None]:
+        """Return the objective's loss, and the new continuations where there is a discriminator to judge them."""
+        config, share = self.config, min(1.0, self.fraction)
+        if config.objective == "ddo":
+            window_MT = torch.from_numpy(chosen.windows).to(self.device)
+            return objectives.ddo(self.generator, self.frozen, window_MT, config.seeded, config.sharpness), None
+        seed_BT = torch.from_numpy(chosen.seed_NT).to(self.device)
+        rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
+        if config.objective == "best_of_n":
+            best_BT = objectives.best_of_n(self.generator, self._score, seed_BT, config.continued, config.n, rng)
+            window_BT = torch.cat([seed_BT, best_BT], 1)
+            nats_B = -objectives.log_likelihood(self.generator, window_BT, config.seeded)
+            return nats_B.mean() / config.continued, best_BT
+        temperature = config.temperature + share * (config.last_temperature - config.temperature)
+        noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)
+        feedback = None if config.faithful else config.feedback
+        return objectives.gumbel(
+            self.generator, self.discriminator, self.frozen, seed_BT, noise_BTV, temperature, feedback=feedback
+        )
+
+    def _score(self, window_MT: Tensor) -> Tensor:
+        verdict: Verdict = self.discriminator(window_MT, hints(self.frozen, window_MT), self.config.seeded)
+        return verdict.whole_B
+
+    def _teach(self, chosen: Pairs, at: np.ndarray[Any, Any], written_BT: Tensor) -> None:
+        """Give the discriminator a lesson on new and remembered samples, unless it is too good."""
+        progress, slots = self.progress, torch.from_numpy(at)
+        is_old_B = torch.rand(len(slots)) < self.config.replay
+        fake_BT = torch.where(is_old_B[:, None], self.remembered[slots].long(), written_BT)
+        self.remembered[slots] = written_BT.to(torch.int16)
+        seed_BT = torch.from_numpy(chosen.seed_NT)
+        real_BT = torch.from_numpy(chosen.real_NT)
+        window_MT = torch.cat([torch.cat([seed_BT, part], 1) for part in (real_BT, fake_BT)]).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16), torch.no_grad():
+            hints_MTF = hints(self.frozen, window_MT)
+            real_B, fake_B = (
+                self.discriminator(window_MT, hints_MTF, self.config.seeded).whole_B.double().cpu().chunk(2)
+            )
+        progress.discriminator_auroc += 0.1 * (auroc(real_B.numpy(), fake_B.numpy()) - progress.discriminator_auroc)
+        if progress.discriminator_auroc > self.config.pause_above:
+            progress.paused += 1
+            return
+        self.discriminator.train().requires_grad_(True)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            loss = self.lessons.loss(self.discriminator, window_MT, hints_MTF, self.config.seeded)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.config.clip)
+        self.teacher.step()
+        self.teacher.zero_grad(set_to_none=True)
+
+    def _measure(self) -> None:
+        row = {**asdict(self.progress), **self.gauge.measure(self.averaged)}
+        first = self.history[0] if self.history else row
+        self.progress.over = (
+            row["nll"] > first["nll"] + self.config.nll_rise
+            or row["distinct_4"] < self.config.distinct * first["distinct_4"]
+        )
+        best = min((earlier["judge_auroc"] for earlier in self.history if earlier["taken"]), default=float("inf"))
+        row["taken"] = not self.progress.over and row["judge_auroc"] < best
+        self.history.append(row)
+        if row["taken"]:
+            self.best = self._weights()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: weight.detach().clone() for name, weight in self.averaged.state_dict().items()}
+
+    def save(self, command: str) -> None:
+        """Write the resumable state, and the best generator."""
+        state = {
+            "begun": self._begun,
+            "generator": self.generator.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "best": self.best,
+            "discriminator": self.discriminator.state_dict(),
+            "optimisers": [self.optimiser.state_dict(), self.teacher.state_dict()],
+            "remembered": self.remembered,
+            "progress": asdict(self.progress),
+            "history": self.history,
+        }
+        checkpoint.save_state(self.folder, state)
+        shipped = deepcopy(self.averaged)
+        shipped.load_state_dict(self.best)
+        checkpoint.save_generator(self.folder / checkpoint.WEIGHTS, shipped, self.record(command), torch.bfloat16)
+
+    def record(self, command: str) -> dict[str, Any]:
+        """Return how these weights came to be: what a model card states."""
+        return {
+            "command": command,
+            "corpus": {"name": self.corpus.card["name"], "sha256": self.corpus.sha256},
+            "licence": self.corpus.card["licence"],
+            "parameters": count_parameters(self.generator),
+            "adversarial": asdict(self.config),
+            "discriminator": asdict(self.discriminator.config),
+            **asdict(self.progress),
+            "validation_nll": self.best_row["nll"] if self.history else float("nan"),
+            "warm_context": self.generator.config.context // 2,
+            "history": self.history,
+            "init": self.init_record,
+            "torch": torch.__version__,
+        }
+
+    @property
+    def _begun(self) -> list[Any]:
+        """What a run must not change."""
+        return [self.corpus.sha256, self.config.objective, self.config.seeded, self.config.continued, len(self.train)]
+
+    def _pairs(self, split: str, count: int, on_stage: Told) -> Pairs:
+        return pairs(
+            self.frozen,
+            self.corpus.splits[split],
+            self.folder / "samples" / split,
+            count=count,
+            window=self.window,
+            seed=self.config.seed,
+            compile=self._compile,
+            on_progress=lambda share: on_stage(f"sampling {split} continuations", share),
+        )
+
+    def _check(self, shape: DiscriminatorConfig) -> None:
+        pieces = int((self.corpus.splits["validation"] == vocab.BEGIN).sum())
+        if pieces < _PIECES:
+            raise CorpusError(
+                f"{self.corpus.folder}: validation has {pieces} pieces, {_PIECES} are needed to choose by some and "
+                "report others; prepare more files"
+            )
+        context = min(self.frozen.config.context, shape.context)
+        if max(self.window.length, self.config.anchor_context) > context:
+            raise ConfigError(
+                f"seeds and continuations, and anchor_context, must fit {context} tokens of context, "
+                f"found {self.window.length} and {self.config.anchor_context}"
+            )
+
+    def _resume(self, state: dict[str, Any] | None) -> None:
+        if state is None:
+            return
+        try:
+            if state["begun"] != self._begun:
+                raise CheckpointError(f"{self.folder}: holds another run; choose another --run folder")
+            for name in ("generator", "averaged", "discriminator"):
+                getattr(self, name).load_state_dict(state[name])
+            for optimiser, saved in zip((self.optimiser, self.teacher), state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+            self.best, self.remembered = state["best"], state["remembered"]
+            self.progress, self.history = Progress(**state["progress"]), state["history"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self.folder / checkpoint.STATE}: is not the state of a run ({checkpoint.one_line(error)}); "
+                "remove it to start the run anew"
+            ) from error
+
+
+def begin(
+    corpus: Corpus,
+    folder: Path,
+    init: Path,
+    tables: dict[str, Any],
+    budget: dict[str, float],
+    *,
+    compile: bool = True,
+    on_stage: Told = lambda stage, share: None,
+) -> Adversarial:
+    """Begin or resume a run by its TOML tables; a discriminator without a shape of its own takes the generator's.
+
+    Args:
+        corpus, folder, init, compile, on_stage: see :class:`Adversarial`.
+        tables: ``adversarial``, ``discriminator`` (its shape) and ``discrimination`` (its training).
+        budget: ``tokens`` or ``seconds``.
+
+    Raises:
+        ConfigError: a table or key is unknown, or a value does not fit.
+    """
+    known = ("adversarial", "discriminator", "discrimination")
+    if unknown := set(tables) - set(known):
+        raise ConfigError(f"unknown table {sorted(unknown)[0]!r}; known are {', '.join(known)}")
+    own, shape, lessons = (tables.get(name, {}) for name in known)
+    config = build(AdversarialConfig, {**own, **budget} if isinstance(own, dict) else own, known[0])
+    training = build(DiscriminatorTraining, lessons, known[2])
+    widths = asdict(_pretrained(init, torch.device("cpu"))[0].config)
+    discriminator = build(DiscriminatorConfig, {**widths, **shape} if isinstance(shape, dict) else shape, known[1])
+    return Adversarial(corpus, folder, init, discriminator, training, config, compile=compile, on_stage=on_stage)
+
+
+def _pretrained(init: Path, device: torch.device) -> tuple[Generator, dict[str, Any]]:
+    generator, record = checkpoint.load_generator(init)
+    if not isinstance(generator, Generator):
+        raise CheckpointError(f"{init}: is a reference generator; only the default kind can be fine-tuned")
+    return generator.to(device).requires_grad_(False), record

@@ -1,0 +1,108 @@
+"""How phase 2 is run, and where a run stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from musebridge.errors import ConfigError
+
+OBJECTIVES = ("gumbel", "ddo", "best_of_n")
+_NOT_NEGATIVE = (
+    "feedback", "lr", "discriminator_lr", "weight", "anchor", "replay", "ema", "patience", "seed", "validate_s",
+    "save_s", "nll_rise", "transpose", "warmup_steps",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdversarialConfig:
+    """How to fine-tune; the budget ends at ``tokens`` of continuation or ``seconds``, whichever is set.
+
+    Attributes:
+        objective: ``gumbel``, ``ddo`` or ``best_of_n``.
+        seeded, continued: tokens of a seed and of its continuation.
+        pairs, held_out: real and artificial continuations to train the discriminator on, and to measure it.
+        judged: held-out seeds by which checkpoints are measured.
+        batch: seeds a step.
+        lr, discriminator_lr: of AdamW, after ``warmup_steps``, falling linearly to zero at the end of the budget.
+        weight: of the objective.
+        anchor: weight of the cross-entropy on real windows of ``anchor_context`` tokens, ``anchor_batch`` a step.
+        transpose: of these windows, see :class:`Augmentation`.
+        temperature, last_temperature: of the relaxation, at the beginning and at the end (gumbel).
+        faithful: back-propagate through every cached step (gumbel).
+        feedback: links of the chain through the context in the parallel mode (gumbel).
+        sharpness: of the likelihood ratio of a continuation (ddo).
+        n: continuations to pick from (best_of_n).
+        replay: share of remembered samples in a lesson of the discriminator.
+        pause_above: a discriminator whose running AUROC is higher waits.
+        ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.
+        nll_rise, distinct: a checkpoint whose NLL rises by more, or whose distinct-4 falls under this share of the
+            pre-trained generator's, is not taken, and ends the run.
+        patience: end after this many measurements without a better checkpoint; 0 for never.
+        validate_s, save_s: seconds between measurements and between checkpoints.
+    """
+
+    tokens: int = 0
+    seconds: float = 0.0
+    objective: str = "gumbel"
+    seeded: int = 192
+    continued: int = 192
+    pairs: int = 16_384
+    held_out: int = 2048
+    judged: int = 512
+    batch: int = 16
+    lr: float = 5e-5
+    discriminator_lr: float = 5e-5
+    warmup_steps: int = 20
+    weight: float = 1.0
+    anchor: float = 1.0
+    anchor_context: int = 1024
+    anchor_batch: int = 2
+    transpose: int = 5
+    temperature: float = 1.0
+    last_temperature: float = 0.5
+    faithful: bool = False
+    feedback: int = 0
+    sharpness: float = 0.05
+    n: int = 8
+    replay: float = 0.5
+    pause_above: float = 0.9
+    clip: float = 1.0
+    ema: float = 0.98
+    nll_rise: float = 0.05
+    distinct: float = 0.95
+    patience: int = 2
+    seed: int = 0
+    validate_s: float = 600.0
+    save_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if (self.tokens > 0) == (self.seconds > 0):
+            raise ConfigError("give the budget either as tokens or as seconds, more than 0")
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"objective must be one of {', '.join(OBJECTIVES)}, found {self.objective!r}")
+        counts = ("seeded", "continued", "pairs", "held_out", "judged", "batch", "anchor_context", "anchor_batch", "n")
+        for name, low in (dict.fromkeys(_NOT_NEGATIVE, 0) | dict.fromkeys(counts, 1)).items():
+            if not getattr(self, name) >= low:
+                raise ConfigError(f"{name} must be at least {low}, found {getattr(self, name)}")
+        for name in ("temperature", "last_temperature", "clip", "sharpness"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} must be more than 0, found {getattr(self, name)}")
+        for name in ("replay", "pause_above", "distinct"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in 0..1, found {getattr(self, name)}")
+        if not self.ema < 1:
+            raise ConfigError(f"ema must be less than 1, found {self.ema}")
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands; part of its checkpoint."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    loss: float = float("nan")
+    nll: float = float("nan")
+    discriminator_auroc: float = 0.5
+    paused: int = 0
+    over: bool = False

@@ -1,0 +1,92 @@
+"""By what the checkpoints of phase 2 are chosen: figures of which none comes from the discriminator that trained.
+
+The judge is a logistic regression on statistics of what was written, trained
+anew for every measurement and scored on pieces that it was not trained on. It
+is a two-sample test (Lopez-Paz and Oquab 2017): the nearer to .5, the less
+tells the generator's music from real music.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from musebridge import vocab
+from musebridge.training.generator import Generator
+from musebridge.training.hints import hints, statistics
+from musebridge.training.judging import Scores, auroc
+from musebridge.training.losses import nll
+from musebridge.training.sampler import sample_continuations
+from musebridge.training.samples import Pairs
+
+_AT_ONCE = 16
+_FOLDS = 5
+
+
+class Gauge:
+    """Measures generators, always with the same seeds and noise.
+
+    Args:
+        frozen: the pre-trained generator, whose surprise the judge is told.
+        pairs: held-out seeds and their real continuations.
+        validation: a packed split, for the likelihood.
+        limit: tokens of it to score.
+    """
+
+    def __init__(self, frozen: Generator, pairs: Pairs, validation: npt.NDArray[np.uint16], limit: int) -> None:
+        self._frozen, self._pairs, self._validation, self._limit = frozen, pairs, validation, limit
+        self._device = next(frozen.parameters()).device
+        self._real_NF = figures(frozen, self._windows(pairs.real_NT), pairs.seed_NT.shape[1])
+
+    def measure(self, generator: Generator) -> dict[str, float]:
+        """Return likelihood, how varied the generator writes, and how well a fresh judge tells it from real music."""
+        context = generator.config.context
+        rng = torch.Generator(self._device).manual_seed(0)
+        seed_NT, length = torch.from_numpy(self._pairs.seed_NT).to(self._device), self._pairs.real_NT.shape[1]
+        fake_NT = sample_continuations(generator, seed_NT, length, rng, dtype=torch.bfloat16).cpu().numpy()
+        fake_NF = figures(self._frozen, self._windows(fake_NT), self._pairs.seed_NT.shape[1])
+        return {
+            "nll": nll(generator, self._validation, warm=context // 2, limit=self._limit),
+            "distinct_4": distinct(fake_NT, 4),
+            "judge_auroc": auroc(*fresh_judge(self._real_NF, fake_NF, self._pairs.piece_N)),
+        }
+
+    def _windows(self, part_NT: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(np.concatenate([self._pairs.seed_NT, part_NT], 1)).to(self._device)
+
+
+@torch.no_grad()
+def figures(frozen: Generator, window_NT: Tensor, seeded: int) -> npt.NDArray[np.float64]:
+    """Return what the judge knows of each continuation: the statistics of its hints."""
+    rows = []
+    for window_BT in torch.split(window_NT, _AT_ONCE):
+        with torch.autocast(window_BT.device.type, torch.bfloat16):
+            hints_BTF = hints(frozen, window_BT)
+        rows.append(statistics(window_BT[:, seeded:], hints_BTF[:, seeded:]).double().cpu().numpy())
+    return np.concatenate(rows)
+
+
+def fresh_judge(
+    real_NF: npt.NDArray[np.float64], fake_NF: npt.NDArray[np.float64], piece_N: npt.NDArray[np.int64]
+) -> tuple[Scores, Scores]:
+    """Return the scores that a fresh judge gives to pieces that it was not trained on."""
+    features_MF, truth_M = np.concatenate([real_NF, fake_NF]), np.repeat([1, 0], len(piece_N))
+    judge = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    folds = GroupKFold(min(_FOLDS, len(np.unique(piece_N))))
+    scores_M = cross_val_predict(
+        judge, features_MF, truth_M, groups=np.tile(piece_N, 2), cv=folds, method="decision_function"
+    )
+    return scores_M[: len(piece_N)], scores_M[len(piece_N) :]
+
+
+def distinct(tokens_NT: npt.NDArray[np.int64], n: int) -> float:
+    """Return the share of runs of ``n`` tokens that occur once only or first (Li et al. 2016, "distinct-n")."""
+    windows = np.lib.stride_tricks.sliding_window_view(tokens_NT, n, axis=1).reshape(-1, n)
+    packed = windows @ (vocab.N_TOKENS ** np.arange(n))
+    return len(np.unique(packed)) / len(packed)

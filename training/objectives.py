@@ -1,0 +1,107 @@
+"""What the generator is asked for in phase 2, beside the likelihood of real music.
+
+``gumbel``: that the discriminator take a straight-through sample for real
+(Goodfellow et al. 2014, the non-saturating loss; see ``musebridge.training.gumbel``).
+``ddo``: that its likelihood ratio to a frozen copy tell real continuations from
+the copy's (Zheng et al. 2025, "Direct Discriminative Optimization"); no
+discriminator is needed.
+``best_of_n``: that it write what the discriminator picked among its own
+continuations (expert iteration, Anthony et al. 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from musebridge import vocab
+from musebridge.training.discriminator import Discriminator
+from musebridge.training.generator import Generator
+from musebridge.training.gumbel import faithful, parallel
+from musebridge.training.hints import hints
+from musebridge.training.sampler import gumbel_noise, sample
+
+
+def gumbel(
+    generator: Generator,
+    discriminator: Discriminator,
+    frozen: Generator,
+    seed_BT: Tensor,
+    noise_BTV: Tensor,
+    temperature: float,
+    *,
+    feedback: int | None = 0,
+    dtype: torch.dtype = torch.bfloat16,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of samples that are not taken for real, and the sampled tokens (B, T).
+
+    Args:
+        generator: to be trained.
+        discriminator: in evaluation mode.
+        frozen: gives the hints.
+        seed_BT: token ids.
+        noise_BTV: standard Gumbel noise.
+        temperature: of the relaxation.
+        feedback: see :func:`musebridge.training.gumbel.parallel`; None for the faithful mode.
+        dtype: of the parallel mode's sampling.
+    """
+    if feedback is None:
+        written_BTV = faithful(generator, seed_BT, noise_BTV, temperature)
+    else:
+        written_BTV = parallel(generator, seed_BT, noise_BTV, temperature, feedback=feedback, dtype=dtype)
+    seed_BTV = F.one_hot(seed_BT, vocab.N_TOKENS).to(written_BTV)
+    window_BTV = torch.cat([seed_BTV, F.pad(written_BTV, (0, vocab.N_TOKENS - vocab.N_EVENTS))], 1)
+    verdict = discriminator(window_BTV, hints(frozen, window_BTV), seed_BT.shape[1])
+    return F.softplus(-verdict.whole_B).mean(), written_BTV.detach().argmax(-1)
+
+
+def ddo(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
+    """Return the loss of a likelihood ratio that does not tell real continuations from the frozen generator's.
+
+    Args:
+        generator: to be trained.
+        frozen: that wrote the artificial continuations.
+        window_MT: real windows and, behind them, the artificial ones.
+        seeded: tokens of the seed, which do not count.
+        sharpness: what the log ratio of a whole continuation is multiplied by.
+    """
+    with torch.no_grad():
+        before_M = log_likelihood(frozen, window_MT, seeded)
+    real_B, fake_B = (sharpness * (log_likelihood(generator, window_MT, seeded) - before_M)).chunk(2)
+    return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
+
+
+def log_likelihood(generator: Generator, window_BT: Tensor, seeded: int) -> Tensor:
+    """Return the log likelihood of each continuation given its seed, in nats, (B,)."""
+    logits_BCV = generator(window_BT[:, :-1])[:, seeded - 1 :]
+    return -F.cross_entropy(logits_BCV.transpose(1, 2), window_BT[:, seeded:], reduction="none").sum(1)
+
+
+@torch.no_grad()
+def best_of_n(
+    generator: Generator,
+    score: Callable[[Tensor], Tensor],
+    seed_BT: Tensor,
+    length: int,
+    n: int,
+    rng: torch.Generator,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Tensor:
+    """Return, for each seed, the continuation of ``n`` that scores best, (B, length).
+
+    Args:
+        generator: that writes them.
+        score: of windows (B n, T), the higher the better.
+        seed_BT: token ids.
+        length: of a continuation.
+        n: continuations of each seed.
+        rng: source of randomness.
+        dtype: of the sampling.
+    """
+    seed_NT = seed_BT.repeat_interleave(n, 0)
+    written_NT = sample(generator, seed_NT, gumbel_noise(len(seed_NT), length, rng), dtype=dtype)
+    best_B = score(torch.cat([seed_NT, written_NT], 1)).view(-1, n).argmax(1)
+    return written_NT.view(len(seed_BT), n, length)[torch.arange(len(seed_BT)), best_B]
