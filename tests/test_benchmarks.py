@@ -15,6 +15,7 @@ from musebridge.benchmarks import engine, measure, study, train
 from musebridge.cli import main
 from musebridge.errors import ConfigError
 from musebridge.training import corpus
+from musebridge.training.checkpoint import save_generator
 from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
 from musebridge.training.models import create
 
@@ -67,6 +68,23 @@ def test_every_way_to_train_is_measured_beside_the_bound():
     rows = train.rows(TINY, batch=2, steps=2)
     assert [row.name for row in rows] == [train.OURS, "plain eager, Muon", train.PLAIN, train.BOUND]
     assert all(row.p50 > 0 and row.n == 2 for row in rows)
+
+
+# Fine-tuning
+
+
+def test_sampling_and_both_modes_of_an_update_are_measured(small_corpus, tmp_path):
+    torch.manual_seed(0)
+    generator = Generator(TINY)
+    torch.nn.init.normal_(generator.head.weight)
+    save_generator(tmp_path / "g.safetensors", generator, {})
+    sizes = ["--seeds", "4", "--batch", "2", "--seeded", "6", "--continued", "5", "--rounds", "1"]
+    files = [str(tmp_path / "g.safetensors"), str(small_corpus), "--json", str(tmp_path / "rows.json")]
+    result = CliRunner().invoke(main, ["bench", "adversarial", *files, *sizes])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"sampling is \d+\.\d times as fast .*, a parallel update \d+\.\d times", result.output)
+    rows = {row["name"]: row["p50"] for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert rows["gradient, parallel with 4 rounds of feedback and faithful"] == pytest.approx(1, abs=1e-3)
 
 
 # Studies

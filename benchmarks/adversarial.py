@@ -1,0 +1,141 @@
+"""Time of sampling, and of a generator's update in each mode of the straight-through objective.
+
+The rival of sampling is the loop that was here before: keys and values grow by
+concatenation, tokens are drawn by ``multinomial``. The rival of the parallel
+mode is the faithful one, which back-propagates through every cached step; how
+well their gradients agree is measured beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from musebridge import vocab
+from musebridge.benchmarks.measure import Row, row_of, seconds
+from musebridge.errors import CheckpointError, CorpusError
+from musebridge.training import corpus, objectives
+from musebridge.training.checkpoint import load_generator
+from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
+from musebridge.training.generator import Generator
+from musebridge.training.gumbel import faithful, parallel
+from musebridge.training.sampler import gumbel_noise, sample_continuations
+from musebridge.training.samples import starts_within_pieces
+
+NAIVE, OURS = "continuations, concatenated cache", "continuations, allocated cache, bfloat16"
+FAITHFUL, PARALLEL = "update, faithful", "update, parallel"
+
+
+def rows_of(
+    checkpoint: Path, corpus_dir: Path, *, seeds: int, seeded: int, length: int, update_batch: int, rounds: int
+) -> list[Row]:
+    """Measure a trained generator on seeds from the validation split; see :func:`rows`.
+
+    Raises:
+        CheckpointError: it is no default generator.
+        CorpusError: the split has too few windows.
+    """
+    generator = load_generator(checkpoint)[0]
+    if not isinstance(generator, Generator):
+        raise CheckpointError(f"{checkpoint}: is a reference generator; only the default kind can be sampled from")
+    tokens = corpus.load(corpus_dir).splits["validation"]
+    starts = starts_within_pieces(tokens, seeded, seed=0)[:seeds]
+    if len(starts) < seeds:
+        raise CorpusError(
+            f"{corpus_dir}: validation has {len(starts)} windows of {seeded} tokens, {seeds} are asked for"
+        )
+    seed_BT = torch.from_numpy(np.stack([tokens[s : s + seeded].astype(np.int64) for s in starts]))
+    names = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "context")
+    shape = DiscriminatorConfig(**{name: getattr(generator.config, name) for name in names})
+    return [*rows(generator, shape, seed_BT, length=length, update_batch=update_batch, rounds=rounds)]
+
+
+def rows(
+    generator: Generator,
+    discriminator: DiscriminatorConfig,
+    seed_BT: Tensor,
+    *,
+    length: int,
+    update_batch: int,
+    rounds: int,
+) -> Iterator[Row]:
+    """Measure sampling on all seeds, and updates and gradients on the first ``update_batch``, in turns.
+
+    Args:
+        generator: trained, for the gradients to mean something.
+        discriminator: its shape.
+        seed_BT: token ids.
+        length: of a continuation.
+        update_batch: seeds of an update.
+        rounds: how often each is measured.
+    """
+    yield from _rates(generator, seed_BT, length, rounds)
+    few_BT = seed_BT[:update_batch]
+    noise_BTV = gumbel_noise(len(few_BT), length, torch.Generator().manual_seed(0))
+    judge = Discriminator(discriminator).eval().requires_grad_(False)
+    frozen = Generator(generator.config).eval().requires_grad_(False)
+    frozen.load_state_dict(generator.state_dict())
+
+    def update(feedback: int | None) -> Callable[[], object]:
+        def call() -> None:
+            with torch.autocast(seed_BT.device.type, torch.bfloat16):
+                loss, _ = objectives.gumbel(generator, judge, frozen, few_BT, noise_BTV, 1.0, feedback=feedback)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            generator.zero_grad()
+
+        return call
+
+    subjects = {FAITHFUL: update(None), PARALLEL: update(0), "update, parallel, 1 round of feedback": update(1)}
+    times_s: dict[str, list[float]] = {name: [] for name in subjects}
+    for _ in range(rounds):
+        for name, call in subjects.items():
+            times_s[name].append(seconds(call))
+    yield from (row_of(name, "ms", np.array(s) * 1e3) for name, s in times_s.items())
+    yield from _agreement(generator, few_BT, noise_BTV, rounds)
+
+
+def _rates(generator: Generator, seed_BT: Tensor, length: int, rounds: int) -> Iterator[Row]:
+    rng = torch.Generator().manual_seed(0)
+    subjects: dict[str, Callable[[], object]] = {
+        NAIVE: lambda: _naive(generator, seed_BT, length, rng),
+        "continuations, allocated cache, float32": lambda: sample_continuations(generator, seed_BT, length, rng),
+        OURS: lambda: sample_continuations(generator, seed_BT, length, rng, dtype=torch.bfloat16),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in subjects}
+    for _ in range(rounds):
+        for name, call in subjects.items():
+            rates[name].append(len(seed_BT) / seconds(call))
+    yield from (row_of(name, "1/s", np.array(rate)) for name, rate in rates.items())
+
+
+@torch.inference_mode()
+def _naive(generator: Generator, seed_BT: Tensor, length: int, rng: torch.Generator) -> Tensor:
+    logits_BTV, cache = generator.extend(seed_BT, None)
+    sampled: list[Tensor] = []
+    for _ in range(length):
+        probability_BV = logits_BTV[:, -1, : vocab.N_EVENTS].softmax(-1)
+        sampled.append(torch.multinomial(probability_BV, 1, generator=rng))
+        logits_BTV, cache = generator.extend(sampled[-1], cache)
+    return torch.cat(sampled, 1)
+
+
+def _agreement(generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, rounds: int) -> Iterator[Row]:
+    """Measure the cosine between the modes' gradients of random weights on the straight-through tokens, in float32."""
+    cosines: dict[int, list[float]] = {0: [], 1: [], 4: []}
+    for i in range(rounds):
+        weight_BTV = torch.randn(noise_BTV.shape, generator=torch.Generator().manual_seed(i))
+
+        def gradient(written_BTV: Tensor, weight_BTV: Tensor = weight_BTV) -> Tensor:
+            parts = torch.autograd.grad((weight_BTV * written_BTV).sum(), [*generator.parameters()])
+            return torch.cat([part.flatten() for part in parts])
+
+        whole = gradient(faithful(generator, seed_BT, noise_BTV, 1.0))
+        for feedback, found in cosines.items():
+            part = gradient(parallel(generator, seed_BT, noise_BTV, 1.0, feedback=feedback))
+            found.append(torch.cosine_similarity(whole, part, dim=0).item())
+    for feedback, found in cosines.items():
+        yield row_of(f"gradient, parallel with {feedback} rounds of feedback and faithful", "cosine", np.array(found))
