@@ -59,13 +59,14 @@ class Jack:
 
     Args:
         name: always the same for one purpose: JACK frees the slot of a killed server only for its namesake.
+        options: of jackd.
 
     Raises:
         PortError: there is no jackd, or it does not start.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *options: str) -> None:
+        self.name, self._options = name, options
         if shutil.which("jackd") is None:
             raise PortError("jackd is not installed; install it (Debian: apt-get install jackd2)")
 
@@ -89,11 +90,8 @@ class Jack:
                 os.environ[name] = value
 
     def start(self) -> None:
-        """Start the server, and wait until it answers.
-
-        It waits for its clients, as a loaded machine without realtime priority would else lose events.
-        """
-        command = ["jackd", "-n", self.name, "-r", "-S", "-d", "dummy", "-r", "48000", "-p", "128"]
+        """Start the server, and wait until it answers."""
+        command = ["jackd", "-n", self.name, "-r", *self._options, "-d", "dummy", "-r", "48000", "-p", "128"]
         self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         waiting = ["jack_wait", "-s", self.name, "-w", "-t", "10"]
         if subprocess.run(waiting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=DEADLINE_S).returncode:
@@ -230,7 +228,8 @@ class Trial:
 def trials(times: int, seed: int) -> Iterator[Trial]:
     """Try every kind in turn, ``times`` times in all."""
     rng = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder, Jack("musebridge-kill") as jack:
+    # A server that waits for its clients: on a loaded machine without realtime priority events are else lost.
+    with tempfile.TemporaryDirectory() as folder, Jack("musebridge-kill", "-S") as jack:
         preset = Path(folder) / "kill.toml"
         preset.write_text(_PRESET, encoding="utf-8")
         for i in range(times):

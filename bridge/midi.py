@@ -230,11 +230,9 @@ class _Port:
             raise PortError(f"{names[index]}: cannot be opened ({error}); is another program using it?") from error
         return names[index]
 
-    def _parted(self) -> bool:
-        """Return whether somebody who was connected, or may have been, is not any more."""
-        peers = None if self._lost else self._system.watch.peers(self._own)
-        before, self._peers = self._peers, peers or set()
-        return self._lost or bool(before - self._peers)
+    def _connected(self) -> set[str] | None:
+        """Return who is at the other end: nobody while the port is lost, None if that is not known."""
+        return set() if self._lost else self._system.watch.peers(self._own)
 
 
 class RtMidiInput(_Port):
@@ -263,8 +261,10 @@ class RtMidiInput(_Port):
 
     def mend(self) -> bool:
         """Look whether the port and its player are there; return whether the port is."""
-        is_there = super().mend()
-        self._deserted |= self._parted()
+        is_there, peers = super().mend(), self._connected()
+        if peers is not None:
+            self._deserted |= not peers or bool(self._peers - peers)
+            self._peers = peers
         return is_there
 
     def _received(self) -> list[Message]:
@@ -318,9 +318,10 @@ class RtMidiOutput(_Port):
 
     def mend(self) -> bool:
         """Look whether the port and its listeners are there; return whether the port is."""
-        is_there = super().mend()
-        self._owes_silence |= self._parted()
-        if self._owes_silence and is_there and (self._peers or self._system.watch.peers(self._own) is None):
+        is_there, peers = super().mend(), self._connected()
+        self._owes_silence |= not is_there or bool(self._peers - (peers or set()))
+        self._peers = peers or set()
+        if self._owes_silence and is_there and (peers is None or peers):
             self._owes_silence = False
             with suppress(PortError):
                 for message in silence(range(16)):

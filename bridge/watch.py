@@ -55,13 +55,17 @@ class JackWatch(Watch):
         jack.set_error_function(lambda _: None)  # the exception says it
         jack.set_info_function(lambda _: None)
         self._error: type[Exception] = jack.JackError
+        self._ended = threading.Event()
         try:
             self._client = jack.Client("MuseBridge-watch", no_start_server=True)
         except jack.JackError as error:
             raise PortError("no server answers") from error
-        self._ended = threading.Event()
         self._client.set_shutdown_callback(lambda status, reason: self._ended.set())
-        self._client.activate()
+        try:
+            self._client.activate()  # without it PipeWire's time stands still
+        except jack.JackError as error:
+            self.close()
+            raise PortError("the server is too busy to take a client") from error
 
     @property
     def dead(self) -> bool:

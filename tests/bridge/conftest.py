@@ -13,5 +13,5 @@ def jack_server() -> Iterator[str]:
     """The name of a running JACK server with the dummy driver."""
     if shutil.which("jackd") is None:
         pytest.skip("real MIDI needs JACK: install jackd2")
-    with Jack("musebridge-test") as server:
+    with Jack("musebridge-suite") as server:
         yield server.name

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="JA
 
 DEADLINE_S = 20
 C, E = NoteOn(pitch=60, velocity=64), NoteOn(pitch=64, velocity=64)
+SILENCE = silence(range(16))
 PEDAL = Control(controller=SUSTAIN, value=127)
 
 
@@ -72,7 +73,7 @@ def test_a_listener_after_another_first_hears_silence(bridge: MidiSystem, other:
     first.close()
     assert target.mend()
     target.send(E)
-    assert heard(second, 1 + 48) == [*silence(range(16)), E]
+    assert heard(second, len(SILENCE) + 1) == [*SILENCE, E]
     second.close()
     target.close()
 
@@ -97,7 +98,7 @@ def test_a_port_that_comes_back_is_found_by_its_name(bridge: MidiSystem, other: 
     synth.send(E)
     assert heard(source, 1) == [E]
     target.send(C)
-    assert heard(keyboard, 49) == [*silence(range(16)), C]
+    assert heard(keyboard, len(SILENCE) + 1) == [*SILENCE, C]
     for port in (source, target, keyboard, synth):
         port.close()
 
@@ -110,7 +111,7 @@ from musebridge.bridge.midi import VIRTUAL, MidiSystem
 from musebridge.errors import PortError
 from musebridge.events import NoteOn
 
-with Jack("musebridge-kill") as jack:
+with Jack("musebridge-dead") as jack:
     system = MidiSystem("jack")
     source, target = system.pair(VIRTUAL, VIRTUAL)
     names = source.name, target.name
@@ -137,7 +138,7 @@ def test_a_dead_server_freezes_nobody_and_its_ports_come_back_with_it() -> None:
 
 
 def test_killed_at_any_moment_the_bridge_leaves_no_note_and_survives_its_server() -> None:
-    command = [sys.executable, "-m", "musebridge", "bench", "kill", "--times", "6", "--seed", "1"]
+    command = [sys.executable, "-m", "musebridge", "bench", "kill", "--times", "4", "--seed", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     for kind in kill.KINDS:
