@@ -424,14 +424,29 @@ def _fine_tune(
 @click.option("--warm", type=click.IntRange(0), help="Context that is not scored; default half the model's.")
 @click.option("--limit", type=click.IntRange(1), help="Score about this many tokens; default the whole split.")
 @click.option("--continuations", type=click.IntRange(0), default=0, help="Sample this many; are they copies?")
+@click.option("--noise-study", type=click.IntRange(0), default=0, metavar="WINDOWS", help="See below.")
 def evaluate(
-    checkpoint: Path, corpus_dir: Path, out: Path, split: str, warm: int | None, limit: int | None, continuations: int
+    checkpoint: Path,
+    corpus_dir: Path,
+    out: Path,
+    split: str,
+    warm: int | None,
+    limit: int | None,
+    continuations: int,
+    noise_study: int,
 ) -> None:
-    """Measure a trained generator's likelihood and write a report."""
+    """Measure a trained generator's likelihood and write a report.
+
+    With --noise-study, CHECKPOINT is a discriminator's folder (the folder "discriminator" in an adversarial run):
+    from how much noise on velocities and time shifts does it hear that so many real windows were tampered with?
+    """
     from rich.progress import Progress
 
     from musebridge.training import corpus, evaluate
 
+    if noise_study:
+        _noise_study(checkpoint, corpus_dir, out, split, noise_study)
+        return
     with Progress(console=console) as bar:
         task = bar.add_task("Scoring", total=1)
         measured = partial(bar.update, task)
@@ -448,6 +463,31 @@ def evaluate(
     for name, scored in evaluation.splits.items():
         _say(f"{name}: {scored.per_token:.4f} nats per token, {scored.per_note:.3f} per note")
     _say(f"wrote {page}")
+
+
+def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows: int) -> None:
+    from rich.progress import Progress
+
+    from musebridge.training import corpus, noise
+    from musebridge.training.samples import Window
+
+    with Progress(console=console) as bar:
+        task = bar.add_task("Listening", total=1)
+        measured = partial(bar.update, task)
+        rows = []
+        for row in noise.study(
+            folder,
+            corpus.load(corpus_dir),
+            split=split,
+            windows=windows,
+            window=Window(),
+            on_progress=lambda share: measured(completed=share),
+        ):
+            _say(
+                f"{row.name}: AUROC of the discriminator {row.discriminator.auroc}, of a fresh judge {row.fresh.auroc}"
+            )
+            rows.append(row)
+    _say(f"wrote {noise.write_study(rows, out, _command_line())}")
 
 
 @main.command()

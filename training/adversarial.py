@@ -84,17 +84,12 @@ class Adversarial:
         self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
         self.train = self._pairs("train", config.pairs, on_stage)
         held_out = self._pairs("validation", config.held_out, on_stage)
+        kept, seed = folder / "discriminator", config.seed
         self.lessons = Discrimination(
-            self.frozen,
-            self.train,
-            held_out,
-            folder / "discriminator",
-            shape,
-            lessons,
-            seed=config.seed,
-            compile=compile,
+            self.frozen, self.train, held_out, kept, shape, lessons, seed=seed, compile=compile
         )
         if config.objective != "ddo":
+            checkpoint.save_generator(kept / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
             self.lessons.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
         self.discriminator = self.lessons.discriminator
         self.gauge = Gauge(

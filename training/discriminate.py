@@ -142,19 +142,8 @@ class Discrimination:
     def scores(self, pairs: Pairs) -> tuple[Scores, Scores]:
         """Return the verdicts on the real and on the artificial continuations."""
         window_MT, hints_MTF = torch.from_numpy(pairs.windows), torch.from_numpy(pairs.hints).float()
-        real, fake = np.split(self.judge(window_MT, hints_MTF, pairs.seed_NT.shape[1]), 2)
+        real, fake = np.split(verdicts(self.discriminator, window_MT, hints_MTF, pairs.seed_NT.shape[1]), 2)
         return real, fake
-
-    @torch.no_grad()
-    def judge(self, window_MT: Tensor, hints_MTF: Tensor, seeded: int) -> Scores:
-        """Return the verdict on each window, shape (M,)."""
-        self.discriminator.eval()
-        verdicts = []
-        for window_BT, hints_BTF in zip(*(torch.split(x, _AT_ONCE) for x in (window_MT, hints_MTF)), strict=True):
-            with torch.autocast(self.device.type, torch.bfloat16):
-                verdict = self.discriminator(window_BT.to(self.device), hints_BTF.to(self.device), seeded)
-            verdicts.append(verdict.whole_B.double().cpu())
-        return np.asarray(torch.cat(verdicts).numpy())
 
     def _optimise(self) -> float:
         rise = min(1.0, (self.step + 1) / max(1, self.config.warmup_steps))
@@ -215,3 +204,33 @@ class Discrimination:
                 f"{self.folder / checkpoint.STATE}: is not the state of a discriminator "
                 f"({checkpoint.one_line(error)}); remove it to start anew"
             ) from error
+
+
+@torch.no_grad()
+def verdicts(discriminator: Discriminator, window_MT: Tensor, hints_MTF: Tensor, seeded: int) -> Scores:
+    """Return the verdict on each window, shape (M,)."""
+    discriminator.eval()
+    device = next(discriminator.parameters()).device
+    parts = []
+    for window_BT, hints_BTF in zip(*(torch.split(x, _AT_ONCE) for x in (window_MT, hints_MTF)), strict=True):
+        with torch.autocast(device.type, torch.bfloat16):
+            verdict = discriminator(window_BT.to(device), hints_BTF.to(device), seeded)
+        parts.append(verdict.whole_B.double().cpu())
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def load_discriminator(folder: Path) -> Discriminator:
+    """Return the best discriminator of a training, in evaluation mode.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    state = checkpoint.load_state(folder)
+    if state is None or not state.get("best"):
+        raise CheckpointError(f"{folder}: holds no discriminator; train one with 'train --phase adversarial'")
+    try:
+        discriminator = Discriminator(build(DiscriminatorConfig, state["shape"], str(folder)))
+        discriminator.load_state_dict(state["best"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: is not a discriminator ({checkpoint.one_line(error)})") from error
+    return discriminator.eval().requires_grad_(False)

@@ -230,7 +230,7 @@ def _likeness_lines(likeness: dict[str, Likeness]) -> list[str]:
 
 
 def _draw_positions(evaluation: Evaluation, path: Path) -> None:
-    figure, axes = _axes("tokens of context before", "nats per token")
+    figure, axes = axes_of("tokens of context before", "nats per token")
     for name, scored in evaluation.splits.items():
         width = max(1, len(scored.by_position_T) // 64)
         usable = len(scored.by_position_T) // width * width
@@ -240,7 +240,7 @@ def _draw_positions(evaluation: Evaluation, path: Path) -> None:
 
 
 def _draw_history(history: list[dict[str, float]], path: Path) -> None:
-    figure, axes = _axes("million tokens of training", "nats per token")
+    figure, axes = axes_of("million tokens of training", "nats per token")
     millions = [row["tokens"] / 1e6 for row in history]
     axes.plot(millions, [row["train_nll"] for row in history], label="train (moving average, augmented)")
     axes.plot(millions, [row["validation_nll"] for row in history], label="validation", marker="o")
@@ -248,7 +248,8 @@ def _draw_history(history: list[dict[str, float]], path: Path) -> None:
     figure.savefig(path)
 
 
-def _axes(x: str, y: str) -> tuple[Figure, Any]:
+def axes_of(x: str, y: str) -> tuple[Figure, Any]:
+    """Return an empty figure and its labelled axes."""
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import f1_score, matthews_corrcoef, roc_auc_score
 
 Scores = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
@@ -42,8 +42,8 @@ class Skill:
 
 
 def auroc(real_N: Scores, fake_M: Scores) -> float:
-    """Return how often a real continuation is scored above an artificial one."""
-    return float(roc_auc_score(np.repeat([1, 0], [len(real_N), len(fake_M)]), np.concatenate([real_N, fake_M])))
+    """Return how often a real continuation is scored above an artificial one; a tie counts half."""
+    return _auroc(real_N, fake_M, np.ones(len(real_N)), np.ones(len(fake_M)))
 
 
 def best_threshold(real_N: Scores, fake_N: Scores) -> float:
@@ -66,27 +66,52 @@ def skill(
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
-    rng = np.random.default_rng(seed)
-    members = [np.flatnonzero(piece_N == piece) for piece in np.unique(piece_N)]
-    draws = [
-        np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))]) for _ in range(resamples)
-    ]
+    pieces, member_N = np.unique(piece_N, return_inverse=True)
+    drawn_RP = np.random.default_rng(seed).multinomial(len(pieces), np.full(len(pieces), 1 / len(pieces)), resamples)
 
-    def figure(measure: Callable[[Scores, Scores], float]) -> Figure:
-        low, high = np.percentile([measure(real_N[draw], fake_N[draw]) for draw in draws], [2.5, 97.5])
-        return Figure(value=measure(real_N, fake_N), low=float(low), high=float(high))
+    def figure(measure: Callable[[Scores], float]) -> Figure:
+        """Measure with every window once, and with each as often as its piece was drawn."""
+        low, high = np.percentile([measure(drawn_P[member_N].astype(float)) for drawn_P in drawn_RP], [2.5, 97.5])
+        return Figure(value=measure(np.ones(len(piece_N))), low=float(low), high=float(high))
 
-    def macro_f1(real: Scores, fake: Scores) -> float:
-        return float(f1_score(*_answers(real, fake, threshold), average="macro"))
-
-    def mcc(real: Scores, fake: Scores) -> float:
-        return float(matthews_corrcoef(*_answers(real, fake, threshold)))
+    def answers(weight_N: Scores) -> Answers:
+        hit, false = (float(weight_N[said_N >= threshold].sum()) for said_N in (real_N, fake_N))
+        whole = float(weight_N.sum())
+        return Answers(hit=hit, miss=whole - hit, false=false, right=whole - false)
 
     return Skill(
-        auroc=figure(auroc), macro_f1=figure(macro_f1), mcc=figure(mcc), pairs=len(real_N), pieces=len(members)
+        auroc=figure(lambda weight_N: _auroc(real_N, fake_N, weight_N, weight_N)),
+        macro_f1=figure(lambda weight_N: answers(weight_N).macro_f1),
+        mcc=figure(lambda weight_N: answers(weight_N).mcc),
+        pairs=len(real_N),
+        pieces=len(pieces),
     )
 
 
-def _answers(real: Scores, fake: Scores, threshold: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    truth = np.repeat([True, False], [len(real), len(fake)])
-    return truth, np.concatenate([real, fake]) >= threshold
+class Answers(NamedTuple):
+    """How many real continuations were taken for real (hit) or not (miss), and artificial ones (false, right)."""
+
+    hit: float
+    miss: float
+    false: float
+    right: float
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean of the F1 of "real" and of "artificial"."""
+        wrong = self.miss + self.false
+        return sum(2 * good / max(2 * good + wrong, 1e-12) for good in (self.hit, self.right)) / 2
+
+    @property
+    def mcc(self) -> float:
+        """The Matthews correlation; 0 for who always gives the same answer."""
+        h, m, f, r = self
+        return float((h * r - f * m) / max(np.sqrt((h + f) * (h + m) * (r + f) * (r + m)), 1e-12))
+
+
+def _auroc(real_N: Scores, fake_M: Scores, real_weight_N: Scores, fake_weight_M: Scores) -> float:
+    _, place = np.unique(np.concatenate([real_N, fake_M]), return_inverse=True)
+    real_U = np.bincount(place[: len(real_N)], real_weight_N, place.max() + 1)
+    fake_U = np.bincount(place[len(real_N) :], fake_weight_M, place.max() + 1)
+    below_U = np.cumsum(fake_U) - fake_U / 2
+    return float(real_U @ below_U / (real_U.sum() * fake_U.sum()))

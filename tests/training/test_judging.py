@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from musebridge.training.judging import auroc, best_threshold, skill
 
@@ -36,6 +37,15 @@ def test_windows_of_one_piece_count_as_one_witness():
     clustered = skill(real_N, fake_N, PIECE_N, resamples=100).auroc
     independent = skill(real_N, fake_N, np.arange(400), resamples=100).auroc
     assert clustered.high - clustered.low > 2 * (independent.high - independent.low)
+
+
+def test_the_figures_are_those_of_scikit_learn():
+    real_N, fake_N = np.round(RNG.normal(0.4, 1, 400), 1), np.round(RNG.normal(size=400), 1)  # with ties
+    truth, scores = np.repeat([1, 0], 400), np.concatenate([real_N, fake_N])
+    found = skill(real_N, fake_N, PIECE_N, threshold=0.2, resamples=2)
+    assert found.auroc.value == pytest.approx(metrics.roc_auc_score(truth, scores))
+    assert found.macro_f1.value == pytest.approx(metrics.f1_score(truth, scores >= 0.2, average="macro"))
+    assert found.mcc.value == pytest.approx(metrics.matthews_corrcoef(truth, scores >= 0.2))
 
 
 def test_the_threshold_is_where_most_answers_are_right():

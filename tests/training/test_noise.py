@@ -1,0 +1,69 @@
+"""The noise study: what noise is, what is heard of it, and a control that must be at chance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from musebridge import vocab
+from musebridge.errors import CheckpointError
+from musebridge.training import checkpoint, corpus
+from musebridge.training.discriminate import Discrimination, DiscriminatorTraining
+from musebridge.training.discriminator import DiscriminatorConfig
+from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.training.noise import study, with_noise, write_study
+from musebridge.training.samples import Window, pairs
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+WINDOW = Window(seeded=8, continued=12)
+
+
+@pytest.fixture
+def folder(small_corpus, tmp_path):
+    """A discriminator that was trained for a moment, and its generator."""
+    torch.manual_seed(0)
+    generator = Generator(GeneratorConfig(n_layers=1, d_model=8, n_heads=1, n_kv_heads=1, d_ff=8, context=32)).eval()
+    shape = DiscriminatorConfig(n_layers=1, d_model=8, n_heads=1, n_kv_heads=1, d_ff=8, context=32, hidden=8)
+    tokens = corpus.load(small_corpus).splits["train"]
+    made = pairs(generator, tokens, tmp_path / "samples", count=24, window=WINDOW, seed=0)
+    checkpoint.save_generator(tmp_path / checkpoint.WEIGHTS, generator, {})
+    lessons = Discrimination(
+        generator, made, made, tmp_path, shape, DiscriminatorTraining(batch=8, validate_steps=3), compile=False
+    )
+    lessons.run(lambda share: None, lambda row: None)
+    return tmp_path
+
+
+def test_noise_moves_tokens_of_its_kind_within_their_range_and_no_others():
+    rng = np.random.default_rng(0)
+    tokens = np.tile([60, vocab.NOTE_OFF + 60, vocab.TIME_SHIFT, vocab.TIME_SHIFT + 50, vocab.VELOCITY + 31], (500, 1))
+    moved = with_noise(tokens, "TIME_SHIFT", 2, rng)
+    assert (moved[:, [0, 1, 4]] == tokens[:, [0, 1, 4]]).all()
+    assert set(moved[:, 2]) == {vocab.TIME_SHIFT + i for i in (0, 1, 2)}  # no shift is shorter than the shortest
+    assert set(moved[:, 3]) == {vocab.TIME_SHIFT + 50 + i for i in range(-2, 3)}
+    assert set(with_noise(tokens, "VELOCITY", 1, rng)[:, 4]) == {vocab.VELOCITY + 30, vocab.VELOCITY + 31}
+
+
+def test_the_study_hears_more_of_wider_noise_and_nothing_in_the_control(folder, small_corpus):
+    told: list[float] = []
+    rows = list(
+        study(folder, corpus.load(small_corpus), split="train", windows=100, window=WINDOW, on_progress=told.append)
+    )
+    assert [(row.kind, row.width) for row in rows] == [
+        ("", 0), ("VELOCITY", 1), ("VELOCITY", 2), ("VELOCITY", 4),
+        ("TIME_SHIFT", 2), ("TIME_SHIFT", 5), ("TIME_SHIFT", 10),
+    ]  # fmt: skip
+    assert told[-1] == 1.0
+    control = rows[0]
+    assert control.discriminator.auroc.low <= 0.5 <= control.discriminator.auroc.high
+    page = write_study(rows, folder / "report", "musebridge evaluate …")
+    assert f"| TIME_SHIFT ±20 ms | {rows[4].discriminator.auroc} |" in page.read_text("utf-8")
+    for kind in ("velocity", "time_shift"):
+        assert (folder / "report" / f"noise-{kind}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_folder_without_a_discriminator_is_one_line(small_corpus, tmp_path):
+    with pytest.raises(CheckpointError, match="holds no discriminator; train one with"):
+        next(study(tmp_path, corpus.load(small_corpus), split="train", windows=10, window=WINDOW))

@@ -1,0 +1,199 @@
+"""The noise study of earlier work: from how much noise on does a judge hear that music was tampered with?
+
+Uniform noise is put on the velocities, or on the time shifts, of real
+continuations. Two judges tell them from the untouched ones: the discriminator,
+which was never trained on noise, and a fresh judge that is trained to hear just
+this noise and scored on other pieces. Real music against real music is the
+control: it must be at chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from musebridge import vocab
+from musebridge.errors import CorpusError
+from musebridge.training import checkpoint
+from musebridge.training.corpus import Corpus
+from musebridge.training.discriminate import load_discriminator, verdicts
+from musebridge.training.evaluate import axes_of
+from musebridge.training.gauge import fresh_judge
+from musebridge.training.hints import hints, statistics
+from musebridge.training.judging import Scores, Skill, best_threshold, skill
+from musebridge.training.samples import Window, starts_within_pieces
+
+VELOCITY_BINS, SHIFT_STEPS = (1, 2, 4), (2, 5, 10)
+_AT_ONCE, _FEWEST = 32, 8
+_RANGES = {
+    "VELOCITY": (vocab.VELOCITY, vocab.BEGIN),
+    "TIME_SHIFT": (vocab.TIME_SHIFT, vocab.VELOCITY),
+}
+
+Tokens = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """How well each judge hears one noise; ``kind`` is empty for the control."""
+
+    kind: str
+    width: int
+    discriminator: Skill
+    fresh: Skill
+
+    @property
+    def name(self) -> str:
+        """What was done to the music."""
+        if not self.kind:
+            return "nothing (real against real)"
+        unit = f"{self.width * 10} ms" if self.kind == "TIME_SHIFT" else f"{self.width} of 32 bins"
+        return f"{self.kind} ±{unit}"
+
+
+def with_noise(tokens: Tokens, kind: str, width: int, rng: np.random.Generator) -> Tokens:
+    """Return tokens in which those of a kind are moved evenly by up to ``width``, within the range of the kind."""
+    low, high = _RANGES[kind]
+    moved = np.clip(tokens + rng.integers(-width, width + 1, tokens.shape), low, high - 1)
+    return np.where((tokens >= low) & (tokens < high), moved, tokens)
+
+
+def study(
+    folder: Path,
+    corpus: Corpus,
+    *,
+    split: str,
+    windows: int,
+    window: Window,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> Iterator[Heard]:
+    """Yield how well each noise is heard, the control first.
+
+    Args:
+        folder: of a discriminator and of the generator that hints to it.
+        corpus: packed tokens.
+        split: of the corpus.
+        windows: how many to judge.
+        window: lengths of seed and continuation.
+        on_progress: called with the share that is done, 0..1.
+
+    Raises:
+        CheckpointError: the folder holds no discriminator.
+        CorpusError: the split has too few windows.
+    """
+    tokens, rng = corpus.splits[split], np.random.default_rng(0)
+    starts = starts_within_pieces(tokens, window.length, seed=0)[:windows]
+    if len(starts) < _FEWEST:
+        raise CorpusError(f"{corpus.folder}: {split} has {len(starts)} windows, {_FEWEST} are needed")
+    real_NT = np.stack([tokens[s : s + window.length] for s in starts]).astype(np.int64)
+    piece_N = np.cumsum(tokens == vocab.BEGIN)[starts]
+    judges = _Judges(folder, window.seeded)
+    untouched = judges.hear(real_NT)
+    order = np.argsort(piece_N, kind="stable")[: 2 * (len(piece_N) // 2)]
+    one, other = order[::2], order[1::2]  # neighbours: mostly of the same piece
+    yield _heard("", 0, untouched.at(one), untouched.at(other), piece_N[one])
+    noises = [("VELOCITY", width) for width in VELOCITY_BINS] + [("TIME_SHIFT", width) for width in SHIFT_STEPS]
+    for i, (kind, width) in enumerate(noises):
+        noised_NT = real_NT.copy()
+        noised_NT[:, window.seeded :] = with_noise(real_NT[:, window.seeded :], kind, width, rng)
+        yield _heard(kind, width, untouched, judges.hear(noised_NT), piece_N)
+        on_progress((i + 1) / len(noises))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Impression:
+    """What the judges have of some windows: verdicts of the discriminator, figures for the fresh judge."""
+
+    verdict_N: Scores
+    figures_NF: Scores
+
+    def at(self, chosen: npt.NDArray[np.int64]) -> _Impression:
+        return _Impression(verdict_N=self.verdict_N[chosen], figures_NF=self.figures_NF[chosen])
+
+
+class _Judges:
+    def __init__(self, folder: Path, seeded: int) -> None:
+        self._discriminator, self._seeded = load_discriminator(folder), seeded
+        self._generator = checkpoint.load_generator(folder)[0]
+
+    @torch.no_grad()
+    def hear(self, window_NT: Tokens) -> _Impression:
+        window_MT = torch.from_numpy(window_NT)
+        with torch.autocast("cpu", torch.bfloat16):
+            hints_MTF = torch.cat([hints(self._generator, part_BT) for part_BT in torch.split(window_MT, _AT_ONCE)])
+        figures = statistics(window_MT[:, self._seeded :], hints_MTF[:, self._seeded :])
+        return _Impression(
+            verdict_N=verdicts(self._discriminator, window_MT, hints_MTF, self._seeded),
+            figures_NF=figures.double().numpy(),
+        )
+
+
+def _heard(kind: str, width: int, real: _Impression, noised: _Impression, piece_N: Tokens) -> Heard:
+    return Heard(
+        kind=kind,
+        width=width,
+        discriminator=_skill(real.verdict_N, noised.verdict_N, piece_N),
+        fresh=_skill(*fresh_judge(real.figures_NF, noised.figures_NF, piece_N), piece_N),
+    )
+
+
+def _skill(real_N: Scores, noised_N: Scores, piece_N: Tokens) -> Skill:
+    """Measure scores on half of the pieces; the other half chooses the threshold."""
+    chooses = piece_N % 2 == 0
+    threshold = best_threshold(real_N[chooses], noised_N[chooses])
+    return skill(real_N[~chooses], noised_N[~chooses], piece_N[~chooses], threshold=threshold)
+
+
+def write_study(rows: list[Heard], folder: Path, command: str) -> Path:
+    """Write ``noise.md`` and ``noise.png``.
+
+    Raises:
+        CorpusError: the folder cannot be written.
+    """
+    page = folder / "noise.md"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in _RANGES:
+            _draw([row for row in rows if row.kind in ("", kind)], kind, folder / f"noise-{kind.lower()}.png")
+        page.write_text(_page(rows, command), "utf-8")
+    except OSError as error:
+        raise CorpusError(f"{folder}: cannot be written: {error.strerror}; choose another place") from error
+    return page
+
+
+def _page(rows: list[Heard], command: str) -> str:
+    first = rows[-1].fresh
+    lines = [
+        "# From how much noise on is it heard?",
+        "",
+        f"`{command}`",
+        "",
+        f"Real continuations against the same ones with noise: {first.pairs} of {first.pieces} pieces, with 95 %",
+        "intervals whose bootstrap draws pieces. The discriminator never met noise; the fresh judge is trained on it.",
+        "",
+        "| noise | discriminator AUROC | macro-F1 | MCC | fresh judge AUROC | macro-F1 | MCC |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [str(f) for judge in (row.discriminator, row.fresh) for f in (judge.auroc, judge.macro_f1, judge.mcc)]
+        lines.append(f"| {row.name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"![{kind}](noise-{kind.lower()}.png)" for kind in _RANGES), ""])
+
+
+def _draw(rows: list[Heard], kind: str, path: Path) -> None:
+    figure, axes = axes_of(f"{kind}: noise up to ± tokens", "AUROC")
+    for name, skills in (
+        ("the discriminator", [row.discriminator for row in rows]),
+        ("a fresh judge", [row.fresh for row in rows]),
+    ):
+        values = np.array([s.auroc.value for s in skills])
+        reach = np.abs(np.array([[s.auroc.low, s.auroc.high] for s in skills]).T - values)
+        axes.errorbar([row.width for row in rows], values, reach, marker="o", capsize=4, label=name)
+    axes.axhline(0.5, color="grey", linewidth=1)
+    axes.legend()
+    figure.savefig(path)
