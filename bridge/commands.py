@@ -40,6 +40,14 @@ class Roll:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Count the bars as other programs do: at ``bpm``, with beat 0 at ``beat_zero_s``; None where none are there."""
+
+    bpm: float | None = None
+    beat_zero_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class TellBeats:
     """Publish each beat of the grid, or no longer."""
 
@@ -61,4 +69,4 @@ class SetParameter:
     value: Value
 
 
-Command = HandOver | Retry | Stop | Panic | Reset | Roll | TellBeats | SetMode | SetParameter
+Command = HandOver | Retry | Stop | Panic | Reset | Roll | Share | TellBeats | SetMode | SetParameter

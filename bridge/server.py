@@ -15,6 +15,7 @@ from musebridge.bridge.commands import Stop
 from musebridge.bridge.context import Engine
 from musebridge.bridge.echo import EchoFilter
 from musebridge.bridge.journal import Journal, JournalledOutbox
+from musebridge.bridge.link import LinkFollower
 from musebridge.bridge.loop import Inbox, Keeper, Player, Poller, Sender
 from musebridge.bridge.osc import OscServer
 from musebridge.bridge.ports import InputPort, OutputPort
@@ -38,6 +39,7 @@ class Bridge:
         settings, mode: the parameters at the start.
         seed: of the model's randomness; None takes a fresh one.
         osc: host and port to listen on, or None.
+        link: whether bars follow Ableton Link, where others are there.
         journal: given the seed, returns where to log the session; or None.
         notice: called with each change of state or of a port and each error, in one line.
     """
@@ -52,6 +54,7 @@ class Bridge:
         mode: str = "call",
         seed: int | None = None,
         osc: tuple[str, int] | None = None,
+        link: bool = False,
         journal: Callable[[int], Journal] | None = None,
         clock: Clock | None = None,
         notice: Callable[[str], None] = lambda _: None,
@@ -97,6 +100,7 @@ class Bridge:
             if osc
             else None
         )
+        self._link = LinkFollower(clock, self.inbox, lambda: self._session.settings, self.fail) if link else None
 
     def __enter__(self) -> Bridge:
         self.start()
@@ -107,12 +111,12 @@ class Bridge:
 
     def start(self) -> None:
         """Begin to listen."""
-        for worker in filter(None, (self._sender, self._player, self._poller, self._keeper, self.osc)):
+        for worker in filter(None, (self._sender, self._player, self._poller, self._keeper, self.osc, self._link)):
             worker.start()
 
     def stop(self) -> None:
         """End: hear no more, write no more, silence the output, give the ports back."""
-        for worker in filter(None, (self._keeper, self._poller, self.osc, self._player)):
+        for worker in filter(None, (self._keeper, self._poller, self.osc, self._link, self._player)):
             worker.stop()
         self._sender.finish()
         self.source.close()

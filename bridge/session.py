@@ -36,6 +36,7 @@ from musebridge.bridge.commands import (
     Roll,
     SetMode,
     SetParameter,
+    Share,
     Stop,
     TellBeats,
 )
@@ -170,6 +171,8 @@ class Session:
                 self._meter.roll(now_s, rolling)
                 if not rolling:
                     self._end(now_s, "stopped")
+            case Share(bpm=bpm, beat_zero_s=beat_zero_s):
+                self._meter.share(bpm, beat_zero_s)
             case TellBeats(wanted=wanted):
                 self._tells_beats = wanted
             case SetParameter(name=name, value=value):
@@ -227,7 +230,7 @@ class Session:
         self._undo: deque[_Point] = deque(maxlen=4096)
         self._seed: _Point | None = None
         self._finder = KeyFinder()
-        self._first_bar: int | None = None
+        self._first_bar, self._counted_by = 0, ""
 
     # The player
 
@@ -269,8 +272,7 @@ class Session:
         if self._phrase_s is None:
             self._phrase_s = now_s
             self._meter.begin_phrase(now_s)
-            beat = self._meter.grid(now_s).beat_at(now_s)
-            self._first_bar = int((beat + _EARLY_BEATS) // self.settings.beats)
+            self._count_bar(now_s)
 
     def _weave_in(self, now_s: float, event: Event) -> None:
         """Let the player's event into an answer that goes on: what was not played yet is written anew."""
@@ -322,8 +324,16 @@ class Session:
 
     def _bar_line_s(self, now_s: float) -> float:
         """Return when the bar begins that the next answer is for."""
-        bar = (self._first_bar or 0) + self.settings.listen_bars
+        if self._counted_by != self._meter.leader(now_s):
+            self._count_bar(now_s)
+        bar = self._first_bar + self.settings.listen_bars
         return self._meter.grid(now_s).time_of(bar * self.settings.beats)
+
+    def _count_bar(self, now_s: float) -> None:
+        """Find the bar in which the phrase began, as the one counts it who leads now."""
+        self._counted_by = self._meter.leader(now_s)
+        beat = self._meter.grid(now_s).beat_at(now_s if self._phrase_s is None else self._phrase_s)
+        self._first_bar = int((beat + _EARLY_BEATS) // self.settings.beats)
 
     def _begin_s(self, now_s: float) -> float | None:
         """Return when the model is to begin by itself, or None."""
@@ -358,7 +368,7 @@ class Session:
             self._outbox.push(Scheduled(self._next_tick_s, Transport("start"), Owner.PLAYER))
         while self._next_tick_s - _CLOCK_LEAD_S <= now_s:  # as the moment of waking is reckoned
             self._outbox.push(Scheduled(self._next_tick_s, Transport("clock"), Owner.PLAYER))
-            self._next_tick_s += 60 / self.settings.bpm / TICKS_PER_BEAT
+            self._next_tick_s += 60 / self._meter.grid(now_s).bpm / TICKS_PER_BEAT
 
     # The answer
 

@@ -160,7 +160,7 @@ class ClockFollower:
 
 
 class Meter:
-    """Where the beats are: where MIDI clock has them, or at a steady tempo.
+    """Where the beats are: where other programs share them, or MIDI clock has them, or at a steady tempo.
 
     The steady beats are counted from where a DAW started that says no more than
     that, and where none did, from the first note of the phrase.
@@ -170,11 +170,28 @@ class Meter:
         self._clock = ClockFollower()
         self._bpm, self._zero_s = bpm, 0.0
         self._is_counting = self._is_rolling = False
+        self._shared: SteadyTempo | None = None
         self._told: int | None = None
 
     def grid(self, now_s: float) -> Grid:
         """Return what holds at ``now_s``."""
-        return self._clock if self.is_clocked(now_s) else SteadyTempo(self._bpm, self._zero_s)
+        match self.leader(now_s):
+            case "others":
+                assert self._shared
+                return self._shared
+            case "clock":
+                return self._clock
+        return SteadyTempo(self._bpm, self._zero_s)
+
+    def leader(self, now_s: float) -> str:
+        """Return who says where the beats are: ``others``, the ``clock`` or the ``phrase``."""
+        if self._shared:
+            return "others"
+        return "clock" if self.is_clocked(now_s) else "phrase"
+
+    def share(self, bpm: float | None, beat_zero_s: float) -> None:
+        """Go by the beats of others; None ends that."""
+        self._shared = None if bpm is None else SteadyTempo(bpm, beat_zero_s)
 
     def is_clocked(self, now_s: float) -> bool:
         """Whether MIDI clock comes in and is gone by."""
@@ -202,7 +219,7 @@ class Meter:
 
     def begun(self, now_s: float) -> int | None:
         """Return the beat that has begun since the last call, or None; a beat that jitters begins once."""
-        if not self._is_counting and not self.is_clocked(now_s):
+        if not self._is_counting and self.leader(now_s) == "phrase":
             self._told = None
             return None
         beat = self.grid(now_s).beat_at(now_s) + _ROUNDING_BEATS

@@ -52,6 +52,7 @@ _EXTRA_OF = {
     "onnxruntime": "cpu",
     "onnx": "export",
     "muspy": "evaluate",
+    "aalink": "link",
 }
 
 
@@ -83,6 +84,7 @@ def main() -> None:
 @click.option("--in", "in_name", help="Another existing port to listen to.")
 @click.option("--out", "out_name", help="Another existing port to play to.")
 @OSC
+@click.option("--link", is_flag=True, help="Bars follow Ableton Link (pip install 'musebridge[link]').")
 @click.option("--record", type=FOLDER, help="Write the session here as .mid and .jsonl.")
 @click.option("--mode", help="call, duet, bars or manual; default the preset's.")
 @click.option("--seed", type=click.IntRange(0), help="Of the randomness; default a fresh one.")
@@ -94,6 +96,7 @@ def serve(
     in_name: str | None,
     out_name: str | None,
     osc: str,
+    link: bool,
     record: Path | None,
     mode: str | None,
     seed: int | None,
@@ -121,6 +124,7 @@ def serve(
         mode=preset.mode,
         seed=seed,
         osc=address,
+        link=link,
         journal=_journal(log, preset) if log else None,
         notice=_say,
     )

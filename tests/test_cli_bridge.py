@@ -256,6 +256,12 @@ def test_a_missing_runtime_names_the_extra_to_install(monkeypatch: pytest.Monkey
     assert line == "Error: onnxruntime is not installed; install it with: pip install 'musebridge[cpu]'"
 
 
+def test_link_without_its_extra_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "aalink", None)
+    line = refused(run("serve", "--port", "memory", "--osc", "off", "--link"))
+    assert line == "Error: aalink is not installed; install it with: pip install 'musebridge[link]'"
+
+
 def test_a_recording_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     events = [Timed(0.0, NoteOn(pitch=60, velocity=64)), Timed(1.0, NoteOff(pitch=60))]
     midifile.write(tmp_path / "ok.mid", {"a": events})

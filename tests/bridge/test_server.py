@@ -205,13 +205,12 @@ def test_a_flood_of_bends_pressure_and_controllers_passes_in_order_and_the_phras
     ear: Ear, engine: ScriptedEngine
 ) -> None:
     keyboard, (strike, lift) = MemoryPort("keyboard"), phrase()
-    kinds = [
-        lambda n: Other(bytes([0xE2, n, n])),
-        lambda n: Other(bytes([0xD2, n])),
-        lambda n: Other(bytes([0xA2, 60, n])),
-    ]
-    kinds += [lambda n, c=c: Control(controller=c, value=n, channel=2) for c in (1, 7, 11, 67, 74, 122)]
-    flood = [kinds[i % len(kinds)](i % 128) for i in range(2000)]
+    flood: list[Message] = []
+    for value in range(128):  # each once: what has just left would be taken for an echo
+        flood += [
+            Other(bytes(data)) for data in ([0xE2, 0, value], [0xE2, 64, value], [0xD2, value], [0xA2, 60, value])
+        ]
+        flood += [Control(controller=number, value=value, channel=2) for number in (1, 7, 11, 67, 74, 122)]
     played = [strike, *flood, lift]
     with Bridge(engine, keyboard, ear, settings=replace(QUICK, thru=1), seed=0) as bridge:
         for message in played:

@@ -16,6 +16,7 @@ from musebridge.bridge.commands import (
     Roll,
     SetMode,
     SetParameter,
+    Share,
     Stop,
     TellBeats,
 )
@@ -417,6 +418,23 @@ def test_where_a_daw_says_no_more_than_play_the_bars_are_counted_from_there() ->
     assert stage.notices == ["answering", "stopped"]
 
 
+def test_bars_follow_what_others_share_rather_than_the_clock() -> None:
+    stage = Stage(mode="bars", bpm=120, listen_bars=1, answer_bars=1)
+    clock = [(0.5 + i * 60 / 90 / 24, Transport("clock")) for i in range(24 * 6)]
+    script = [(0.4, Transport("start")), *clock, (0.6, Share(100.0, -1.0)), (2.0, on(60)), (2.2, off(60))]
+    sent = stage.play(script)
+    assert sent[0] == Timed(3.8, on(MODEL_PITCH))  # beat 8, counted from -1 s, 0.6 s each
+    assert sent[-1].time_s <= 6.2
+
+
+@pytest.mark.parametrize("share", [Share(), Share(100.0, -1000.0)])
+def test_who_comes_or_goes_during_a_phrase_counts_its_bars_anew(share: Share) -> None:
+    stage = Stage(mode="bars", bpm=120, listen_bars=1, answer_bars=1)
+    before = Share() if share.bpm else Share(100.0, -1000.0)
+    begin_s = stage.play([(0.6, before), (2.0, on(60)), (2.2, off(60)), (2.5, share)])[0].time_s
+    assert begin_s == (3.2 if share.bpm else 4.0)
+
+
 def test_beats_are_told_while_they_are_wanted_and_change_nothing() -> None:
     stage = Stage(mode="bars", bpm=120, beats=3, listen_bars=1, answer_bars=1)
     script = [(1.0, on(60)), (1.2, off(60)), (1.1, TellBeats(wanted=True)), (3.3, TellBeats(wanted=False))]
@@ -562,6 +580,7 @@ messages = (
     | st.builds(lambda down: Control(controller=SUSTAIN, value=127 * down), st.booleans())
     | st.sampled_from([HandOver(), HandOver(), Stop(), Panic(), Reset(), Retry()])
     | st.sampled_from([Roll(rolling=True), Roll(rolling=False), TellBeats(wanted=True)])
+    | st.sampled_from([Share(), Share(90.0, 0.3), Share(200.0, -4000.0)])
     | st.sampled_from([SetMode(mode) for mode in MODES])
     | st.builds(SetParameter, st.just("transpose"), st.integers(-12, 12))
     | st.builds(SetParameter, st.just("channel"), st.integers(1, 3))
