@@ -26,8 +26,9 @@ import numpy as np
 from rich.table import Table
 
 from musebridge.benchmarks.measure import seconds
-from musebridge.bridge.midi import MidiSystem
+from musebridge.bridge.midi import CLIENT, MidiSystem
 from musebridge.bridge.scheduler import NoteLedger, silence
+from musebridge.bridge.watch import JackWatch
 from musebridge.errors import PortError
 from musebridge.events import ALL_SOUND_OFF, Control, Message, NoteOff, NoteOn
 from musebridge.midifile import from_message
@@ -37,6 +38,9 @@ DEADLINE_S = 30.0
 _LATEST_S = 1.5
 _CHORD = (43, 50, 55, 59, 62, 67, 71, 74)
 _TICK_S = 0.002
+_PERIOD = "1024"
+"""Long, and the server waits for its clients (-S): a loaded machine without realtime priority misses
+periods, and their events are lost."""
 _PRESET = 'description = "answers at once"\n[settings]\nsilence_s = 0.05\nanswer_s = 600\n'
 _SERVE = """
 import signal
@@ -59,14 +63,13 @@ class Jack:
 
     Args:
         name: always the same for one purpose: JACK frees the slot of a killed server only for its namesake.
-        options: of jackd.
 
     Raises:
         PortError: there is no jackd, or it does not start.
     """
 
-    def __init__(self, name: str, *options: str) -> None:
-        self.name, self._options = name, options
+    def __init__(self, name: str) -> None:
+        self.name = name
         if shutil.which("jackd") is None:
             raise PortError("jackd is not installed; install it (Debian: apt-get install jackd2)")
 
@@ -91,7 +94,7 @@ class Jack:
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""
-        command = ["jackd", "-n", self.name, "-r", *self._options, "-d", "dummy", "-r", "48000", "-p", "128"]
+        command = ["jackd", "-n", self.name, "-r", "-S", "-d", "dummy", "-r", "48000", "-p", _PERIOD]
         self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         waiting = ["jack_wait", "-s", self.name, "-w", "-t", "10"]
         if subprocess.run(waiting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=DEADLINE_S).returncode:
@@ -170,13 +173,14 @@ class Serving:
         self.process.communicate()
 
     def peer(self) -> Peer:
-        """Return a peer at its ports, once they are there."""
+        """Return a peer at its ports, once they are there; it must not take their names before."""
+        watch = JackWatch()
         for _ in range(round(DEADLINE_S / 0.1)):
-            try:
-                return Peer(*self._ports)
-            except PortError:
-                pause(0.1)
-        raise PortError(f"the ports {' and '.join(self._ports)} did not come back")
+            if watch.ports(CLIENT).issuperset(self._ports):
+                break
+            pause(0.1)
+        watch.close()
+        return Peer(*self._ports)
 
     def end(self, number: signal.Signals) -> float | None:
         """Send a signal; return in how many seconds the process ended, or None if it did not."""
@@ -228,8 +232,7 @@ class Trial:
 def trials(times: int, seed: int) -> Iterator[Trial]:
     """Try every kind in turn, ``times`` times in all."""
     rng = random.Random(seed)
-    # A server that waits for its clients: on a loaded machine without realtime priority events are else lost.
-    with tempfile.TemporaryDirectory() as folder, Jack("musebridge-kill", "-S") as jack:
+    with tempfile.TemporaryDirectory() as folder, Jack("musebridge-kill") as jack:
         preset = Path(folder) / "kill.toml"
         preset.write_text(_PRESET, encoding="utf-8")
         for i in range(times):
