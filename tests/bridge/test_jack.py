@@ -122,8 +122,7 @@ def served(jack_server: str, tmp_path: Path) -> Iterator[Served]:
     served = Served(tmp_path / "record", "--port", "virtual", "--backend", "jack")
     yield served
     if served.process.poll() is None:
-        served.process.kill()
-    served.process.communicate()
+        served.end(signal.SIGTERM)  # JACK waits long for a client that was killed
 
 
 @pytest.fixture
