@@ -114,6 +114,14 @@ class Peer:
         self.received: list[Message] = []
         self._ledger = NoteLedger()
 
+    def send(self, message: Message) -> None:
+        """Play one message."""
+        self._keyboard.send(message)
+
+    def note_ons(self) -> int:
+        """Return how many notes were received."""
+        return sum(isinstance(message, NoteOn) for message in self.received)
+
     def play(self) -> None:
         """Play a broken chord, to be answered with many notes at once."""
         for pitch in _CHORD:
@@ -135,7 +143,7 @@ class Peer:
     def listen_for(self, notes: int) -> bool:
         """Take what comes until so many notes have; return whether they came in time."""
         for _ in range(round(DEADLINE_S / 0.05)):
-            if sum(isinstance(message, NoteOn) for message in self.received) >= notes:
+            if self.note_ons() >= notes:
                 return True
             self.listen(0.05)
         return False

@@ -7,6 +7,7 @@ so their ratios can be trusted where their times cannot.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -53,6 +54,12 @@ def seconds(call: Callable[[], object]) -> float:
     start_s = time.perf_counter()
     call()
     return time.perf_counter() - start_s
+
+
+def resident_mb(pid: int | str = "self") -> float:
+    """Return how much memory a process has now; Linux only."""
+    status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1e3  # type: ignore[index]  # Linux always has the line
 
 
 def row_of(name: str, unit: str, samples: npt.NDArray[np.float64]) -> Row:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from musebridge.bridge.sampling import Logits
 
 
 class Engine(Protocol):
-    """One model and its K/V cache; knows nothing of music.
+    """One model with two K/V caches, of which one is in use; knows nothing of music.
 
-    ``capacity`` is how many tokens the cache holds, ``length`` how many it
-    holds now. The logits belong to the caller until the next call.
+    ``capacity`` is how many tokens a cache can hold. The logits belong to the
+    caller until the next call that uses the same cache.
     """
 
     capacity: int
-    length: int
+
+    @property
+    def length(self) -> int:
+        """How many tokens the cache holds now."""
+        ...
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
         """Read one or more tokens; return the logits after the last, shape (N_TOKENS,)."""
@@ -30,27 +35,35 @@ class Engine(Protocol):
         """Forget every token after the first ``length``."""
         ...
 
+    def swap(self) -> None:
+        """Use the other cache from now on."""
+        ...
+
 
 class Context:
     """A stream of any length over an engine whose window is finite.
 
     Writing costs nothing: the engine reads afterwards, as much at once as the
-    caller has time for. Positions count all tokens ever written. When the window
-    is full, its newer half is read again into an empty cache and the older half
-    is forgotten.
+    caller has time for. Positions count all tokens ever written.
+
+    Before the window is full, its newer half is read again into the other
+    cache, piece by piece while the stream goes on, and the older half is
+    forgotten. Where there was no time for that, it happens when the window is full.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._engine.rollback(0)
         self._window: list[int] = []
-        self._forgotten = 0
         self._logits: Logits | None = None
+        self._begin: int | None = None  # where in the window the other cache begins
+        self.forgotten = 0
+        """How many tokens have left the window."""
 
     @property
     def position(self) -> int:
         """How many tokens the stream has."""
-        return self._forgotten + len(self._window)
+        return self.forgotten + len(self._window)
 
     @property
     def unread(self) -> int:
@@ -58,38 +71,60 @@ class Context:
         return len(self._window) - self._engine.length
 
     @property
-    def half(self) -> int:
-        """How many tokens are left when the window has become full."""
-        return self._engine.capacity // 2
+    def is_short(self) -> bool:
+        """Whether the window is so full that :meth:`prepare` should be called."""
+        return len(self._window) > self._engine.capacity * 7 // 8
 
-    def append(self, tokens: Sequence[int], *, room: int = 0) -> None:
-        """Write tokens, and have the window hold ``room`` more."""
+    def append(self, tokens: Sequence[int]) -> None:
+        """Write tokens."""
         self._window += tokens
-        if len(self._window) + room > self._engine.capacity:
-            self._roll()
+        if len(self._window) > self._engine.capacity:
+            kept = self._window[-(self._engine.capacity // 2) :]
+            self.clear()
+            self._window, self.forgotten = kept, self.forgotten - len(kept)
 
     def read(self, most: int | None = None) -> None:
         """Let the engine read what it has not, or so many tokens of it."""
-        start = self._engine.length
-        tokens = self._window[start:][:most]
-        if len(tokens) == 1:
-            self._logits = self._engine.step(tokens[0])
-        elif tokens:
-            self._logits = self._engine.prefill(tokens)
+        if self.unread:
+            self._logits = self._read(self._engine.length, most)
+
+    def prepare(self, most: int) -> None:
+        """Let the other cache read so many tokens of the newer half; once it has them all, go on with it."""
+        with self._other_cache():
+            if self._begin is None:
+                self._begin = len(self._window) - self._engine.capacity // 2
+                self._engine.rollback(0)
+            logits = self._read(self._begin + self._engine.length, most)
+            is_done = self._begin + self._engine.length == len(self._window)
+        if is_done:
+            self._engine.swap()
+            self._forget(self._begin)
+            self._logits = logits
 
     def holds(self, position: int) -> bool:
         """Return whether the stream can be taken back to ``position``."""
-        return self._forgotten < position <= self.position
+        return self.forgotten < position <= self.position
 
     def rollback(self, position: int) -> None:
         """Forget everything after ``position``, which the window must still hold."""
-        keep = position - self._forgotten
+        keep = position - self.forgotten
         if not self.holds(position):
-            raise ValueError(f"position must be in {self._forgotten + 1}..{self.position}, found {position}")
+            raise ValueError(f"position must be in {self.forgotten + 1}..{self.position}, found {position}")
         del self._window[keep:]
         if keep < self._engine.length:
             self._engine.rollback(keep)
             self._logits = None
+        if self._begin is not None and keep > self._begin:
+            with self._other_cache():
+                self._engine.rollback(min(keep - self._begin, self._engine.length))
+        else:
+            self._begin = None
+
+    def clear(self) -> None:
+        """Forget the whole stream; positions go on."""
+        self._forget(len(self._window))
+        self._engine.rollback(0)
+        self._logits = None
 
     def logits(self) -> Logits:
         """Return the logits after the last token, reading what is unread; the caller may overwrite them, once."""
@@ -100,8 +135,21 @@ class Context:
         logits, self._logits = self._logits, None
         return logits
 
-    def _roll(self) -> None:
-        self._forgotten += len(self._window) - self.half
-        self._window = self._window[-self.half :]
-        self._engine.rollback(0)
-        self._logits = None
+    def _read(self, start: int, most: int | None) -> Logits | None:
+        tokens = self._window[start:][:most]
+        if not tokens:  # all that was to be read has been taken back
+            return None
+        return self._engine.step(tokens[0]) if len(tokens) == 1 else self._engine.prefill(tokens)
+
+    def _forget(self, count: int) -> None:
+        self.forgotten += count
+        del self._window[:count]
+        self._begin = None
+
+    @contextmanager
+    def _other_cache(self) -> Iterator[None]:
+        self._engine.swap()
+        try:
+            yield
+        finally:
+            self._engine.swap()

@@ -1,6 +1,7 @@
 """The transformer step, with ONNX Runtime.
 
-All buffers are allocated once. Keys and values are input and output of the
+All buffers are allocated once, and twice: for the stream in use, and for the one
+that will follow it. Keys and values are input and output of the
 graph at the same address, so a call moves only tokens in and logits out, and
 going back to an earlier position is setting a number. The graph is described in
 ``musebridge.export.graph``.
@@ -60,8 +61,8 @@ class OnnxEngine:
         self._total = np.zeros((), np.int32)
         self._token_BT = np.zeros((1, 1), np.int64)
         try:
-            self._buffers = self._allocate()
-            self._one = _Call(self, self._token_BT, np.zeros(1, np.int64))
+            self._other = self._cache()
+            self._buffers, self._one, self.length = self._cache()
             self.step(vocab.BEGIN)  # the first call is slow: not while someone plays
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
             raise ModelError(f"{path}: does not run: {_one_line(error)}") from error
@@ -99,7 +100,8 @@ class OnnxEngine:
         try:
             for first in range(0, len(tokens_T), _CHUNK):
                 chunk_T = tokens_T[first : first + _CHUNK]
-                logits_NV = self._run(_Call(self, chunk_T[None], np.array([len(chunk_T) - 1])))
+                wanted_N = np.array([len(chunk_T) - 1])
+                logits_NV = self._run(_Call(self, self._buffers, chunk_T[None], wanted_N))
         except EngineError:
             self.length = start
             raise
@@ -109,7 +111,12 @@ class OnnxEngine:
     def score(self, tokens: Sequence[int]) -> Logits:
         """Read tokens as :meth:`prefill` does; return the logits after each, shape (T, V)."""
         tokens_T = self._fitting(tokens)
-        return self._run(_Call(self, tokens_T[None], np.arange(len(tokens_T))))
+        return self._run(_Call(self, self._buffers, tokens_T[None], np.arange(len(tokens_T))))
+
+    def swap(self) -> None:
+        """Exchange the two caches; every other method is about the one in use."""
+        mine = self._buffers, self._one, self.length
+        (self._buffers, self._one, self.length), self._other = self._other, mine
 
     def rollback(self, length: int) -> None:
         """Forget every position from ``length`` on; 0 forgets all.
@@ -146,6 +153,11 @@ class OnnxEngine:
         self.length = end
         return call.logits_NV
 
+    def _cache(self) -> tuple[dict[str, Any], _Call, int]:
+        """Return K/V buffers, the call that reads one token into them, and how many positions are filled."""
+        buffers = self._allocate()
+        return buffers, _Call(self, buffers, self._token_BT, np.zeros(1, np.int64)), 0
+
     def _allocate(self) -> dict[str, Any]:
         """Return the K/V buffers, one value for each of the graph's names."""
         shape = (1, self.info.n_kv_heads, self.info.context, self.info.d_head)
@@ -159,14 +171,20 @@ class OnnxEngine:
 class _Call:
     """One shape of call, with its memory bound: (1, T) tokens in, (1, N, V) logits out."""
 
-    def __init__(self, engine: OnnxEngine, tokens_BT: npt.NDArray[np.int64], wanted_N: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        engine: OnnxEngine,
+        buffers: dict[str, Any],
+        tokens_BT: npt.NDArray[np.int64],
+        wanted_N: npt.NDArray[np.int64],
+    ) -> None:
         self.n_tokens = tokens_BT.shape[1]
         self.logits_NV: Logits = np.zeros((len(wanted_N), vocab.N_TOKENS), np.float32)
         inputs = {"tokens": tokens_BT, "wanted": wanted_N, "last": engine._last_B, "total": engine._total}
         self._inputs = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
         self.binding = engine._session.io_binding()
         self.binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(self.logits_NV[None]))
-        for name, value in engine._buffers.items():
+        for name, value in buffers.items():
             self.binding.bind_ortvalue_input(name, value)
             self.binding.bind_ortvalue_output(f"{name}_out", value)
         self.feed()

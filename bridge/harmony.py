@@ -82,6 +82,13 @@ def parse_scale(text: str) -> Scale:
     return Scale((_LETTERS[letter] + _ACCIDENTALS[accidental]) % 12, mode)
 
 
+_KEYS = [Scale(tonic, mode) for mode in _PROFILES for tonic in range(12)]
+_PROFILES_KC = np.array([np.roll(_PROFILES[key.mode], key.tonic) for key in _KEYS])
+# So scaled, a product with weights orders the keys as the correlation does.
+_PROFILES_KC -= _PROFILES_KC.mean(1, keepdims=True)
+_PROFILES_KC /= _PROFILES_KC.std(1, keepdims=True)
+
+
 class KeyFinder:
     """Hears notes; knows the key they suggest (Krumhansl 1990), the latest weighing most."""
 
@@ -99,12 +106,7 @@ class KeyFinder:
         """Return the major or minor key that fits best, or None before there are enough notes."""
         if self._notes < _ENOUGH_NOTES or np.ptp(self._weights) == 0:
             return None
-        fits = {
-            (tonic, mode): np.corrcoef(np.roll(profile, tonic), self._weights)[0, 1]
-            for mode, profile in _PROFILES.items()
-            for tonic in range(12)
-        }
-        return Scale(*max(fits, key=lambda key: fits[key]))
+        return _KEYS[int(np.argmax(_PROFILES_KC @ self._weights))]
 
 
 def chord_of(pitches: Collection[int]) -> str | None:

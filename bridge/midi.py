@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 import mido
 import rtmidi
@@ -311,7 +312,7 @@ class RtMidiOutput(_Port):
             if self._client is None or self._lost or self._system.watch.dead:
                 raise PortError(f"{self.name} is gone")
             try:
-                self._client.send_message(midifile.to_message(message).bytes())
+                self._client.send_message(_encode(message))
             except Exception as error:
                 self._lost = True
                 raise PortError(f"{self.name}: cannot send: {error}") from error
@@ -418,6 +419,13 @@ def _native_chatter_muted() -> Iterator[None]:
 def _close(port: rtmidi.MidiIn | rtmidi.MidiOut) -> None:
     port.close_port()
     port.delete()  # without it a JACK server takes seconds to stop
+
+
+@lru_cache(maxsize=4096)
+def _encode(message: Message) -> list[int]:
+    """Return a message's bytes: the same few messages are sent again and again."""
+    data: list[int] = midifile.to_message(message).bytes()
+    return data
 
 
 def _decode(data: list[int]) -> Message | None:

@@ -85,6 +85,7 @@ class Scheduler:
         self._count = 0
         self._ledgers = {owner: NoteLedger() for owner in Owner}
         self._channels = {0}
+        self._pedals: set[int] = set()
 
     def push(self, scheduled: Scheduled) -> None:
         """Add one event; events due at the same time keep the order of pushing."""
@@ -129,8 +130,9 @@ class Scheduler:
         for owner, ledger in self._ledgers.items():
             for event in ledger.releases():
                 self._put(Scheduled(now_s, event, owner), is_release=True)
+        self._pedals.clear()
         for message in silence(channels):
-            self._put(Scheduled(now_s, message, Owner.PLAYER), is_release=False)
+            self._put(Scheduled(now_s, message, Owner.PLAYER), is_release=True)
 
     def finish(self, now_s: float) -> list[Scheduled]:
         """Drop the queue; return what silences the channels that were used."""
@@ -143,21 +145,30 @@ class Scheduler:
 
     def _popped(self, now_s: float) -> Iterator[Scheduled]:
         while self._queue and self._queue[0][0] <= now_s:
-            scheduled = heapq.heappop(self._queue)[2]
-            yield from self._admitted(scheduled)
+            _, _, scheduled, is_release = heapq.heappop(self._queue)
+            yield from self._admitted(scheduled, is_release=is_release)
 
-    def _admitted(self, scheduled: Scheduled) -> Iterator[Scheduled]:
+    def _admitted(self, scheduled: Scheduled, *, is_release: bool) -> Iterator[Scheduled]:
         """Yield what is really to be sent for one event, and take it down."""
         event, mine = scheduled.event, self._ledgers[scheduled.owner]
-        if isinstance(event, NoteOff) and event not in mine:
-            return
-        if isinstance(event, NoteOn):
-            self._channels.add(event.channel)
-            if scheduled.owner is Owner.MODEL and event in self._ledgers[Owner.PLAYER]:
+        match event:
+            case NoteOff() if event not in mine:
                 return
-            if scheduled.owner is Owner.PLAYER and event in self._ledgers[Owner.MODEL]:
-                release = NoteOff(pitch=event.pitch, channel=event.channel)
-                self._ledgers[Owner.MODEL].note(release)
-                yield Scheduled(scheduled.due_s, release)
+            case NoteOn() if scheduled.owner is Owner.MODEL and event in self._ledgers[Owner.PLAYER]:
+                return
+            case NoteOn(pitch=pitch, channel=channel):
+                self._channels.add(channel)
+                for owner, ledger in self._ledgers.items():
+                    if event in ledger:
+                        release = NoteOff(pitch=pitch, channel=channel)
+                        ledger.note(release)
+                        yield Scheduled(scheduled.due_s, release, owner)
+            case Control(controller=number, value=value, channel=channel) if number == SUSTAIN and value > 0:
+                self._channels.add(channel)
+                self._pedals.add(channel)
+            case Control(controller=number, channel=channel) if number == SUSTAIN and not is_release:
+                if channel not in self._pedals:
+                    return
+                self._pedals.discard(channel)
         mine.note(event)
         yield scheduled

@@ -54,13 +54,14 @@ _LATE_S = 0.02
 _LONGEST_REST_S = 5.0
 """A longer pause is read as this, lest the model's window fill with silence."""
 _DUET_AFTER_S = 2.0
+_LEAD_S = 0.05
 _BAR_LEAD_S = 0.15
-"""How long before its bar line an answer is begun to be written."""
+"""How long before its moment, or its bar line, an answer is begun to be written."""
 _EARLY_BEATS = 0.5
 """A note this much before a bar line belongs to the bar that follows."""
 _CLOCK_LEAD_S = 0.25
-_SLICE = 32
-"""Tokens that are read in one piece of work, some 8 ms: so long may a player who interrupts have to wait."""
+_SLICE = 16
+"""Tokens that are read in one piece of work, some 5 ms: so long may a player who interrupts have to wait."""
 
 
 class Outbox(Protocol):
@@ -134,13 +135,17 @@ class Session:
     def passes_on(self, message: Message) -> bool:
         """Return whether what the player sent goes to the output as well.
 
-        A note-off always may: the output knows whether its note-on did, which
-        may have been before a setting changed.
+        The end of a note or of the pedal always may: the output knows whether
+        its beginning did, which may have been before a setting changed.
         """
-        is_clock = isinstance(message, Transport | SongPosition)
-        return isinstance(message, NoteOff) or (
-            bool(self.settings.thru) and not is_clock and not self._triggers(message)
-        )
+        match message:
+            case NoteOff():
+                return True
+            case Control(controller=number, value=0) if number == SUSTAIN:
+                return True
+            case Transport() | SongPosition():
+                return False
+        return bool(self.settings.thru) and not self._triggers(message)
 
     def receive(self, now_s: float, message: Message | Command) -> None:
         """Take a message of the player, or a command, that came at ``now_s``.
@@ -159,9 +164,9 @@ class Session:
             case Retry():
                 self._retry(now_s)
             case Stop():
-                self._end(now_s, "stopped")
+                self._stop(now_s)
             case Panic():
-                self._end(now_s, "stopped")
+                self._stop(now_s)
                 self._outbox.panic(now_s)
             case Reset():
                 self.abandon(now_s)
@@ -170,7 +175,7 @@ class Session:
             case Roll(rolling=rolling):
                 self._meter.roll(now_s, rolling)
                 if not rolling:
-                    self._end(now_s, "stopped")
+                    self._stop(now_s)
             case Share(bpm=bpm, beat_zero_s=beat_zero_s):
                 self._meter.share(bpm, beat_zero_s)
             case TellBeats(wanted=wanted):
@@ -183,7 +188,7 @@ class Session:
         self._tell_beat(now_s)
 
     def work(self, now_s: float) -> None:
-        """Do what is due: tick, read, and once all is read hand over, or write one token of the answer.
+        """Do what is due: tick, read, hand over, write one token of the answer, or make room for the next ones.
 
         Raises:
             EngineError: the model failed; :meth:`abandon` puts things right.
@@ -194,21 +199,20 @@ class Session:
         self._context.read(_SLICE)
         if self._context.unread:
             return
-        if self._answer is not None:
-            if now_s >= self._writing_s():
-                self._write(now_s, self._answer)
-            return
-        begin_s = self._begin_s(now_s)
-        if begin_s is None or now_s < begin_s:
-            return
-        self._hand_over(now_s, self._bar_line_s(now_s) if self.mode == "bars" else None)
+        next_s = self._next_s(now_s)
+        if next_s is None or now_s < next_s:
+            if self._context.is_short:
+                self._context.prepare(_SLICE)
+        elif self._answer is not None:
+            self._write(now_s, self._answer)
+        else:
+            self._hand_over(now_s, self._begin_s(now_s))
 
     def wake_s(self) -> float | None:
         """Return when :meth:`work` has something to do next, in monotonic seconds, or None."""
-        if self._context.unread:
+        if self._context.unread or self._context.is_short:
             return self._now_s
-        next_s = self._writing_s() if self._answer is not None else self._begin_s(self._now_s)
-        moments = (next_s, self._ticking_s(), self._next_beat_s())
+        moments = (self._next_s(self._now_s), self._ticking_s(), self._next_beat_s())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def abandon(self, now_s: float) -> None:
@@ -259,8 +263,7 @@ class Session:
     def _hear(self, now_s: float, event: Event) -> None:
         self._catch_up(now_s)
         self._heard_s = now_s
-        # The answer that will follow is to begin without waiting for a window to be read again.
-        self._context.append(self._encoder.feed(self._stream_s(now_s), event), room=self._context.half // 4)
+        self._context.append(self._encoder.feed(self._stream_s(now_s), event))
         if isinstance(event, NoteOn):
             self._seed = None
             self._finder.hear(event.pitch)
@@ -311,7 +314,7 @@ class Session:
     def _follow(self, now_s: float, message: Transport | SongPosition) -> None:
         self._meter.receive(now_s, message)
         if message == Transport("stop") and self.mode == "bars":
-            self._end(now_s, "stopped")
+            self._stop(now_s)
 
     def _tell_beat(self, now_s: float) -> None:
         beat = self._meter.begun(now_s) if self._tells_beats else None
@@ -345,8 +348,16 @@ class Session:
             case "duet":
                 return self._phrase_s + _DUET_AFTER_S
             case "bars":
-                return self._bar_line_s(now_s) - _BAR_LEAD_S
+                return self._bar_line_s(now_s)
         return None
+
+    def _next_s(self, now_s: float) -> float | None:
+        """Return when the model has a token to write, or an answer to begin, or None."""
+        if self._answer is not None:
+            return self._writing_s()
+        begin_s = self._begin_s(now_s)
+        lead_s = _BAR_LEAD_S if self.mode == "bars" else _LEAD_S
+        return None if begin_s is None else begin_s - lead_s
 
     def _ticks(self) -> bool:
         return bool(self.settings.clock_out) and not self._meter.is_clocked(self._now_s)
@@ -373,26 +384,26 @@ class Session:
     # The answer
 
     def _hand_over(self, now_s: float, begin_s: float | None = None) -> None:
-        """Begin an answer, now or at a bar line that is near."""
+        """Begin an answer, now or at a moment that is near."""
         if self._answer is not None:
             return
         self._catch_up(now_s)
+        self._undo.clear()
+        self._remember()
         self._seed = self._point(Notes())
         start_s = now_s if begin_s is None else max(now_s, begin_s)
         self._context.append(self._encoder.advance(self._stream_s(start_s)))
         self._shift_origin(start_s - self._moment_s())  # the stream's steps are coarser than this moment is exact
-        self._answer_now(start_s, at_once=begin_s is not None)
+        self._answer_now(start_s, on_bar_line=begin_s is not None and self.mode == "bars")
 
-    def _answer_now(self, start_s: float, *, at_once: bool = False) -> None:
+    def _answer_now(self, start_s: float, *, on_bar_line: bool = False) -> None:
         key = self._finder.key()
-        self._answer = Answer(self._context, self._encoder.state, self._rng, key=key, at_once=at_once)
+        self._answer = Answer(self._context, self._encoder.state, self._rng, key=key, at_once=on_bar_line)
         self._answer_end_s = start_s + self.settings.answer_s
-        if at_once:
+        if on_bar_line:
             grid = self._meter.grid(start_s)
             self._answer_end_s = grid.time_of(grid.beat_at(start_s) + self.settings.answer_bars * self.settings.beats)
         self._phrase_s = None
-        self._undo.clear()
-        self._remember()
         self._publish("key", str(key or ""))
         self._publish("state", "answering")
 
@@ -405,6 +416,7 @@ class Session:
         self._context.rollback(self._seed.position)
         self._encoder.state = self._seed.state.copy()
         self._shift_origin(now_s - self._moment_s())
+        self._remember()
         self._answer_now(now_s)
 
     def _write(self, now_s: float, answer: Answer) -> None:
@@ -450,13 +462,18 @@ class Session:
         if dropped or was_answering:
             self._publish("state", why)
 
+    def _stop(self, now_s: float) -> None:
+        """End the answer, and give none to what was played so far."""
+        self._end(now_s, "stopped")
+        self._phrase_s = None
+
     def _take_back(self, dropped: int) -> None:
         """Bring the stream back to where it was before the last ``dropped`` events."""
         point = self._undo[-1 - min(dropped, len(self._undo) - 1)]
         if self._context.holds(point.position):
             self._context.rollback(point.position)
         else:  # so much was dropped that the window has nothing of what was played
-            self._context, self._seed = Context(self._engine), None
+            self._context.clear()
             self._context.append([BEGIN])
         self._encoder.state = point.state
         if self._answer is not None:

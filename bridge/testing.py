@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from musebridge.bridge.commands import Command
 from musebridge.bridge.sampling import Logits
-from musebridge.bridge.scheduler import Scheduler, Sent
+from musebridge.bridge.scheduler import Owner, Scheduled, Scheduler, Sent
 from musebridge.bridge.session import Session
-from musebridge.errors import EngineError
-from musebridge.events import Message
-from musebridge.vocab import N_TOKENS
+from musebridge.errors import ConfigError, EngineError
+from musebridge.events import Message, NoteOff, NoteOn
+from musebridge.vocab import N_EVENTS, N_TOKENS
 
 
 class ScriptedEngine:
@@ -27,6 +28,7 @@ class ScriptedEngine:
         self._says = says
         self.capacity = capacity
         self.tokens: list[int] = []
+        self._other: list[int] = []
         self.failing = False
         """Set it, and every call raises :class:`EngineError`."""
 
@@ -39,9 +41,9 @@ class ScriptedEngine:
         """Read tokens; return logits with one high peak."""
         if self.failing:
             raise EngineError("scripted failure")
+        if not tokens or self.length + len(tokens) > self.capacity:
+            raise ValueError(f"1..{self.capacity - self.length} tokens fit, found {len(tokens)}")
         self.tokens += tokens
-        if len(self.tokens) > self.capacity:
-            raise ValueError(f"the cache holds {self.capacity} tokens, found {len(self.tokens)}")
         logits_V = np.zeros(N_TOKENS, np.float32)
         logits_V[self._says(self.tokens)] = 100.0
         return logits_V
@@ -54,29 +56,79 @@ class ScriptedEngine:
         """Forget all but the first ``length`` tokens."""
         del self.tokens[length:]
 
+    def swap(self) -> None:
+        """Use the other pretended cache."""
+        self.tokens, self._other = self._other, self.tokens
+
+
+def babble(tokens: Sequence[int]) -> int:
+    """Say anything at all, but always the same after the same."""
+    return hash(tuple(tokens[-3:])) % N_EVENTS
+
+
+class Witness:
+    """Takes down what is sent: what sounds, whose it is, and what should never happen."""
+
+    def __init__(self) -> None:
+        self.sounding: dict[tuple[int, int], Owner] = {}
+        """Channel and pitch of each note, and who struck it."""
+        self.wrongs: list[str] = []
+
+    def take(self, sent: Iterable[Sent | Scheduled]) -> None:
+        """Take down what was sent next."""
+        for item in sent:
+            match item.event:
+                case NoteOn(pitch=pitch, channel=channel):
+                    self._check((channel, pitch) not in self.sounding, "struck twice", item)
+                    self.sounding[channel, pitch] = item.owner
+                case NoteOff(pitch=pitch, channel=channel):
+                    owner = self.sounding.pop((channel, pitch), None)
+                    self._check(owner is not None, "released in silence", item)
+                    self._check(owner in (None, item.owner), "released by another than who struck it", item)
+
+    def _check(self, is_right: bool, wrong: str, item: Sent | Scheduled) -> None:
+        if not is_right:
+            self.wrongs.append(f"{item.event}: {wrong}")
+
 
 def simulate(
-    session: Session, scheduler: Scheduler, script: Iterable[tuple[float, Message | Command]], *, until_s: float
+    session: Session,
+    scheduler: Scheduler,
+    script: Iterable[tuple[float, Message | Command]],
+    *,
+    until_s: float,
+    now_s: float = 0.0,
 ) -> list[Sent]:
     """Run a session on virtual time against a script; return all that was sent, and when.
 
     The session works as if the engine took no time, each event is sent at the
     moment it is due, and at equal times what is due goes out before the script
-    goes on.
+    goes on. What is passed on, refused or fails is dealt with as the bridge's threads do.
     """
     sent: list[Sent] = []
-    inputs = sorted(script, key=lambda item: item[0])
-    now_s = 0.0
+    inputs = deque(sorted(script, key=lambda item: item[0]))
     while now_s < until_s:
         for _ in range(100_000):
             wake_s = session.wake_s()
             if wake_s is None or wake_s > now_s:
                 break
-            session.work(now_s)
+            _attempt(session, now_s, lambda: session.work(now_s))  # noqa: B023  # called at once
         sent += [Sent(item.due_s, max(now_s, item.due_s), item.event, item.owner) for item in scheduler.pop_due(now_s)]
         if inputs and inputs[0][0] <= now_s:
-            session.receive(now_s, inputs.pop(0)[1])
+            _, message = inputs.popleft()
+            if not isinstance(message, Command) and session.passes_on(message):
+                scheduler.push(Scheduled(now_s, message, Owner.PLAYER))
+            _attempt(session, now_s, lambda: session.receive(now_s, message))  # noqa: B023
             continue
         moments = [until_s, session.wake_s(), scheduler.next_due(), inputs[0][0] if inputs else None]
         now_s = max(now_s, min(moment for moment in moments if moment is not None))
     return sent
+
+
+def _attempt(session: Session, now_s: float, act: Callable[[], None]) -> None:
+    try:
+        act()
+    except ConfigError:
+        pass
+    except EngineError:
+        session.abandon(now_s)

@@ -619,6 +619,35 @@ def bench_adversarial(
     )
 
 
+PARTS = ("play", "sender", "rolls")
+
+
+@bench.command("live")
+@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="Default all.")
+@click.option("--cycles", type=click.IntRange(1), default=110, show_default=True, help="Hand-overs of each kind.")
+@click.option("--events", type=click.IntRange(1), default=10_000, show_default=True, help="From each kind of sender.")
+@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of generation.")
+@MODEL
+@JSON
+def bench_live(
+    parts: tuple[str, ...], cycles: int, events: int, minutes: float, model: Path | None, json_file: Path | None
+) -> None:
+    """Hand-over, interruption and jitter, with real ports under a JACK server of its own."""
+    from musebridge.benchmarks import live, rolls, sender
+    from musebridge.benchmarks.kill import Jack
+
+    model = _preset("call", model).model
+    measured: list[Row] = []
+    with Jack("musebridge-bench"):
+        if "play" in parts:
+            measured += live.rows(model, cycles=cycles, hoarded=(cycles + 1) // 2)
+        if "sender" in parts:
+            measured += sender.rows(model, events)
+    if "rolls" in parts:
+        measured += [rolls.row(model, minutes=minutes, slowness=slowness) for slowness in (1, 4)]
+    _tell_rows(measured, json_file)
+
+
 STUDY = click.option(
     "-o", "--out", type=FOLDER, default=Path("docs/study"), show_default=True, help="Where trials and tables go."
 )

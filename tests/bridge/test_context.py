@@ -63,12 +63,62 @@ def test_what_is_taken_back_before_it_was_read_is_never_read() -> None:
     assert engine.tokens == [1, 2, 3]
 
 
-def test_room_is_made_before_the_window_is_full() -> None:
-    stream, engine = context(capacity=8)
-    stream.append(list(range(1, 6)), room=3)
-    stream.append([6], room=3)
+def test_the_newer_half_is_read_again_beside_the_stream_and_then_taken() -> None:
+    stream, engine = context(capacity=16)
+    stream.append(list(range(1, 15)))
     stream.read()
-    assert engine.tokens == [3, 4, 5, 6]
+    assert not stream.is_short
+    stream.append([15])
+    assert stream.is_short
+    stream.read()
+    stream.prepare(4)
+    stream.append([16])
+    assert stream.logits().argmax() == sum(range(1, 17)) % 100, "the stream goes on"
+    stream.prepare(4)
+    assert stream.is_short
+    stream.prepare(4)
+    assert (engine.tokens, stream.is_short, stream.unread) == (list(range(8, 17)), False, 0)
+    assert stream.position == 16
+    assert stream.logits().argmax() == sum(range(8, 17)) % 100
+
+
+def test_what_is_taken_back_is_taken_back_from_both_caches() -> None:
+    stream, engine = context(capacity=16)
+    stream.append(list(range(1, 16)))
+    stream.read()
+    stream.prepare(7)
+    stream.rollback(12)
+    stream.append([50, 51, 52])
+    stream.read()
+    stream.prepare(7)
+    assert engine.tokens == [8, 9, 10, 11, 12, 50, 51, 52]
+    stream.append(list(range(60, 67)))
+    stream.prepare(3)
+    stream.rollback(8)
+    stream.append([70])
+    assert stream.logits().argmax() == 8 + 70
+
+
+def test_when_what_was_left_to_read_is_taken_back_the_other_cache_is_ready() -> None:
+    stream, engine = context(capacity=16)
+    stream.append(list(range(1, 17)))
+    stream.read()
+    stream.prepare(7)
+    stream.rollback(15)
+    stream.prepare(7)
+    assert (engine.tokens, stream.is_short) == (list(range(9, 16)), False)
+    assert stream.logits().argmax() == sum(range(9, 16))
+
+
+def test_a_stream_that_is_cleared_goes_on_with_new_tokens_alone() -> None:
+    stream, engine = context()
+    stream.append([1, 2, 3])
+    stream.read()
+    stream.clear()
+    stream.append([4])
+    assert (stream.logits().argmax(), engine.tokens) == (4, [4])
+    assert stream.position == 4
+    assert not stream.holds(3)
 
 
 def test_logits_can_be_asked_for_twice() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from musebridge import midifile
 from musebridge.bridge import midi
-from musebridge.bridge.loop import POLL_S
+from musebridge.bridge.loop import KEEP_S, POLL_S
 from musebridge.errors import PortError
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="JACK is tested on Linux")
@@ -189,7 +189,7 @@ def test_whatever_bytes_a_device_sends_are_a_message_or_nothing(data: list[int])
 
 def test_a_player_who_vanishes_with_a_key_held_is_answered(served: Served, client: Client) -> None:
     client.strike(60)
-    client.listen(0.1)
+    client.listen(2 * KEEP_S)  # the bridge looks who is there
     client.unplug()
     client.listen_for_notes(1)
     assert "heard 1 notes" in served.end(signal.SIGINT)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musebridge.bridge.scheduler import NoteLedger, Owner, Scheduled, Scheduler, silence
-from musebridge.events import NoteOff, NoteOn
+from musebridge.events import SUSTAIN, Control, NoteOff, NoteOn
 
 
 def on(pitch: int) -> NoteOn:
@@ -50,6 +50,21 @@ def test_finish_releases_then_silences() -> None:
     scheduler.push(Scheduled(5.0, on(61)))
     scheduler.pop_due(1.0)
     assert [s.event for s in scheduler.finish(2.0)] == [off(60), *silence([0])]
+
+
+def test_a_key_struck_twice_is_ended_in_between() -> None:
+    scheduler = Scheduler()
+    for due_s in (1.0, 2.0):
+        scheduler.push(Scheduled(due_s, on(60), Owner.PLAYER))
+    assert [s.event for s in scheduler.pop_due(3.0)] == [on(60), off(60), on(60)]
+
+
+def test_a_pedal_is_lifted_only_where_it_went_down() -> None:
+    up, down = Control(controller=SUSTAIN, value=0), Control(controller=SUSTAIN, value=90)
+    scheduler = Scheduler()
+    for due_s, event in enumerate([up, down, up, up]):
+        scheduler.push(Scheduled(due_s, event, Owner.PLAYER))
+    assert [s.event for s in scheduler.pop_due(9.0)] == [down, up]
 
 
 events = st.builds(on, st.integers(60, 64)) | st.builds(off, st.integers(60, 64))
