@@ -8,7 +8,9 @@ is wrong with one is counted and answered with ``/musebridge/error``.
 
 from __future__ import annotations
 
+import logging
 import re
+import reprlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +20,6 @@ from typing import Any
 
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
-from pythonosc.osc_packet import OscPacket
 
 from musebridge import __version__
 from musebridge.bridge.clock import Clock
@@ -41,10 +42,17 @@ from musebridge.events import Message, NoteOff, NoteOn
 
 ROOT = "/musebridge"
 _MAX_DATAGRAM = 65_535
+_MAX_LENGTH = 4096
+"""Far more than any message here needs; python-osc takes seconds for some of the longest datagrams."""
+_MAX_DEPTH = 8
+_BUNDLE, _BUNDLE_HEADER = b"#bundle\0", 16
 _WAIT_S = 0.02
 HEARTBEAT_S = 2.0
 SUBSCRIPTION_S = 60.0
 _MOST_SUBSCRIBERS = 16
+
+# python-osc logs a line for each tag that it does not know, thousands for a malicious datagram.
+logging.getLogger().addFilter(lambda record: record.module != "osc_message")
 
 SPECS = {spec.name: spec.metadata for spec in fields(Settings)}
 
@@ -122,7 +130,7 @@ def _get(parts: Sequence[str], arguments: list[Any]) -> Query:
 
 def _mode(_: Sequence[str], arguments: list[Any]) -> SetMode:
     if len(arguments) != 1 or arguments[0] not in MODES:
-        raise ConfigError(f"mode must be one of {', '.join(MODES)}, found {arguments!r:.80}")
+        raise ConfigError(f"mode must be one of {', '.join(MODES)}, found {reprlib.repr(arguments)}")
     return SetMode(arguments[0])
 
 
@@ -232,10 +240,34 @@ def parse(datagram: bytes) -> list[Request]:
         ConfigError: it is no OSC, or an address or argument is not in the table.
     """
     try:
-        messages = [timed.message for timed in OscPacket(datagram).messages]
+        messages = list(_messages(datagram))
     except Exception as error:  # python-osc raises many kinds on damaged input
         raise ConfigError(f"not an OSC datagram: {str(error) or type(error).__name__:.200}") from error
     return [request for message in messages for request in _requests(message)]
+
+
+def _messages(datagram: bytes, depth: int = 0) -> Iterator[OscMessage]:
+    """Yield the messages of a datagram in order; what the time tags of bundles ask for is not known here.
+
+    python-osc's own reading of bundles never ends where one claims a negative size.
+    """
+    if len(datagram) > _MAX_LENGTH or depth > _MAX_DEPTH:
+        raise ValueError(f"at most {_MAX_LENGTH} bytes and {_MAX_DEPTH} bundles in each other are read")
+    if not datagram.startswith(_BUNDLE):
+        if not datagram.startswith(b"/"):
+            raise ValueError("neither a message nor a bundle")
+        yield OscMessage(datagram)
+        return
+    at = _BUNDLE_HEADER
+    if len(datagram) < at:
+        raise ValueError("a bundle is cut short")
+    while at < len(datagram):
+        size = int.from_bytes(datagram[at : at + 4], signed=True)
+        at += 4
+        if not 0 < size <= len(datagram) - at:
+            raise ValueError(f"a part of a bundle claims {size} bytes of {max(0, len(datagram) - at)}")
+        yield from _messages(datagram[at : at + size], depth + 1)
+        at += size
 
 
 _PATTERNS = [(entry.pattern, entry) for entry in INCOMING]
@@ -256,7 +288,7 @@ def _requests(message: OscMessage) -> Iterator[Request]:
 
 def _number(arguments: list[Any]) -> float:
     if len(arguments) != 1 or not isinstance(arguments[0], bool | int | float):
-        raise ConfigError(f"takes one number, found {arguments!r:.80}")
+        raise ConfigError(f"takes one number, found {reprlib.repr(arguments)}")
     return float(arguments[0])
 
 

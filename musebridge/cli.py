@@ -648,6 +648,33 @@ def bench_live(
     _tell_rows(measured, json_file)
 
 
+@bench.command("soak")
+@click.option("--hours", type=click.FloatRange(0), default=2.0, show_default=True, help="Of virtual time.")
+@click.option("--minutes", type=click.FloatRange(0), default=0.0, show_default=True, help="Of real time, under JACK.")
+@JSON
+def bench_soak(hours: float, minutes: float, json_file: Path | None) -> None:
+    """Play at random for hours: does a note stay, does one end late, does the memory grow?"""
+    from musebridge.benchmarks import soak
+    from musebridge.benchmarks.kill import Jack
+
+    rows = soak.simulated(hours) if hours else []
+    if minutes:
+        with Jack("musebridge-soak"):
+            rows += soak.real(minutes)
+    _tell_rows(rows, json_file)
+
+
+@bench.command("fuzz")
+@click.option("--datagrams", type=click.IntRange(1), default=100_000, show_default=True, help="Malformed OSC.")
+@click.option("--noise", type=click.IntRange(1), default=1_000_000, show_default=True, help="Bytes of MIDI.")
+@JSON
+def bench_fuzz(datagrams: int, noise: int, json_file: Path | None) -> None:
+    """Send what nobody should send; the bridge must stand it."""
+    from musebridge.benchmarks import fuzz
+
+    _tell_rows(list(fuzz.rows(datagrams, noise)), json_file)
+
+
 STUDY = click.option(
     "-o", "--out", type=FOLDER, default=Path("docs/study"), show_default=True, help="Where trials and tables go."
 )

@@ -1,6 +1,7 @@
 """OSC datagrams to commands, and a server that survives the others."""
 
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
@@ -12,6 +13,7 @@ from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
+from musebridge.benchmarks import fuzz
 from musebridge.bridge import osc
 from musebridge.bridge.clock import MonotonicClock
 from musebridge.bridge.commands import HandOver, Panic, Roll, SetMode, SetParameter, Stop, TellBeats
@@ -102,7 +104,7 @@ def test_a_bundle_is_its_messages_in_order() -> None:
         ("/musebridge/get/volume", (), "unknown parameter 'volume'"),
         ("/musebridge/mode", ("solo",), "mode must be one of call, duet, bars, manual"),
         ("/musebridge/subscribe", (0,), "port must be in 1..65535, found 0"),
-        ("/vkb_midi/0/note/" + "9" * 5000, (64,), "unknown address"),
+        ("/vkb_midi/0/note/" + "9" * 4000, (64,), "unknown address"),
         ("/vkb_midi/16/note/60", (64,), "a note is /vkb_midi"),
         ("/vkb_midi/0/note/60", (200,), "a note is /vkb_midi"),
         ("/musebridge/handover", ("now",), "takes one number, found"),
@@ -124,6 +126,49 @@ def test_any_bytes_are_commands_or_refused(datagram: bytes) -> None:
         parse(datagram)
     except ConfigError:
         return
+
+
+def bundle(*parts: tuple[int, bytes]) -> bytes:
+    """A bundle whose parts claim these sizes."""
+    return b"#bundle\0" + bytes(8) + b"".join(struct.pack(">i", size) + part for size, part in parts)
+
+
+STOP = message("/musebridge/stop").dgram
+
+
+@pytest.mark.parametrize(
+    ("datagram", "complaint"),
+    [
+        (bundle((-4, b"")), "a part of a bundle claims -4 bytes of 0"),  # python-osc reads it for ever
+        (bundle((0, b""), (len(STOP), STOP)), "a part of a bundle claims 0 bytes of 28"),
+        (bundle((2**31 - 1, STOP)), "a part of a bundle claims 2147483647 bytes of 24"),
+        (b"#bundle\0", "a bundle is cut short"),
+        (bundle((4, b"abcd")), "neither a message nor a bundle"),
+        (b"/" + bytes(5000), "at most 4096 bytes"),
+        (b"/musebridge/stop\0\0\0\0," + b"[" * 1500 + b"]" * 1500 + bytes(3), r"takes one number, found \[\[\["),
+    ],
+)
+def test_damaged_datagrams_are_refused_at_once(datagram: bytes, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        parse(datagram)
+
+
+def test_bundles_are_read_eight_deep() -> None:
+    datagram = STOP
+    for _ in range(8):
+        datagram = bundle((len(datagram), datagram))
+    assert parse(datagram) == [Stop()]
+    with pytest.raises(ConfigError, match="8 bundles in each other"):
+        parse(bundle((len(datagram), datagram)))
+
+
+def test_unknown_type_tags_fill_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    assert parse(b"/musebridge/stop\0\0\0\0,??????\0") == [Stop()]
+    assert caplog.records == []
+
+
+def test_the_server_stands_what_nobody_should_send() -> None:
+    assert fuzz.datagrams(2000).n == 1000
 
 
 def unreachable(worker: str, error: Exception) -> None:
