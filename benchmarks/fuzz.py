@@ -7,17 +7,16 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import closing
-from queue import SimpleQueue
+from dataclasses import asdict
 
 import numpy as np
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from musebridge.benchmarks.measure import Row, resident_mb, row_of, seconds
 from musebridge.bridge import midi, osc
-from musebridge.bridge.clock import MonotonicClock
-from musebridge.bridge.loop import Inbox
-from musebridge.bridge.osc import OscServer
+from musebridge.bridge.ports import MemoryPort
 from musebridge.bridge.scheduler import Scheduler
+from musebridge.bridge.server import Bridge
 from musebridge.bridge.session import Session
 from musebridge.bridge.settings import MODES, Settings
 from musebridge.bridge.testing import ScriptedEngine, Witness, babble, simulate
@@ -27,6 +26,7 @@ _BUNDLE, _NOW = b"#bundle\0", bytes(7) + b"\1"
 _FENCE = 2
 """Datagrams between two questions that must be answered; a socket holds so many of the longest."""
 _BURST = 1000
+_DEADLINE_S = 20.0
 
 
 def order(chance: random.Random) -> bytes:
@@ -116,36 +116,45 @@ def _future(chance: random.Random) -> bytes:
 
 
 def datagrams(count: int, seed: int = 0) -> Row:
-    """Send malformed datagrams to a server; every so often it must still answer a question.
+    """Send malformed datagrams to a bridge; every so often it must answer a question, and at the end play.
 
     Returns:
         A row of the milliseconds from such a question to its answer, those sent before it included.
 
     Raises:
-        RuntimeError: the server ended.
+        RuntimeError: the bridge ended, or plays no more.
         TimeoutError: it answers no more.
     """
-    chance, ended = random.Random(seed), list[Exception]()
-    inbox: Inbox = SimpleQueue()
-    status = {**{name: getattr(Settings(), name) for name in osc.SPECS}, "mode": "call", "state": "listening"}
-    server = OscServer(
-        ("127.0.0.1", 0), MonotonicClock(), inbox, lambda _, error: ended.append(error), status=lambda: status
-    )
-    server.start()
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as controller:
-        controller.settimeout(20)
-        controller.bind(("127.0.0.1", 0))
+    chance, target = random.Random(seed), MemoryPort()
+    address = "127.0.0.1", 0
+    engine = ScriptedEngine(babble)
+    with (
+        Bridge(engine, MemoryPort(), target, settings=Settings(), mode="manual", seed=seed, osc=address) as bridge,
+        closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as controller,
+    ):
+        assert bridge.osc
+        controller.settimeout(_DEADLINE_S)
+        controller.connect(bridge.osc.address)
+
+        def ask() -> None:
+            controller.send(message(f"{osc.ROOT}/capabilities"))
+            while not controller.recv(65_535).startswith(f"{osc.ROOT}/capabilities".encode()):
+                pass
 
         def burst() -> None:
             for _ in range(_FENCE):
-                controller.sendto(malformed(chance), server.address)
-            controller.sendto(b"/musebridge/capabilities\0\0\0\0", server.address)
-            while not controller.recv(65_535).startswith(b"/musebridge/capabilities"):
-                if ended:
-                    raise RuntimeError("the OSC server ended") from ended[0]
+                controller.send(malformed(chance))
+            ask()
+            target.poll()  # lest it fill the memory
 
         times_ms = [1e3 * seconds(burst) for _ in range(0, count, _FENCE)]
-    server.stop()
+        for name, value in asdict(Settings()).items():
+            controller.send(message(f"{osc.ROOT}/param/{name}", value))
+        ask()
+        controller.send(message(f"{osc.ROOT}/handover"))
+        plays = any(bridge.ended.wait(0.01) or target.poll() for _ in range(round(_DEADLINE_S / 0.01)))
+    if bridge.failure or not plays:
+        raise RuntimeError("the bridge plays no more") from bridge.failure
     return row_of(f"{_FENCE} malformed datagrams of {count:,}, answered", "ms", np.array(times_ms))
 
 
