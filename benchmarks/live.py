@@ -39,6 +39,8 @@ from musebridge.events import Control, NoteOff, NoteOn
 
 SEED_S = 60.0
 SILENCE_S = 0.2
+SILENCE, CONTROLLER = "hand-over after silence", "hand-over by controller"
+HOARDED = "hand-over by controller, seed read then"
 _NOTE_ON, _NOTE_OFF = 0x90, 0x80
 TRIGGER = 20
 """A controller."""
@@ -100,15 +102,15 @@ class Hoarder:
 
 
 def _bridge(pipe: Connection, model: Path, log: Path) -> None:
-    """Be the bridge's process: obey commands from the pipe; at None end, and tell when answers began."""
+    """Be the bridge's process: obey commands; at None end, and tell when answers began and whether it hoarded then."""
     # A late note is not to move the rest, so that due times stay those that the model asked for.
     session._LATE_S = math.inf
     clock, engine = MonotonicClock(), Hoarder(OnnxEngine(model))
-    began_s: list[float] = []
+    began: list[tuple[float, bool]] = []
 
     def notice(state: str) -> None:
         if state == "answering":
-            began_s.append(clock.now())
+            began.append((clock.now(), engine.hoards))
             engine.idle = False
         else:
             engine.rest()
@@ -126,7 +128,7 @@ def _bridge(pipe: Connection, model: Path, log: Path) -> None:
                 engine.hoards = True
             else:
                 bridge.inbox.put((clock.now(), order))
-    pipe.send(began_s)
+    pipe.send(began)
 
 
 # The player's process
@@ -143,20 +145,19 @@ def rows(model: Path, *, cycles: int, hoarded: int, seed_s: float = SEED_S) -> l
     """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
-        began_s = _play(model, log, cycles, hoarded, seed_s)
+        began = _play(model, log, cycles, hoarded, seed_s)
         record = Record.of(log)
-    latencies_ms = [1e3 * late_s for late_s in record.hand_overs_s(began_s)]
-    parts = {
-        "hand-over after silence": latencies_ms[:cycles],
-        "hand-over by controller": latencies_ms[cycles : 2 * cycles],
-        "hand-over by controller, seed read then": latencies_ms[2 * cycles :],
-        "interruption": [1e3 * late_s for late_s in record.interruptions_s()],
-    }
-    return [row_of(name, "ms", np.array([x for x in part if not math.isnan(x)])) for name, part in parts.items()]
+    parts: dict[str, list[float]] = {SILENCE: [], CONTROLLER: [], HOARDED: []}
+    for (_, hoards), (late_s, is_silence) in zip(began, record.hand_overs([at_s for at_s, _ in began]), strict=True):
+        parts[HOARDED if hoards else SILENCE if is_silence else CONTROLLER].append(late_s)
+    parts["interruption"] = list(record.interruptions_s())
+    return [
+        row_of(name, "ms", 1e3 * np.array([x for x in late_s if not math.isnan(x)])) for name, late_s in parts.items()
+    ]
 
 
-def _play(model: Path, log: Path, cycles: int, hoarded: int, seed_s: float) -> list[float]:
-    """Play to a bridge; return when each of its answers began."""
+def _play(model: Path, log: Path, cycles: int, hoarded: int, seed_s: float) -> list[tuple[float, bool]]:
+    """Play to a bridge; return when each of its answers began, and whether it had read nothing by then."""
     ours, theirs = get_context("spawn").Pipe()
     process = get_context("spawn").Process(target=_bridge, args=(theirs, model, log))
     process.start()
@@ -169,10 +170,10 @@ def _play(model: Path, log: Path, cycles: int, hoarded: int, seed_s: float) -> l
             ours.send("hoard")
         _cycle(client, chance, by_hand=i >= cycles)
     ours.send(None)
-    began_s: list[float] = ours.recv()
+    began: list[tuple[float, bool]] = ours.recv()
     process.join()
     client.close()
-    return began_s
+    return began
 
 
 def _play_seed(client: Peer, seed_s: float) -> None:
@@ -217,10 +218,11 @@ class Record:
         heard = [row for row in parsed if row["kind"] == "heard"]
         return cls(heard, [row for row in parsed if row["kind"] == "sent" and row["owner"] == "model"])
 
-    def hand_overs_s(self, began_s: list[float]) -> Iterator[float]:
-        """Yield, for each answer, the time from its trigger to its first note, less the rest that the model asked for.
+    def hand_overs(self, began_s: list[float]) -> Iterator[tuple[float, bool]]:
+        """Yield for each answer how late its first note was, in seconds, and whether a silence was its trigger.
 
-        The trigger is the controller, or the end of the silence. NaN if the model played nothing.
+        That is the time from the trigger to the note, less the rest that the model asked for. The trigger is the
+        controller, or the end of the silence. NaN if the model played nothing.
 
         Args:
             began_s: when the answers were begun to be written.
@@ -232,7 +234,8 @@ class Record:
             asked_s = max(trigger_s, at_s) if is_silence else trigger_s
             sent = self.sent[bisect_left(self.sent, at_s, key=_at_s) : bisect_left(self.sent, until_s, key=_at_s)]
             first = next((row for row in sent if row["bytes"][0] & 0xF0 == _NOTE_ON), None)
-            yield first["at_s"] - trigger_s - (first["due_s"] - asked_s) if first else math.nan
+            late_s = first["at_s"] - trigger_s - (first["due_s"] - asked_s) if first else math.nan
+            yield late_s, is_silence
 
     def interruptions_s(self) -> Iterator[float]:
         """Yield the time from each note of the player that cut notes off to the last note-off of these."""

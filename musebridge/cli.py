@@ -624,7 +624,7 @@ PARTS = ("play", "sender", "rolls")
 
 @bench.command("live")
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="Default all.")
-@click.option("--cycles", type=click.IntRange(1), default=110, show_default=True, help="Hand-overs of each kind.")
+@click.option("--cycles", type=click.IntRange(1), default=150, show_default=True, help="Hand-overs of each kind.")
 @click.option("--events", type=click.IntRange(1), default=10_000, show_default=True, help="From each kind of sender.")
 @click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of generation.")
 @MODEL
