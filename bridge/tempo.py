@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,9 +20,9 @@ _REMEMBERED_TICKS = 96
 _ENOUGH_TICKS = 12
 _GONE_S = 0.5
 _STRANGER_TICKS = 6
-"""So many ticks in a row far from where they were expected are a new tempo."""
-_FAR_TICKS = 0.75
-_LOST_IN_A_ROW = 3
+"""So many ticks in a row far from where they were expected are right, and what was expected is not."""
+_FAR_TICKS, _NEAR_TICKS = 0.75, 0.4
+_FASTEST_S = 60 / 400 / TICKS_PER_BEAT
 _JITTER_BEATS = 0.5
 """A clock that jitters takes a beat back by less than this."""
 _ROUNDING_BEATS = 1e-6
@@ -64,16 +65,18 @@ class ClockFollower:
     """Follows MIDI clock: the line through its last four beats of ticks.
 
     A line through many ticks is steadier than any of them, so jitter of some
-    milliseconds moves the beat by a fraction of one. A tick that is lost leaves
-    a gap that is counted; a new tempo is taken up when a few ticks in a row agree on it.
+    milliseconds moves the beat by a fraction of one. A tick far from the line is
+    counted but not gone by: a busy machine hands over late ticks in a bunch. When
+    a few in a row agree, ticks before them were lost, or the tempo is a new one.
     """
 
     def __init__(self) -> None:
         self.running = False
         self._next_tick = 0
         self._ticks: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED_TICKS)
-        self._strangers = 0
-        self._lost_in_a_row: list[int] = []
+        self._strangers: list[tuple[float, int]] = []
+        self._last_off = self._heard_s = 0.0
+        self._is_known = False
         self._seconds_per_tick, self._tick_zero_s = 60 / 120 / TICKS_PER_BEAT, 0.0
 
     @property
@@ -83,7 +86,7 @@ class ClockFollower:
 
     def is_alive(self, now_s: float) -> bool:
         """Whether the song runs and its clock is known well enough to go by."""
-        return self.running and len(self._ticks) >= _ENOUGH_TICKS and now_s - self._ticks[-1][0] < _GONE_S
+        return self.running and self._is_known and now_s - self._heard_s < _GONE_S
 
     def receive(self, now_s: float, message: Transport | SongPosition) -> None:
         """Take a message that came at ``now_s``."""
@@ -112,43 +115,51 @@ class ClockFollower:
         """Let the next tick be this one; the tempo stays."""
         moved = tick - self._next_tick
         self._next_tick = tick
-        self._ticks = deque(((time_s, number + moved) for time_s, number in self._ticks), self._ticks.maxlen)
+        self._ticks = deque(_relabelled(self._ticks, moved), self._ticks.maxlen)
+        self._strangers = _relabelled(self._strangers, moved)
         self._tick_zero_s -= moved * self._seconds_per_tick
 
     def _tick(self, now_s: float) -> None:
-        if self._ticks and now_s - self._ticks[-1][0] > _GONE_S:
+        if now_s - self._heard_s > _GONE_S:
             self._ticks.clear()
-        if len(self._ticks) >= _ENOUGH_TICKS:
-            interval = (now_s - self._ticks[-1][0]) / self._seconds_per_tick
-            self._count_lost(min(round(interval) - 1, round(self._off(now_s))))
-            self._watch_for_strangers(self._off(now_s))
-        self._ticks.append((now_s, self._next_tick))
+            self._strangers.clear()
+            self._is_known = False
+        self._heard_s = now_s
+        tick = now_s, self._next_tick
         self._next_tick += 1
+        if self._is_known and abs(self._off(*tick)) > _FAR_TICKS:
+            self._strangers.append(tick)
+            if len(self._strangers) == _STRANGER_TICKS:
+                self._hear_strangers()
+            return
+        self._strangers.clear()
+        self._last_off = self._off(*tick)
+        self._go_by([tick])
+
+    def _off(self, time_s: float, number: int) -> float:
+        """Return by how many ticks one is late."""
+        return (time_s - self._tick_zero_s) / self._seconds_per_tick - number
+
+    def _hear_strangers(self) -> None:
+        """Go by ticks that agree with each other: after lost ones they are all late by as many, and suddenly so."""
+        strangers, offs = self._strangers, [self._off(*tick) for tick in self._strangers]
+        if strangers[-1][0] - strangers[0][0] < _FASTEST_S * (_STRANGER_TICKS - 1):
+            self._strangers = strangers[1:]  # still a bunch
+            return
+        lost = round(sum(offs) / len(offs))
+        if lost > 0 and abs(self._last_off) < _NEAR_TICKS and all(abs(off - lost) < _NEAR_TICKS for off in offs):
+            self._next_tick += lost
+            strangers = _relabelled(strangers, lost)
+        else:
+            self._ticks.clear()
+        self._strangers, self._last_off = [], 0.0
+        self._go_by(strangers)
+
+    def _go_by(self, ticks: Iterable[tuple[float, int]]) -> None:
+        self._ticks.extend(ticks)
+        self._is_known = self._is_known or len(self._ticks) >= _ENOUGH_TICKS
         if len(self._ticks) >= 2:
             self._fit()
-
-    def _count_lost(self, lost: int) -> None:
-        """Count ticks that did not come; where that happens again and again, the tempo has fallen."""
-        if lost <= 0:
-            self._lost_in_a_row = []
-            return
-        self._lost_in_a_row.append(lost)
-        self._next_tick += lost
-        if len(self._lost_in_a_row) > _LOST_IN_A_ROW:
-            self._next_tick -= sum(self._lost_in_a_row)
-            self._lost_in_a_row = []
-            self._ticks = deque([(self._ticks[-1][0], self._next_tick - 1)], self._ticks.maxlen)
-
-    def _off(self, now_s: float) -> float:
-        """Return by how many ticks the next one is late."""
-        return (now_s - self._tick_zero_s) / self._seconds_per_tick - self._next_tick
-
-    def _watch_for_strangers(self, off: float) -> None:
-        """Where tick after tick comes far from where it was expected, go by the last of them alone."""
-        self._strangers = self._strangers + 1 if abs(off) > _FAR_TICKS else 0
-        if self._strangers >= _STRANGER_TICKS:
-            self._strangers = 0
-            self._ticks = deque(list(self._ticks)[-_STRANGER_TICKS:], self._ticks.maxlen)
 
     def _fit(self) -> None:
         times_s, numbers = np.array(self._ticks).T
@@ -157,6 +168,10 @@ class ClockFollower:
         if slope > 0:
             self._seconds_per_tick = slope
             self._tick_zero_s = float(times_s.mean() - slope * numbers.mean())
+
+
+def _relabelled(ticks: Iterable[tuple[float, int]], by: int) -> list[tuple[float, int]]:
+    return [(time_s, number + by) for time_s, number in ticks]
 
 
 class Meter:

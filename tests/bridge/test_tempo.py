@@ -39,6 +39,24 @@ def test_a_lost_tick_is_counted(lost: list[int]) -> None:
     assert follower.time_of(16) == pytest.approx(18, abs=0.005)
 
 
+@pytest.mark.parametrize("stall_s", [0.02, 0.035, 0.05, 0.08, 0.2, 0.4])
+def test_ticks_that_a_busy_machine_hands_over_late_and_together_are_each_counted_once(stall_s: float) -> None:
+    times = ticks((120, 24 * 12))
+    for start_s in np.arange(11.003, 15.5, 0.61):
+        stalled = (times > start_s) & (times < start_s + stall_s)
+        times[stalled] = start_s + stall_s + 0.0003 * np.arange(stalled.sum())
+    follower = followed(times)
+    assert follower.bpm == pytest.approx(120, rel=0.01)
+    assert follower.time_of(16) == pytest.approx(18, abs=0.01)
+
+
+@pytest.mark.parametrize("bpm", [100, 110, 114, 118, 122, 126, 135, 150])
+def test_a_small_change_of_tempo_is_not_taken_for_lost_ticks(bpm: float) -> None:
+    times = ticks((120, 200), (bpm, 300))
+    follower = followed(times, 0.003)
+    assert follower.beat_at(times[-1]) == pytest.approx(499 / 24, abs=0.02)
+
+
 @pytest.mark.parametrize("bpm", [60, 90, 140, 240])
 def test_another_tempo_is_taken_up_and_no_beat_lost(bpm: float) -> None:
     times = ticks((120, 200), (bpm, 200))
