@@ -33,14 +33,16 @@ class Notes:
     Attributes:
         open: pitch in the stream -> the note, oldest first.
         onsets: steps at which notes of the last second began.
+        must_begin: whether a note is to come before time passes.
     """
 
     open: dict[int, _Struck] = field(default_factory=dict)
     onsets: list[int] = field(default_factory=list)
+    must_begin: bool = False
 
     def copy(self) -> Notes:
         """Return an independent copy."""
-        return Notes(dict(self.open), list(self.onsets))
+        return Notes(dict(self.open), list(self.onsets), self.must_begin)
 
 
 class Answer:
@@ -69,8 +71,7 @@ class Answer:
         at_once: bool = False,
     ) -> None:
         self._context, self.state, self._rng, self._key = context, state, rng, key
-        self.notes = Notes()
-        self._must_begin = at_once
+        self.notes = Notes(must_begin=at_once)
         self._tokens_at_once = 0
 
     def next(self, settings: Settings) -> Timed | None:
@@ -113,7 +114,7 @@ class Answer:
         if self._tokens_at_once >= _MAX_TOKENS_AT_ONCE:
             sampling.mask_all_but_shifts(logits_V)
             return
-        if self._must_begin:
+        if self.notes.must_begin:
             sampling.mask_shifts(logits_V)
         if self._is_full(settings):
             sampling.mask_pitches(logits_V, np.zeros(NOTE_OFF, bool))
@@ -140,7 +141,7 @@ class Answer:
         event = self.state.apply(token)
         match event:
             case NoteOn(pitch=pitch, velocity=velocity):
-                self._must_begin = False
+                self.notes.must_begin = False
                 sounding, channel = pitch + settings.transpose, settings.channel - 1
                 self.notes.open[pitch] = _Struck(self.state.step, NoteOff(pitch=sounding, channel=channel))
                 self.notes.onsets.append(self.state.step)

@@ -369,6 +369,9 @@ def test_a_model_that_would_rest_still_begins_on_the_bar_line() -> None:
 
     stage = Stage(says=rests, mode="bars", bpm=120, listen_bars=1, answer_bars=1, top_p=1.0)
     assert stage.play([(1.0, on(60)), (1.2, off(60))])[0].time_s == 3.0
+    stage = Stage(says=rests, mode="bars", bpm=120, listen_bars=1, answer_bars=1, top_p=1.0)
+    played_until_then = [(1.0, on(60)), (2.88, off(60)), (2.92, on(64)), (2.98, off(64))]
+    assert stage.play(played_until_then)[0].time_s == 3.0
 
 
 def test_bars_follow_the_clock_that_comes_in() -> None:
