@@ -403,6 +403,9 @@ class Session:
         if on_bar_line:
             grid = self._meter.grid(start_s)
             self._answer_end_s = grid.time_of(grid.beat_at(start_s) + self.settings.answer_bars * self.settings.beats)
+        if self._weaves:  # what is woven in before the first note does not move its moment
+            self._undo.clear()
+            self._remember()
         self._phrase_s = None
         self._publish("key", str(key or ""))
         self._publish("state", "answering")
