@@ -69,7 +69,7 @@ def test_what_reaper_sends_is_understood() -> None:
 KNOWN = {re.sub(r"<\w+>", "<>", address) for address in [*(entry.address for entry in INCOMING), *dict(OUTGOING)]}
 
 
-@pytest.mark.parametrize("page", ["templates/README.md"])
+@pytest.mark.parametrize("page", ["templates/README.md", "daw.md"])
 def test_every_address_in_the_guides_is_known(page: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.findall(
