@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import mido
 import numpy as np
@@ -62,14 +63,15 @@ class Jack:
     """A JACK server with the dummy driver, which this process and its children use; a context manager.
 
     Args:
-        name: always the same for one purpose: JACK frees the slot of a killed server only for its namesake.
+        name: a number is added that no other process uses. There are few, and always the same:
+            JACK frees the slot of a killed server only for its namesake.
 
     Raises:
-        PortError: there is no jackd, or it does not start.
+        PortError: there is no jackd, it does not start, or every name is in use.
     """
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name, self._lock = _reserved(name)
         if shutil.which("jackd") is None:
             raise PortError("jackd is not installed; install it (Debian: apt-get install jackd2)")
 
@@ -86,6 +88,7 @@ class Jack:
             self._server.wait(10)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._lock.close()
         for name, value in self._before.items():
             if value is None:
                 del os.environ[name]
@@ -104,6 +107,20 @@ class Jack:
         """End the server without a chance to say goodbye."""
         self._server.kill()
         self._server.wait()
+
+
+def _reserved(name: str) -> tuple[str, IO[str]]:
+    import fcntl  # not on Windows, where there is no JACK to test
+
+    for numbered in (f"{name}{i}" for i in range(3)):
+        lock = (Path(tempfile.gettempdir()) / f"{numbered}.lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+        else:
+            return numbered, lock
+    raise PortError(f"three JACK servers {name} are in use; end what uses them")
 
 
 class Peer:
