@@ -20,7 +20,7 @@ from rich.table import Table
 
 _TURN = 10
 _NARROWEST = 120
-"""Columns of a table where the console is narrower, as it is in a pipe."""
+"""Columns of a table in a pipe, which has no width of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,9 @@ def show(rows: list[Row], console: Console) -> None:
     table.columns[0].no_wrap = True
     for row in rows:
         table.add_row(row.name, row.unit, str(row.n), *(f"{x:.3f}" for x in (row.p50, row.p95, row.p99, row.max)))
-    console.print(table, width=max(console.width, _NARROWEST), crop=False)
+    if not console.is_terminal:
+        console.width = max(console.width, _NARROWEST)
+    console.print(table)
 
 
 def write(rows: list[Row], path: Path) -> None:
