@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import gaussian_kde
 
 from musebridge.training.features import SCALARS, Array, notes_of, vector
+from musebridge.training.gauge import distinct
 
 Tokens = npt.NDArray[np.generic]
 _GRID = 500
@@ -50,7 +51,7 @@ def likeness(real: Sequence[Tokens], others: dict[str, Sequence[Tokens]]) -> dic
             frechet=frechet(real_NF, other_MF),
             mmd=mmd(real_NF, other_MF),
             overlap=float(np.mean([overlapping_area(vectors[0][:, i], plain_MF[:, i]) for i in range(len(SCALARS))])),
-            distinct4=distinct(windows),
+            distinct4=distinct(np.stack(windows).astype(np.int64), 4),
             means=dict(zip(SCALARS, plain_MF.mean(0).tolist(), strict=False)),
         )
         for (name, windows), other_MF, plain_MF in zip(others.items(), rest, vectors[1:], strict=True)
@@ -99,17 +100,6 @@ def overlapping_area(real_N: Array, other_M: Array) -> float:
     grid = np.linspace(0, max(within.max(), across.max()), _GRID)
     smaller = np.minimum(gaussian_kde(within)(grid), gaussian_kde(across)(grid))
     return float(trapezoid(smaller, grid))
-
-
-def distinct(sequences: Sequence[npt.NDArray[np.generic]], n: int = 4) -> float:
-    """Return the share of n-grams that are different, over all sequences together (Li et al. 2016)."""
-    grams = [gram for sequence in sequences for gram in _grams(sequence, n)]
-    return len(set(grams)) / max(1, len(grams))
-
-
-def _grams(sequence: npt.NDArray[np.generic], n: int) -> list[tuple[int, ...]]:
-    tokens = sequence.tolist()
-    return list(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
 def _mean_off_diagonal(square: Array) -> float:

@@ -39,11 +39,6 @@ def test_a_feature_that_never_varies_overlaps_or_does_not():
     assert similarity.overlapping_area(np.ones(5), np.zeros(4)) == 0.0
 
 
-def test_distinct_n_grams_are_counted_over_all_sequences():
-    assert similarity.distinct([np.array([1, 2, 3]), np.array([1, 2, 4])], n=2) == 3 / 4
-    assert similarity.distinct([np.array([1])], n=2) == 0.0
-
-
 def test_music_is_likest_to_music_of_its_kind(rng):
     def windows(low: int, high: int) -> list[np.ndarray]:
         pitches = rng.integers(low, high, (60, 20))
