@@ -9,7 +9,6 @@ Llama of the same widths, heads and parameters, and its own ``generate``.
 from __future__ import annotations
 
 import importlib.util
-import re
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 
 from musebridge import vocab
-from musebridge.benchmarks.measure import Row, Subjects, in_turns, row_of, seconds
+from musebridge.benchmarks.measure import Row, Subjects, in_turns, resident_mb, row_of, seconds
 from musebridge.bridge.answer import Answer
 from musebridge.bridge.context import Context
 from musebridge.bridge.engine import OnnxEngine
@@ -167,22 +166,20 @@ def sustained(name: str, engine: OnnxEngine, duration_s: float) -> list[Row]:
 
 
 def started() -> list[Row]:
-    """Measure ``musebridge serve`` from its start to its being ready, and, on Linux, its most memory."""
+    """Measure ``musebridge serve`` from its start to its being ready, and, on Linux, its memory then."""
     command = [sys.executable, "-m", "musebridge", "serve", "--port", "memory", "--osc", "off"]
-    ready_s, resident_mb = [], []
+    ready_s, resident = [], []
     for _ in range(3):
         start_s = time.perf_counter()
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as bridge:
             assert bridge.stdout
             next(line for line in bridge.stdout if line.startswith("listening"))
             ready_s.append(time.perf_counter() - start_s)
-            # What wait4() reports of a child is never less than its parent had when it forked.
-            status = Path(f"/proc/{bridge.pid}/status")
-            if status.exists():
-                resident_mb += [int(kb) / 1e3 for kb in re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())]
+            if sys.platform == "linux":
+                resident.append(resident_mb(bridge.pid))
             bridge.send_signal(signal.SIGINT)
     rows = [row_of("serve, ready", "s", np.array(ready_s))]
-    return rows + [row_of("serve, memory", "MB", np.array(resident_mb))] * bool(resident_mb)
+    return rows + [row_of("serve, memory", "MB", np.array(resident))] * bool(resident)
 
 
 def engine_prefill(engine: OnnxEngine, tokens: list[int]) -> Callable[[], object]:
