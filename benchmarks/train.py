@@ -9,7 +9,7 @@ utilisation (Chowdhery et al. 2022, "PaLM").
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +47,16 @@ def rows(shape: GeneratorConfig, *, batch: int, steps: int) -> list[Row]:
             BOUND: _products(step_flops(shape, batch, count_parameters(ours.generator)), ours.device),
         }
         return in_turns(subjects, steps)
+
+
+def ratios(rows: Sequence[Row], tokens: int) -> str:
+    """Return how a step of so many tokens compares with its rival and its bound, in one line."""
+    p50 = {row.name: row.p50 for row in rows}
+    ours = p50[OURS]
+    return (
+        f"{tokens / ours * 1e3:,.0f} tokens/s, {p50[PLAIN] / ours:.2f} times plain eager, "
+        f"{p50[BOUND] / ours:.0%} of the FLOPs that matrix products reach"
+    )
 
 
 def step_flops(shape: GeneratorConfig, batch: int, parameters: int) -> float:

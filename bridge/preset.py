@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from musebridge.bridge.settings import MODES, Settings
+from musebridge.bridge.settings import Settings, check_mode
 from musebridge.config import build, read_toml
 from musebridge.errors import ConfigError
 
@@ -39,6 +39,9 @@ class _Table:
     mode: str = "call"
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_mode(self.mode)
+
 
 def names() -> list[str]:
     """Return the names of the presets, the user's own included."""
@@ -52,8 +55,12 @@ def _path_of(name: str) -> Path:
     return own if own.is_file() else FOLDER / f"{name}.toml"
 
 
-def load(name: str) -> Preset:
+def load(name: str, model: Path | None = None) -> Preset:
     """Read a preset by its name, or by the path of its .toml.
+
+    Args:
+        name: of the preset, or its path.
+        model: to play instead of the preset's.
 
     Raises:
         ConfigError: there is none, or a key or value in it is wrong.
@@ -62,13 +69,11 @@ def load(name: str) -> Preset:
     if not path.is_file():
         raise ConfigError(f"no preset {name!r}; known are {', '.join(names())}, or give a .toml file")
     table = build(_Table, read_toml(path), str(path))
-    if table.mode not in MODES:
-        raise ConfigError(f"{path}: mode must be one of {', '.join(MODES)}, found {table.mode!r}")
     beside = path.parent / table.model
     return Preset(
         name=path.stem,
         description=table.description,
-        model=beside if beside.is_file() else FOLDER / table.model,
+        model=model or (beside if beside.is_file() else FOLDER / table.model),
         mode=table.mode,
         settings=build(Settings, table.settings, str(path)),
     )

@@ -43,9 +43,8 @@ from musebridge.bridge.commands import (
 from musebridge.bridge.context import Context, Engine
 from musebridge.bridge.harmony import KeyFinder, chord_of
 from musebridge.bridge.scheduler import Owner, Scheduled
-from musebridge.bridge.settings import MODES, Settings
+from musebridge.bridge.settings import Settings, check_mode
 from musebridge.bridge.tempo import TICKS_PER_BEAT, Meter
-from musebridge.errors import ConfigError
 from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
 from musebridge.vocab import BEGIN, CONTROLLERS, STEPS_PER_S, Encoder, StreamState
 
@@ -302,9 +301,7 @@ class Session:
         return self.mode in ("duet", "bars")
 
     def _set_mode(self, now_s: float, mode: str) -> None:
-        if mode not in MODES:
-            raise ConfigError(f"mode must be one of {', '.join(MODES)}, found {mode!r}")
-        if mode != self.mode:
+        if check_mode(mode) != self.mode:
             self._end(now_s, "stopped")
             self.mode = mode
             self._publish("mode", mode)

@@ -83,6 +83,17 @@ class Settings:
         return replace(self, **changed)
 
 
+def check_mode(mode: str) -> str:
+    """Return a mode that there is.
+
+    Raises:
+        ConfigError: there is no such mode.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"mode must be one of {', '.join(MODES)}, found {mode!r}")
+    return mode
+
+
 def _check(spec: Field[Any], value: object) -> None:
     if "low" not in spec.metadata:
         if not isinstance(value, str):

@@ -59,7 +59,7 @@ class _Events:
 
     def step(self, progress: Progress) -> None:
         self._add("train/nll", progress.train_nll, progress)
-        self._add("train/tokens_per_s", progress.tokens / max(progress.seconds, 1e-9), progress)
+        self._add("train/tokens_per_s", progress.tokens_per_s, progress)
 
     def validation(self, progress: Progress) -> None:
         self._add("validation/nll", progress.validation_nll, progress)

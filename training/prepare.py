@@ -39,7 +39,7 @@ def prepare(
     *,
     licence: str = "",
     workers: int | None = None,
-    on_piece: Callable[[Piece], None] | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> dict[str, object]:
     """Tokenise every MIDI file under ``midi_dir`` into the corpus ``out_dir``.
 
@@ -52,7 +52,7 @@ def prepare(
         out_dir: made where missing; an older corpus there is replaced.
         licence: of the MIDI files; a model trained on them carries it. MAESTRO's is known.
         workers: processes; default one a core.
-        on_piece: called after each file, in order.
+        on_progress: called with the share that is done, 0..1.
 
     Returns:
         The card, as written to ``corpus.json``.
@@ -67,9 +67,8 @@ def prepare(
     rows: dict[str, dict[str, float]] = {s: {"files": 0, "tokens": 0, "notes": 0, "hours": 0.0} for s in SPLITS}
     skipped: list[dict[str, str]] = []
     seen: dict[bytes, str] = {}
-    for path, piece in zip(paths, _read_all(midi_dir, paths, workers), strict=True):
-        if on_piece:
-            on_piece(piece)
+    for i, (path, piece) in enumerate(zip(paths, _read_all(midi_dir, paths, workers), strict=True)):
+        on_progress((i + 1) / len(paths))
         reason = piece.skipped or _duplicate(piece, seen)
         if piece.tokens is None or reason:
             skipped.append({"file": piece.name, "reason": reason})

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from musebridge.config import build
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint
 from musebridge.training.augment import Augmentation
@@ -112,6 +113,11 @@ class Progress:
     seconds: float = 0.0
     train_nll: float = float("nan")
     validation_nll: float = float("nan")
+
+    @property
+    def tokens_per_s(self) -> float:
+        """The rate of training so far."""
+        return self.tokens / max(self.seconds, 1e-9)
 
 
 class Pretraining:
@@ -362,6 +368,33 @@ def learning_rate_factor(config: PretrainConfig, step: int, fraction: float) -> 
     """Return the learning rate as a share of its peak at ``fraction`` of the budget."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     return warm * min(1.0, max(0.0, (1 - fraction) / config.decay))
+
+
+def begin(
+    corpus: Corpus,
+    folder: Path,
+    tables: dict[str, Any],
+    budget: dict[str, float],
+    *,
+    mixed: Sequence[tuple[Corpus, float]] = (),
+    init: Path | None = None,
+    compile: bool = True,
+) -> Pretraining:
+    """Begin or resume a run by its TOML tables; what the generator's does not say is as in ``init``.
+
+    Args:
+        corpus, folder, mixed, init, compile: see :class:`Pretraining`.
+        tables: ``generator`` (its shape) and ``pretrain``.
+        budget: ``tokens`` or ``seconds``.
+
+    Raises:
+        ConfigError: a key is unknown, or a value does not fit.
+    """
+    own, shape = (tables.get(name, {}) for name in ("pretrain", "generator"))
+    config = build(PretrainConfig, {**own, **budget} if isinstance(own, dict) else own, "pretrain")
+    base = table_of(checkpoint.load_generator(init)[0].config) if init else {}
+    generator = shape_from({**base, **shape} if isinstance(shape, dict) else shape, "generator")
+    return Pretraining(corpus, folder, generator, config, mixed=mixed, init=init, compile=compile)
 
 
 def optimisers_of(

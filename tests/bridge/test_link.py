@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from musebridge.artifact import fingerprint
 from musebridge.bridge import preset
 from musebridge.bridge.engine import OnnxEngine
 from musebridge.bridge.journal import replay
-from musebridge.cli import _fingerprint
 
 SESSION = Path(__file__).parent / "link_session.py"
 ALONE = ["unshare", "--net", "bash", "-c", 'ip link set lo up && exec "$@"', "bash"]
@@ -41,5 +41,5 @@ def test_the_answer_begins_on_the_bar_line_of_the_other_program_and_can_be_repla
     first_s = next(row["due_s"] for row in rows if row["kind"] == "pushed" and row["bytes"][0] == 0x90)
     bar = (peer["beat"] + (first_s - peer["time_s"]) * peer["bpm"] / 60) / 4
     assert abs(bar - round(bar)) * 4 * 60 / peer["bpm"] < 0.005
-    now, then = replay(log, OnnxEngine(MODEL), model=_fingerprint(MODEL))
+    now, then = replay(log, OnnxEngine(MODEL), model=fingerprint(MODEL))
     assert now == then

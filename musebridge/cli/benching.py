@@ -1,0 +1,213 @@
+"""The commands that measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from musebridge.cli.common import CHECKPOINT, CORPUS, FILE, FOLDER, MODEL, SEED, command_line, console, progress, say
+
+if TYPE_CHECKING:
+    from musebridge.benchmarks.measure import Row
+    from musebridge.benchmarks.study import Trial
+
+JSON = click.option("--json", "json_file", type=FILE, help="Write the rows there too.")
+STUDY = click.option(
+    "-o", "--out", type=FOLDER, default=Path("docs/study"), show_default=True, help="Where trials and tables go."
+)
+PARTS = ("play", "sender", "rolls")
+
+
+@click.group()
+def bench() -> None:
+    """Measure this machine: each figure beside a peer or a limit."""
+
+
+@bench.command("engine")
+@click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Steps for each subject.")
+@click.option(
+    "--context",
+    "contexts",
+    type=click.IntRange(1, 2047),
+    multiple=True,
+    default=(128, 512, 1024, 2000),
+    show_default=True,
+    help="Tokens that a step follows.",
+)
+@click.option("--sustain", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds of generation.")
+@JSON
+def bench_engine(steps: int, contexts: tuple[int, ...], sustain: float, json_file: Path | None) -> None:
+    """Time per step and prefill: the engine, its rivals, and the memory's bound."""
+    from musebridge.benchmarks import engine
+
+    rows = engine.rows(engine.SHAPE, contexts=contexts, steps=steps, sustain_s=sustain)
+    _tell(rows, json_file)
+    for context in contexts:
+        say(engine.ratios(rows, context))
+
+
+@bench.command("train")
+@click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Steps for each subject.")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows a step.")
+@click.option("--context", type=click.IntRange(2), default=1024, show_default=True, help="Tokens a window.")
+@JSON
+def bench_train(steps: int, batch: int, context: int, json_file: Path | None) -> None:
+    """Time per training step: compiled, plain eager, and the matrix products alone."""
+    from musebridge.benchmarks import train
+    from musebridge.training.generator import GeneratorConfig
+
+    rows = train.rows(GeneratorConfig(context=context), batch=batch, steps=steps)
+    _tell(rows, json_file)
+    say(train.ratios(rows, batch * context))
+
+
+@bench.command("kill")
+@click.option("--times", type=click.IntRange(1), default=200, show_default=True)
+@SEED
+@click.pass_context
+def bench_kill(context: click.Context, times: int, seed: int) -> None:
+    """End a playing bridge at random moments; does a note hang, or the program? Wants jackd."""
+    from musebridge.benchmarks import kill
+
+    done: list[kill.Trial] = []
+    with progress("Killing") as move:
+        for trial in kill.trials(times, seed):
+            done.append(trial)
+            move(len(done) / times)
+            if not trial.good:
+                say(f"{trial}")
+    console.print(kill.table(done))
+    context.exit(0 if all(trial.good for trial in done) else 1)
+
+
+@bench.command("adversarial")
+@CHECKPOINT
+@CORPUS
+@click.option("--seeds", type=click.IntRange(1), default=128, show_default=True, help="Continued at once.")
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Seeds of an update.")
+@click.option("--seeded", type=click.IntRange(1), default=192, show_default=True, help="Tokens of a seed.")
+@click.option("--continued", type=click.IntRange(1), default=192, show_default=True, help="Tokens of a continuation.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each.")
+@JSON
+def bench_adversarial(
+    checkpoint: Path,
+    corpus_dir: Path,
+    seeds: int,
+    batch: int,
+    seeded: int,
+    continued: int,
+    rounds: int,
+    json_file: Path | None,
+) -> None:
+    """Time of sampling and of a generator's update: the parallel mode beside the faithful one."""
+    from musebridge.benchmarks import adversarial
+
+    rows = adversarial.rows_of(
+        checkpoint, corpus_dir, seeds=seeds, seeded=seeded, length=continued, update_batch=batch, rounds=rounds
+    )
+    _tell(rows, json_file)
+    say(adversarial.ratios(rows))
+
+
+@bench.command("live")
+@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="Default all.")
+@click.option("--cycles", type=click.IntRange(1), default=150, show_default=True, help="Hand-overs of each kind.")
+@click.option("--events", type=click.IntRange(1), default=10_000, show_default=True, help="From each kind of sender.")
+@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of generation.")
+@MODEL
+@JSON
+def bench_live(
+    parts: tuple[str, ...], cycles: int, events: int, minutes: float, model: Path | None, json_file: Path | None
+) -> None:
+    """Hand-over, interruption and jitter, with real ports under a JACK server of its own."""
+    from musebridge.benchmarks import live, rolls, sender
+    from musebridge.benchmarks.kill import Jack
+    from musebridge.bridge.preset import load
+
+    model = load("call", model).model
+    measured: list[Row] = []
+    with Jack("musebridge-bench"):
+        if "play" in parts:
+            measured += live.rows(model, cycles=cycles, hoarded=(cycles + 1) // 2)
+        if "sender" in parts:
+            measured += sender.rows(model, events)
+    if "rolls" in parts:
+        measured += [rolls.row(model, minutes=minutes, slowness=slowness) for slowness in (1, 4)]
+    _tell(measured, json_file)
+
+
+@bench.command("soak")
+@click.option("--hours", type=click.FloatRange(0), default=2.0, show_default=True, help="Of virtual time.")
+@click.option("--minutes", type=click.FloatRange(0), default=0.0, show_default=True, help="Of real time, under JACK.")
+@JSON
+def bench_soak(hours: float, minutes: float, json_file: Path | None) -> None:
+    """Play at random for hours: does a note stay, does one end late, does the memory grow?"""
+    from musebridge.benchmarks import soak
+    from musebridge.benchmarks.kill import Jack
+
+    rows = soak.simulated(hours) if hours else []
+    if minutes:
+        with Jack("musebridge-soak"):
+            rows += soak.real(minutes)
+    _tell(rows, json_file)
+
+
+@bench.command("fuzz")
+@click.option("--datagrams", type=click.IntRange(1), default=100_000, show_default=True, help="Malformed OSC.")
+@click.option("--noise", type=click.IntRange(1), default=1_000_000, show_default=True, help="Bytes of MIDI.")
+@JSON
+def bench_fuzz(datagrams: int, noise: int, json_file: Path | None) -> None:
+    """Send what nobody should send; the bridge must stand it."""
+    from musebridge.benchmarks import fuzz
+
+    _tell(list(fuzz.rows(datagrams, noise)), json_file)
+
+
+@bench.command("ablation")
+@CORPUS
+@click.option("--width", type=click.IntRange(128), default=256, show_default=True, help="Of both generators.")
+@click.option("--tokens", type=click.IntRange(1), default=500_000, show_default=True, help="Of each training.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@STUDY
+def bench_ablation(corpus_dir: Path, width: int, tokens: int, seeds: int, out: Path) -> None:
+    """Train the reference and the default generator alike; compare them."""
+    from musebridge.benchmarks import study
+
+    _study(study.ablation(width, tokens, seeds), corpus_dir, out / "ablation.md", study.ablation_page)
+
+
+@bench.command("scaling")
+@CORPUS
+@click.option("--width", "widths", type=click.IntRange(128), multiple=True, default=(256, 512, 768), show_default=True)
+@click.option("--flops", "budgets", type=float, multiple=True, default=(2e13, 8e13), show_default=True)
+@STUDY
+def bench_scaling(corpus_dir: Path, widths: tuple[int, ...], budgets: tuple[float, ...], out: Path) -> None:
+    """Train several sizes with the same arithmetic; which is best?"""
+    from musebridge.benchmarks import study
+
+    _study(study.scaling(widths, budgets), corpus_dir, out / "scaling.md", study.scaling_page)
+
+
+def _study(
+    trials: list[Trial], corpus_dir: Path, page: Path, write_page: Callable[[list[dict[str, Any]], str], str]
+) -> None:
+    from musebridge.benchmarks import study
+    from musebridge.training import corpus
+
+    rows = []
+    for row in study.run(trials, corpus.load(corpus_dir), page.parent):
+        say(f"{row['name']}, width {row['width']}, seed {row['seed']}: NLL {row['nll']:.4f}, {row['seconds']:.0f} s")
+        rows.append(row)
+    page.write_text(write_page(rows, command_line()), encoding="utf-8")
+    say(f"wrote {page}")
+
+
+def _tell(rows: list[Row], json_file: Path | None) -> None:
+    from musebridge.benchmarks import measure
+
+    measure.show(rows, console)
+    if json_file:
+        measure.write(rows, json_file)

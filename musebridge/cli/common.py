@@ -1,0 +1,89 @@
+"""What the commands share: options, how they speak, and one line for each mistake."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from musebridge.errors import ConfigError, MuseBridgeError
+
+console = Console(highlight=False)
+_EXTRA_OF = {
+    "torch": "train",
+    "sklearn": "train",
+    "safetensors": "train",
+    "onnxruntime": "cpu",
+    "onnx": "export",
+    "muspy": "evaluate",
+    "aalink": "link",
+}
+
+
+class Group(click.Group):
+    """A command group that reports a user's mistake as one line, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and what parses its options."""
+        try:
+            return super().invoke(ctx)
+        except MuseBridgeError as error:
+            raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            raise click.ClickException(
+                f"{error.name} is not installed; install it with: pip install 'musebridge[{extra}]'"
+            ) from error
+
+
+def say(text: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def command_line() -> str:
+    """Return what was typed, for the record."""
+    return shlex.join(["musebridge", *sys.argv[1:]])
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar; give what moves it to a share, 0..1."""
+    from rich.progress import Progress
+
+    with Progress(console=console) as bar:
+        task = bar.add_task(what, total=1)
+        yield lambda share: bar.update(task, completed=share)
+
+
+def _address(context: click.Context, option: click.Parameter, text: str) -> tuple[str, int] | None:
+    """Parse ``HOST:PORT``; ``off`` is None."""
+    if text == "off":
+        return None
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"osc must be HOST:PORT (127.0.0.1:9123) or off, found {text!r}")
+    return host, int(port)
+
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+CHECKPOINT = click.argument("checkpoint", type=click.Path(path_type=Path))
+CORPUS = click.argument("corpus_dir", metavar="CORPUS", type=FOLDER)
+PRESET = click.option("--preset", "preset_name", default="call", show_default=True, help="A name, or a .toml file.")
+MODEL = click.option("--model", type=FILE, help="Another .onnx model than the preset's.")
+SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the randomness.")
+BACKEND = click.option(
+    "--backend", type=click.Choice(["auto", "jack", "alsa", "coremidi", "winmm"]), default="auto", show_default=True
+)
+OSC = click.option(
+    "--osc", default="127.0.0.1:9123", show_default=True, metavar="HOST:PORT", help="Or off.", callback=_address
+)

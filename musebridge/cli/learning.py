@@ -1,0 +1,243 @@
+"""The commands that learn: from MIDI files to a model that can be played."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from musebridge.cli.common import CHECKPOINT, CORPUS, FILE, FOLDER, command_line, console, progress, say
+from musebridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from musebridge.training import pretrain
+
+
+@click.command()
+@click.argument("midi_dir", type=FOLDER)
+@click.option("-o", "--out", required=True, type=FOLDER, help="The corpus folder to write.")
+@click.option("--licence", default="", help="Licence of the MIDI files; models trained on them carry it.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; default one a core.")
+def prepare(midi_dir: Path, out: Path, licence: str, workers: int | None) -> None:
+    """Turn a folder of MIDI files into a packed token corpus."""
+    from rich.table import Table
+
+    from musebridge.training import prepare as corpora
+
+    with progress("Reading MIDI") as move:
+        card: Any = corpora.prepare(midi_dir, out, licence=licence, workers=workers, on_progress=move)
+    table = Table("split", "files", "notes", "tokens", "hours", title=str(out))
+    for split, row in card["splits"].items():
+        table.add_row(split, *(f"{row[k]:,}" for k in ("files", "notes", "tokens")), f"{row['hours']:.2f}")
+    console.print(table)
+    for skip in card["skipped"]:
+        say(f"skipped {skip['file']}: {skip['reason']}")
+
+
+def _budget(context: click.Context, option: click.Parameter, text: str) -> dict[str, float]:
+    """Parse ``40M`` into tokens and ``90s``, ``100m``, ``2h`` into seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kMGsmh])", text.strip())
+    if not match:
+        raise ConfigError(f"budget must be tokens (500k, 40M, 1G) or time (90s, 100m, 2h), found {text!r}")
+    amount, unit = float(match[1]), match[2]
+    scale = {"k": 1e3, "M": 1e6, "G": 1e9, "s": 1.0, "m": 60.0, "h": 3600.0}[unit]
+    return {"tokens": int(amount * scale)} if unit in "kMG" else {"seconds": amount * scale}
+
+
+@click.command()
+@CORPUS
+@click.option("--run", "run_dir", required=True, type=FOLDER, help="Folder of the run; it resumes by itself.")
+@click.option(
+    "--budget", required=True, help="How long: tokens (40M) or training time (90s, 100m, 2h).", callback=_budget
+)
+@click.option("--phase", type=click.Choice(["pretrain", "adversarial"]), default="pretrain", show_default=True)
+@click.option("--config", "config_file", type=FILE, help="TOML; see training/recipes for the tables of each phase.")
+@click.option(
+    "--mix",
+    type=(FOLDER, click.FloatRange(0, 1, min_open=True, max_open=True)),
+    metavar="CORPUS SHARE",
+    multiple=True,
+    help="Take this share of the windows from another corpus; may be given again.",
+)
+@click.option("--init", type=click.Path(path_type=Path), help="Begin with these weights instead of random ones.")
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run's folder.")
+@click.option("--compile/--no-compile", default=True, show_default=True, help="Compile the training step.")
+def train(
+    corpus_dir: Path,
+    run_dir: Path,
+    budget: dict[str, float],
+    phase: str,
+    config_file: Path | None,
+    mix: tuple[tuple[Path, float], ...],
+    init: Path | None,
+    tensorboard: bool,
+    compile: bool,
+) -> None:
+    """Train the generator on a prepared corpus."""
+    from musebridge.config import read_toml
+
+    tables = read_toml(config_file) if config_file else {}
+    if phase == "adversarial":
+        if mix or tensorboard or init is None:
+            raise ConfigError("--phase adversarial needs --init, and knows neither --mix nor --tensorboard")
+        _fine_tune(corpus_dir, run_dir, budget, tables, init, compile)
+        return
+    if unknown := set(tables) - {"generator", phase}:
+        raise ConfigError(f"{config_file}: unknown table {sorted(unknown)[0]!r}; known are generator and {phase}")
+    _pretrain(corpus_dir, run_dir, budget, tables, mix, init, tensorboard, compile)
+
+
+def _pretrain(
+    corpus_dir: Path,
+    run_dir: Path,
+    budget: dict[str, float],
+    tables: dict[str, Any],
+    mix: tuple[tuple[Path, float], ...],
+    init: Path | None,
+    tensorboard: bool,
+    compile: bool,
+) -> None:
+    """Run phase 1; say what each validation found."""
+    from musebridge.training import board, corpus, pretrain
+
+    mixed = [(corpus.load(folder), share) for folder, share in mix]
+    run = pretrain.begin(corpus.load(corpus_dir), run_dir, tables, budget, mixed=mixed, init=init, compile=compile)
+    console.quiet = not run.peers.leads  # of the processes that torchrun started, one talks
+    with _stages() as tell, board.opened(run_dir, wanted=tensorboard and run.peers.leads) as curves:
+
+        def on_step(progress: pretrain.Progress) -> None:
+            tell(_line(progress), run.fraction)
+            curves.step(progress)
+
+        def on_validation(progress: pretrain.Progress) -> None:
+            say(f"{_line(progress)}  validation {progress.validation_nll:.4f}")
+            curves.validation(progress)
+
+        run.run(command_line(), on_step, on_validation)
+    say(f"{run_dir}: {run.progress.tokens:,} tokens, validation NLL {run.progress.validation_nll:.4f}")
+
+
+def _line(progress: pretrain.Progress) -> str:
+    return (
+        f"step {progress.step:,}  {progress.tokens / 1e6:.1f} M tokens  "
+        f"{progress.tokens_per_s:,.0f}/s  NLL {progress.train_nll:.3f}"
+    )
+
+
+def _fine_tune(
+    corpus_dir: Path, run_dir: Path, budget: dict[str, float], tables: dict[str, Any], init: Path, compile: bool
+) -> None:
+    """Run phase 2; say how well the discriminator hears, and what each measurement found."""
+    from musebridge.training import adversarial, corpus
+
+    with _stages() as tell:
+        run = adversarial.begin(corpus.load(corpus_dir), run_dir, init, tables, budget, compile=compile, on_stage=tell)
+        if run.lessons.history:
+            found = run.lessons.report()
+            say(
+                f"the discriminator on {found.pairs} pairs of {found.pieces} held-out pieces: AUROC {found.auroc}, "
+                f"macro-F1 {found.macro_f1}, MCC {found.mcc}"
+            )
+        run.run(
+            command_line(),
+            lambda p: tell(f"step {p.step:,}  loss {p.loss:.3f}  NLL {p.nll:.3f}", run.fraction),
+            lambda row: say(
+                f"step {row['step']:,}: judge {row['judge_auroc']:.3f}, NLL {row['nll']:.4f}, "
+                f"distinct-4 {row['distinct_4']:.3f}{', the best so far' if row['taken'] else ''}"
+            ),
+        )
+    say(f"{run_dir}: the weights of step {run.best_row['step']:,}, judge {run.best_row['judge_auroc']:.3f}")
+
+
+@contextmanager
+def _stages() -> Iterator[Callable[[str, float], None]]:
+    """Show a bar with the time that passed and is left; give what names the stage and its share, 0..1."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda stage, share: bar.update(task, completed=share, description=stage)
+
+
+@click.command()
+@CHECKPOINT
+@CORPUS
+@click.option("-o", "--out", required=True, type=FOLDER, help="Folder of the report.")
+@click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
+@click.option("--warm", type=click.IntRange(0), help="Context that is not scored; default half the model's.")
+@click.option("--limit", type=click.IntRange(1), help="Score about this many tokens; default the whole split.")
+@click.option("--continuations", type=click.IntRange(0), default=0, help="Sample this many; are they copies?")
+@click.option("--noise-study", type=click.IntRange(0), default=0, metavar="WINDOWS", help="See below.")
+def evaluate(
+    checkpoint: Path,
+    corpus_dir: Path,
+    out: Path,
+    split: str,
+    warm: int | None,
+    limit: int | None,
+    continuations: int,
+    noise_study: int,
+) -> None:
+    """Measure a trained generator's likelihood and write a report.
+
+    With --noise-study, CHECKPOINT is a discriminator's folder (the folder "discriminator" in an adversarial run):
+    from how much noise on velocities and time shifts does it hear that so many real windows were tampered with?
+    """
+    from musebridge.training import corpus, evaluate
+
+    if noise_study:
+        _noise_study(checkpoint, corpus_dir, out, split, noise_study)
+        return
+    with progress("Scoring") as move:
+        evaluation = evaluate.evaluate(
+            checkpoint,
+            corpus.load(corpus_dir),
+            split=split,
+            warm=warm,
+            limit=limit,
+            continuations=continuations,
+            on_progress=move,
+        )
+    page = evaluate.write_report(evaluation, out, command_line())
+    for name, scored in evaluation.splits.items():
+        say(f"{name}: {scored.per_token:.4f} nats per token, {scored.per_note:.3f} per note")
+    say(f"wrote {page}")
+
+
+def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows: int) -> None:
+    from musebridge.training import corpus, noise
+    from musebridge.training.samples import Window
+
+    with progress("Listening") as move:
+        rows = []
+        for row in noise.study(
+            folder,
+            corpus.load(corpus_dir),
+            split=split,
+            windows=windows,
+            window=Window(),
+            on_progress=move,
+        ):
+            say(f"{row.name}: AUROC of the discriminator {row.discriminator.auroc}, of a fresh judge {row.fresh.auroc}")
+            rows.append(row)
+    say(f"wrote {noise.write_study(rows, out, command_line())}")
+
+
+@click.command()
+@CHECKPOINT
+@click.option("-o", "--out", required=True, type=FILE, help="The .onnx file to write.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True)
+@click.option("--corpus", "corpus_dir", type=FOLDER, help="Measure what the precision costs on this corpus.")
+def export(checkpoint: Path, out: Path, precision: str, corpus_dir: Path | None) -> None:
+    """Turn a trained generator into one ONNX file; checks parity before it writes."""
+    from musebridge.export import graph
+
+    with progress("Exporting and checking") as move:
+        info = graph.export(checkpoint, out, precision=precision, corpus=corpus_dir, on_progress=move)
+        move(1)
+    say(f"wrote {out}: {info.parameters:,} parameters, {info.precision}, {out.stat().st_size / 1e6:.1f} MB")
