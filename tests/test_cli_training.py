@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -176,6 +177,27 @@ def test_help_imports_no_heavy_library():
     assert done.stdout.splitlines()[-1] == "heavy: []"
     for command in ("prepare", "train", "serve", "continue"):
         assert f"\n  {command} " in done.stdout
+
+
+def test_both_phases_run_where_no_library_for_playing_is_installed(pretrained, config, tmp_path):
+    script = (
+        "import runpy, sys\n"
+        "missing = ('mido', 'symusic', 'rtmidi', 'pythonosc', 'jack', 'onnxruntime', 'onnx', 'matplotlib')\n"
+        "sys.modules.update(dict.fromkeys(missing))\n"
+        "runpy.run_module('musebridge', run_name='__main__')\n"
+    )
+    config.with_name("pretrain.toml").write_text(CONFIG, encoding="utf-8")
+    first = ("train", tmp_path / "music", "--run", tmp_path / "first", "--config", config.with_name("pretrain.toml"))
+    for command in ((*first, "--no-compile", "--budget", "1k"), pretrained):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *map(str, command)],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    for run in ("first", "fine"):
+        assert (tmp_path / run / "generator.safetensors").exists()
 
 
 # Mistakes
