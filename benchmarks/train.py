@@ -1,6 +1,7 @@
 """Time per training step: compiled, beside the plain eager loop, and beside the matrix products alone.
 
-All subjects train the same shape on random tokens in bfloat16 autocast. The
+All subjects train the same shape on random tokens in bfloat16 autocast, each in
+a process of its own, as how freed memory is kept is a matter of processes. The
 bound is the time in which this machine does a step's arithmetic as one large
 matrix product; the share of it that a step reaches is its model FLOPs
 utilisation (Chowdhery et al. 2022, "PaLM").
@@ -8,9 +9,12 @@ utilisation (Chowdhery et al. 2022, "PaLM").
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +22,13 @@ import torch
 
 from musebridge import vocab
 from musebridge.benchmarks.measure import Row, in_turns
+from musebridge.training import memory
 from musebridge.training.corpus import Corpus
-from musebridge.training.generator import GeneratorConfig, count_parameters
+from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
 from musebridge.training.pretrain import PretrainConfig, Pretraining
 
-OURS, PLAIN, BOUND = "compiled, Muon", "plain eager, AdamW", "matrix products alone"
+OURS, PLAIN, BOUND = "compiled, Muon, memory kept", "plain eager, AdamW", "matrix products alone"
+PLAIN_KEPT = "plain eager, AdamW, memory kept"
 _SIDE = 4096
 
 
@@ -32,21 +38,51 @@ def rows(shape: GeneratorConfig, *, batch: int, steps: int) -> list[Row]:
     Returns:
         A row for each; their unit is milliseconds a step.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        corpus = _noise(Path(folder), 4 * batch * (shape.context + 1))
-        config = PretrainConfig(tokens=1_000_000_000_000, batch=batch)
-
-        def training(config: PretrainConfig, *, compile: bool) -> Pretraining:
-            return Pretraining(corpus, Path(folder), shape, config, compile=compile)
-
-        ours = training(config, compile=True)
+    ours = PretrainConfig(tokens=1_000_000_000_000, batch=batch)
+    plain = replace(ours, optimiser="adamw")
+    flops = step_flops(shape, batch, count_parameters(Generator(shape)))
+    with ExitStack() as stack:
         subjects = {
-            OURS: ours.step,
-            "plain eager, Muon": training(config, compile=False).step,
-            PLAIN: training(replace(config, optimiser="adamw"), compile=False).step,
-            BOUND: _products(step_flops(shape, batch, count_parameters(ours.generator)), ours.device),
+            OURS: stack.enter_context(_steps(shape, ours, compile=True, keep=True)),
+            PLAIN_KEPT: stack.enter_context(_steps(shape, plain, compile=False, keep=True)),
+            PLAIN: stack.enter_context(_steps(shape, plain, compile=False, keep=False)),
+            BOUND: _products(flops, torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         }
         return in_turns(subjects, steps)
+
+
+@contextmanager
+def _steps(
+    shape: GeneratorConfig, config: PretrainConfig, *, compile: bool, keep: bool
+) -> Iterator[Callable[[], object]]:
+    """Give what lets another process take a step, and waits for it."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    child = spawn.Process(target=_train, args=(there, shape, config, compile, keep), daemon=True)
+    child.start()
+    there.close()  # so that the end of the child is seen here
+
+    def step() -> None:
+        here.send(True)
+        here.recv()
+
+    try:
+        yield step
+    finally:
+        here.close()
+        child.join()
+
+
+def _train(asked: Connection, shape: GeneratorConfig, config: PretrainConfig, compile: bool, keep: bool) -> None:
+    """Take a step each time that one is asked for, until nobody can ask any more."""
+    if keep:
+        memory.keep_freed()
+    with tempfile.TemporaryDirectory() as folder, suppress(EOFError):
+        corpus = _noise(Path(folder), 4 * config.batch * (shape.context + 1))
+        training = Pretraining(corpus, Path(folder), shape, config, compile=compile)
+        while asked.recv():
+            training.step()
+            asked.send(True)
 
 
 def ratios(rows: Sequence[Row], tokens: int) -> str:

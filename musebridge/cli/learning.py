@@ -79,7 +79,9 @@ def train(
 ) -> None:
     """Train the generator on a prepared corpus."""
     from musebridge.config import read_toml
+    from musebridge.training import memory
 
+    memory.keep_freed()
     tables = read_toml(config_file) if config_file else {}
     if phase == "adversarial":
         if mix or tensorboard or init is None:
