@@ -13,6 +13,10 @@ step at position 900, change of NLL over 20,480 tokens::
 Dynamic quantisation prefills faster, but it rounds all tokens of a call with one
 scale, so a token's logits depend on the tokens after it; and its product
 saturates on the many CPUs that have AVX2 without VNNI.
+
+Keys and values in eight bits (onnxruntime 1.31, one scale a tensor, 15 M
+parameters) make a step at position 1,024 1.4 to 1.7 times as fast, but 2,047 tokens
+of prefill 2 to 3 times as slow: they stay in 32 bits.
 """
 
 from __future__ import annotations
