@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from musebridge import vocab
-from musebridge.artifact import ModelInfo
+from musebridge.artifact import DiscriminatorInfo, ModelInfo
 from musebridge.errors import ModelError
 
 INFO = ModelInfo(
@@ -24,8 +24,37 @@ INFO = ModelInfo(
 )
 
 
+JUDGE = DiscriminatorInfo(
+    context=1024,
+    seeded=192,
+    continued=192,
+    precision="fp16",
+    parameters=12_000_000,
+    corpus="maestro-v3.0.0",
+    licence="CC BY-NC-SA 4.0",
+    generator="0123456789abcdef",
+    validation_auroc=0.75,
+)
+
+
 def test_what_is_written_is_read() -> None:
     assert ModelInfo.from_metadata(INFO.to_metadata(), "a.onnx") == INFO
+    assert DiscriminatorInfo.from_metadata(JUDGE.to_metadata(), "a.onnx") == JUDGE
+
+
+def test_a_kind_is_not_taken_for_another() -> None:
+    with pytest.raises(ModelError, match=r"^a\.onnx: is a discriminator, here a generator is needed"):
+        ModelInfo.from_metadata(JUDGE.to_metadata(), "a.onnx")
+    with pytest.raises(ModelError, match=r"^a\.onnx: is a generator, here a discriminator is needed"):
+        DiscriminatorInfo.from_metadata(INFO.to_metadata(), "a.onnx")
+
+
+def test_a_generator_from_before_there_were_kinds_is_one() -> None:
+    metadata = INFO.to_metadata()
+    assert metadata.pop("musebridge.kind") == "generator"
+    assert ModelInfo.from_metadata(metadata, "a.onnx") == INFO
+    with pytest.raises(ModelError, match="is a generator, here a discriminator is needed"):
+        DiscriminatorInfo.from_metadata(metadata, "a.onnx")
 
 
 def test_what_was_not_measured_stays_unknown() -> None:
