@@ -5,11 +5,12 @@ that will follow it. Keys and values are input and output of the
 graph at the same address, so a call moves only tokens in and logits out, and
 going back to an earlier position is setting a number. The graph is described in
 ``musebridge.export.graph``.
+
+Array names end in their shape: B streams, T time, N wanted positions, V tokens.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,16 +21,14 @@ import onnxruntime as ort
 
 from musebridge import vocab
 from musebridge.artifact import ModelInfo
+from musebridge.bridge.runtime import MEND, one_line, open_model
 from musebridge.bridge.sampling import Logits
 from musebridge.errors import EngineError, ModelError
 
-_PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 _TYPES: dict[str, type[np.generic]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_MEND = "the model may be damaged: export it again"
 _CHUNK = 256
 """Attention of a call is computed for all its pairs of tokens, also the later ones that causality
 hides: 2,048 tokens take 521 ms in one call and 358 ms in these (12 M parameters in int8)."""
-_FATAL_ONLY = 4  # errors come as exceptions; they need not be printed as well
 
 
 class OnnxEngine:
@@ -41,7 +40,7 @@ class OnnxEngine:
         provider: ``cpu`` or ``cuda``.
 
     Raises:
-        ModelError: the file is missing, damaged, no MuseBridge model or of another
+        ModelError: the file is missing, damaged, no MuseBridge generator or of another
             vocabulary, or the installed onnxruntime cannot run it on ``provider``.
     """
 
@@ -49,23 +48,17 @@ class OnnxEngine:
     """What the model says about itself."""
     capacity: int
     """Positions that fit."""
-    length: int
-    """Positions filled."""
 
     def __init__(self, path: Path, *, threads: int = 1, provider: str = "cpu") -> None:
-        self._session = _open(path, threads, provider)
+        self._session, self._device = open_model(path, threads, provider), provider
         self.info = ModelInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
-        self.capacity, self.length = self.info.context, 0
-        self._device = provider
-        self._last_B = np.zeros(1, np.int32)
-        self._total = np.zeros((), np.int32)
-        self._token_BT = np.zeros((1, 1), np.int64)
+        self.capacity = self.info.context
         try:
-            self._other = self._cache()
-            self._buffers, self._one, self.length = self._cache()
-            self.step(vocab.BEGIN)  # the first call is slow: not while someone plays
+            self._mine, self._other = self._streams(1), self._streams(1)
+            self._mine.step([vocab.BEGIN])  # the first call is slow: not while someone plays
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
-            raise ModelError(f"{path}: does not run: {_one_line(error)}") from error
+            raise ModelError(f"{path}: does not run: {one_line(error)}") from error
+        self._forked: Streams | None = None
         self.rollback(0)
 
     @property
@@ -74,14 +67,14 @@ class OnnxEngine:
         name: str = self._session.get_providers()[0]
         return name
 
+    @property
+    def length(self) -> int:
+        """Positions filled."""
+        return self._mine.length
+
     def step(self, token: int) -> Logits:
         """Read one token; return the logits after it, shape (V,), as :meth:`prefill` does."""
-        if not 0 <= token < vocab.N_TOKENS:
-            raise ValueError(f"token must be in 0..{vocab.N_TOKENS - 1}, found {token}")
-        if self.length == self.capacity:
-            raise ValueError(f"at most {self.capacity} positions fit the context, found {self.length + 1}")
-        self._token_BT[0, 0] = token
-        logits_V: Logits = self._run(self._one)[0]
+        logits_V: Logits = self._mine.step([token])[0]
         return logits_V
 
     def prefill(self, tokens: Sequence[int]) -> Logits:
@@ -101,22 +94,29 @@ class OnnxEngine:
             for first in range(0, len(tokens_T), _CHUNK):
                 chunk_T = tokens_T[first : first + _CHUNK]
                 wanted_N = np.array([len(chunk_T) - 1])
-                logits_NV = self._run(_Call(self, self._buffers, chunk_T[None], wanted_N))
+                logits_BNV = self._mine.run(_Call(self._mine, chunk_T[None], wanted_N))
         except EngineError:
-            self.length = start
+            self._mine.length = start
             raise
-        logits_V: Logits = logits_NV[0]
+        logits_V: Logits = logits_BNV[0, 0]
         return logits_V
 
     def score(self, tokens: Sequence[int]) -> Logits:
         """Read tokens as :meth:`prefill` does; return the logits after each, shape (T, V)."""
         tokens_T = self._fitting(tokens)
-        return self._run(_Call(self, self._buffers, tokens_T[None], np.arange(len(tokens_T))))
+        logits_TV: Logits = self._mine.run(_Call(self._mine, tokens_T[None], np.arange(len(tokens_T))))[0]
+        return logits_TV
 
     def swap(self) -> None:
         """Exchange the two caches; every other method is about the one in use."""
-        mine = self._buffers, self._one, self.length
-        (self._buffers, self._one, self.length), self._other = self._other, mine
+        self._mine, self._other = self._other, self._mine
+
+    def fork(self, count: int) -> Streams:
+        """Return so many streams that go on from what was read; those of an earlier fork end."""
+        if self._forked is None or self._forked.count != count:
+            self._forked = self._streams(count)
+        self._forked.follow(self._mine)
+        return self._forked
 
     def rollback(self, length: int) -> None:
         """Forget every position from ``length`` on; 0 forgets all.
@@ -126,7 +126,7 @@ class OnnxEngine:
         """
         if not 0 <= length <= self.length:
             raise ValueError(f"length must be in 0..{self.length}, found {length}")
-        self.length = length
+        self._mine.length = length
 
     def _fitting(self, tokens: Sequence[int]) -> npt.NDArray[np.int64]:
         """Return tokens that can be read now, or refuse them."""
@@ -137,54 +137,83 @@ class OnnxEngine:
             raise ValueError(f"at most {self.capacity} positions fit the context, found {self.length + len(tokens_T)}")
         return tokens_T
 
-    def _run(self, call: _Call) -> Logits:
-        """Run one call; return its logits, shape (N, V)."""
+    def _streams(self, count: int) -> Streams:
+        return Streams(self._session, self.info, self._device, count)
+
+
+class Streams:
+    """B streams of one length, which a step makes longer by a token each; made by :meth:`OnnxEngine.fork`."""
+
+    length: int
+    """Positions filled."""
+
+    def __init__(self, session: Any, info: ModelInfo, device: str, count: int) -> None:
+        self.session, self.count, self.length = session, count, 0
+        self._device, self._capacity = device, info.context
+        self.last_B, self.total = np.zeros(count, np.int32), np.zeros((), np.int32)
+        self.buffers = self._allocate(info)
+        self._token_BT = np.zeros((count, 1), np.int64)
+        self._one = _Call(self, self._token_BT, np.zeros(1, np.int64))
+
+    def step(self, tokens: Sequence[int]) -> Logits:
+        """Read one token of each stream; return the logits after them, shape (B, V), until the next call.
+
+        Raises:
+            ValueError: a token is outside the vocabulary, or does not fit.
+            EngineError: inference failed; nothing was read.
+        """
+        for token in tokens:
+            if not 0 <= token < vocab.N_TOKENS:
+                raise ValueError(f"token must be in 0..{vocab.N_TOKENS - 1}, found {token}")
+        if self.length == self._capacity:
+            raise ValueError(f"at most {self._capacity} positions fit the context, found {self.length + 1}")
+        self._token_BT[:, 0] = tokens
+        logits_BV: Logits = self.run(self._one)[:, 0]
+        return logits_BV
+
+    def follow(self, other: Streams) -> None:
+        """Forget everything, and go on from where a single stream is."""
+        for name, value in self.buffers.items():
+            value.update_inplace(np.repeat(other.buffers[name].numpy(), self.count, 0))
+        self.length = other.length
+
+    def run(self, call: _Call) -> Logits:
+        """Run one call; return its logits, shape (B, N, V)."""
         end = self.length + call.n_tokens
-        self._last_B[0] = end - 1
-        self._total[()] = end
+        self.last_B[:] = end - 1
+        self.total[()] = end
         try:
             if self._device != "cpu":
                 call.feed()
-            self._session.run_with_iobinding(call.binding)
+            self.session.run_with_iobinding(call.binding)
         except Exception as error:  # of no common class
-            raise EngineError(f"inference failed at position {end - 1} ({_one_line(error)}); {_MEND}") from error
-        if not np.isfinite(call.logits_NV).all():
-            raise EngineError(f"the logits at position {end - 1} are not finite; {_MEND}")
+            raise EngineError(f"inference failed at position {end - 1} ({one_line(error)}); {MEND}") from error
+        if not np.isfinite(call.logits_BNV).all():
+            raise EngineError(f"the logits at position {end - 1} are not finite; {MEND}")
         self.length = end
-        return call.logits_NV
+        return call.logits_BNV
 
-    def _cache(self) -> tuple[dict[str, Any], _Call, int]:
-        """Return K/V buffers, the call that reads one token into them, and how many positions are filled."""
-        buffers = self._allocate()
-        return buffers, _Call(self, buffers, self._token_BT, np.zeros(1, np.int64)), 0
-
-    def _allocate(self) -> dict[str, Any]:
+    def _allocate(self, info: ModelInfo) -> dict[str, Any]:
         """Return the K/V buffers, one value for each of the graph's names."""
-        shape = (1, self.info.n_kv_heads, self.info.context, self.info.d_head)
-        types = {i.name: _TYPES[i.type] for i in self._session.get_inputs() if i.type in _TYPES}
-        names = [f"{kind}{layer}" for layer in range(self.info.n_layers) for kind in "kv"]
+        shape = (self.count, info.n_kv_heads, info.context, info.d_head)
+        types = {i.name: _TYPES[i.type] for i in self.session.get_inputs() if i.type in _TYPES}
+        names = [f"{kind}{layer}" for layer in range(info.n_layers) for kind in "kv"]
         if absent := set(names) - set(types):
-            raise EngineError(f"the graph has no buffer {min(absent)}; {_MEND}")
+            raise EngineError(f"the graph has no buffer {min(absent)}; {MEND}")
         return {name: ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, types[name]), self._device) for name in names}
 
 
 class _Call:
-    """One shape of call, with its memory bound: (1, T) tokens in, (1, N, V) logits out."""
+    """One shape of call, with its memory bound: (B, T) tokens in, (B, N, V) logits out."""
 
-    def __init__(
-        self,
-        engine: OnnxEngine,
-        buffers: dict[str, Any],
-        tokens_BT: npt.NDArray[np.int64],
-        wanted_N: npt.NDArray[np.int64],
-    ) -> None:
+    def __init__(self, streams: Streams, tokens_BT: npt.NDArray[np.int64], wanted_N: npt.NDArray[np.int64]) -> None:
         self.n_tokens = tokens_BT.shape[1]
-        self.logits_NV: Logits = np.zeros((len(wanted_N), vocab.N_TOKENS), np.float32)
-        inputs = {"tokens": tokens_BT, "wanted": wanted_N, "last": engine._last_B, "total": engine._total}
+        self.logits_BNV: Logits = np.zeros((streams.count, len(wanted_N), vocab.N_TOKENS), np.float32)
+        inputs = {"tokens": tokens_BT, "wanted": wanted_N, "last": streams.last_B, "total": streams.total}
         self._inputs = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
-        self.binding = engine._session.io_binding()
-        self.binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(self.logits_NV[None]))
-        for name, value in buffers.items():
+        self.binding = streams.session.io_binding()
+        self.binding.bind_ortvalue_output("logits", ort.OrtValue.ortvalue_from_numpy(self.logits_BNV))
+        for name, value in streams.buffers.items():
             self.binding.bind_ortvalue_input(name, value)
             self.binding.bind_ortvalue_output(f"{name}_out", value)
         self.feed()
@@ -193,50 +222,3 @@ class _Call:
         """Bind the inputs: once where the device reads this memory, else before each run, which copies them."""
         for name, value in self._inputs.items():
             self.binding.bind_ortvalue_input(name, value)
-
-
-def _open(path: Path, threads: int, provider: str) -> Any:
-    if provider not in _PROVIDERS:
-        raise ModelError(f"provider must be one of {', '.join(_PROVIDERS)}, found {provider!r}")
-    absent = ModelError(
-        f"onnxruntime {ort.__version__} has no {provider} provider here; use the cpu provider, "
-        "or install 'musebridge[gpu]' and NVIDIA's driver"
-    )
-    if _PROVIDERS[provider][0] not in ort.get_available_providers():
-        raise absent
-    if not path.is_file():
-        raise ModelError(f"{path}: there is no such file; make a model with 'musebridge export'")
-    # Tiled attention pays for long inputs; for single tokens the plain kind is faster
-    # (1.07 instead of 1.30 ms a step at position 900, 12 M parameters in int8).
-    os.environ.setdefault("ORT_GQA_DISABLE_FLASH_ATTENTION", "1")
-    try:
-        session = ort.InferenceSession(path, _options(threads), _PROVIDERS[provider])
-    except Exception as error:  # of no common class
-        raise ModelError(_why_not(path, error)) from error
-    if session.get_providers()[0] != _PROVIDERS[provider][0]:  # without a driver it falls back in silence
-        raise absent
-    return session
-
-
-def _options(threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _FATAL_ONLY
-    # Several threads wait for each other by spinning, but only while a step runs:
-    # between steps the cores belong to the MIDI sender.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    return options
-
-
-def _why_not(path: Path, error: Exception) -> str:
-    if type(error).__name__ == "InvalidProtobuf" or "No graph was found" in str(error):
-        return f"{path}: is not an ONNX file, or is cut short; copy it again or make one with 'musebridge export'"
-    return (
-        f"{path}: onnxruntime {ort.__version__} cannot load it ({_one_line(error)}); "
-        "update onnxruntime, or export the model again"
-    )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

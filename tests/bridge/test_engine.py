@@ -166,6 +166,48 @@ def test_a_second_answer_after_rollback_is_the_first(model: Path) -> None:
     assert answer(engine, engine.prefill(tokens(30)), 50) == first
 
 
+def test_the_rows_of_a_fork_know_nothing_of_each_other(model: Path) -> None:
+    engine, before, after_BT = OnnxEngine(model), tokens(30), np.array(tokens(60)).reshape(3, 20)
+    engine.prefill(before)
+    fork = engine.fork(3)
+    logits_TBV = np.stack([fork.step(tokens_B).copy() for tokens_B in after_BT.T.tolist()])
+    for i, after in enumerate(after_BT.tolist()):
+        engine.rollback(30)
+        np.testing.assert_allclose(logits_TBV[:, i], steps(engine, after), atol=1e-3)
+
+
+def test_a_fork_leaves_the_stream_as_it_was_and_the_next_one_follows_it(model: Path) -> None:
+    engine = OnnxEngine(model)
+    engine.prefill(tokens(30))
+    right_BV = engine.fork(2).step([5, 6]).copy()
+    for _ in range(20):
+        engine.fork(2).step([7, 7])
+    assert engine.length == 30
+    np.testing.assert_array_equal(engine.fork(2).step([5, 6]), right_BV)
+    np.testing.assert_allclose(engine.step(5), right_BV[0], atol=1e-3)
+
+
+def test_a_fork_is_refused_tokens_that_do_not_fit(model: Path) -> None:
+    engine = OnnxEngine(model)
+    engine.prefill(tokens(127))
+    fork = engine.fork(2)
+    with pytest.raises(ValueError, match=r"token must be in 0\.\.388, found 389"):
+        fork.step([1, 389])
+    fork.step([1, 2])
+    with pytest.raises(ValueError, match="at most 128 positions fit the context, found 129"):
+        fork.step([1, 2])
+
+
+def test_a_row_that_is_no_number_ends_the_step_of_all(damaged: Callable[..., Path]) -> None:
+    engine = OnnxEngine(damaged(lambda proto: spoil(proto, POISON)))
+    engine.prefill([1, 2, 3])
+    fork = engine.fork(2)
+    with pytest.raises(EngineError, match="logits at position 3 are not finite"):
+        fork.step([4, POISON])
+    assert fork.length == 3
+    assert np.isfinite(fork.step([4, 5])).all()
+
+
 def test_the_caller_may_change_the_logits(model: Path) -> None:
     engine, untouched = OnnxEngine(model), OnnxEngine(model)
     engine.step(vocab.BEGIN)[:] = np.nan
