@@ -16,9 +16,13 @@ import torch
 import torch.nn.functional as F
 
 from musebridge import vocab
+from musebridge.bridge.discriminator import OnnxDiscriminator
 from musebridge.bridge.engine import OnnxEngine
 from musebridge.errors import CorpusError, ModelError
+from musebridge.training.discriminator import Discriminator
 from musebridge.training.generator import Generator
+from musebridge.training.hints import hints
+from musebridge.training.sampler import sample_continuations
 
 Logits = npt.NDArray[np.float32]
 
@@ -46,6 +50,10 @@ TOLERANCES = {
     "int8": Tolerance(logit=0.5, divergence=5e-3),
 }
 NLL_TOLERANCE = 0.01
+VERDICT_TOLERANCES = {"fp32": 0.001, "fp16": 0.05, "int8": 0.3}
+"""How far a verdict, a logit, may stray from torch in fp32."""
+N_WINDOWS = 16
+"""Windows on which a discriminator is compared."""
 
 
 def check(generator: Generator, path: Path) -> None:
@@ -72,6 +80,37 @@ def reference(generator: Generator, tokens: list[int]) -> Logits:
     """Return the generator's own logits after each token, shape (T, V)."""
     logits_TV: Logits = generator(torch.tensor([tokens]))[0].numpy()
     return logits_TV
+
+
+@torch.inference_mode()
+def check_discriminator(discriminator: Discriminator, generator: Generator, path: Path) -> None:
+    """Compare an exported discriminator with the trained one, on what its generator writes out of nothing.
+
+    Args:
+        discriminator: in evaluation mode, as torch runs it in fp32.
+        generator: gives the hints.
+        path: the exported file.
+
+    Raises:
+        ModelError: a verdict differs; the message lists every comparison that failed.
+    """
+    exported = OnnxDiscriminator(path)
+    info = exported.info
+    begin_B1 = torch.full((N_WINDOWS, 1), vocab.BEGIN)
+    rng = torch.Generator().manual_seed(0)
+    written_BT = sample_continuations(generator, begin_B1, info.seeded + info.continued - 1, rng)
+    window_BT = torch.cat([begin_B1, written_BT], 1)
+    failures = []
+    for name, skipped in (("whole windows", 0), ("short seeds", info.seeded // 2)):
+        part_BT, seeded = window_BT[:, skipped:], info.seeded - skipped
+        right_B = discriminator(part_BT, hints(generator, part_BT), seeded).whole_B.numpy()
+        far = np.abs(exported.judge(part_BT.numpy(), seeded) - right_B).max()
+        if not far <= VERDICT_TOLERANCES[info.precision]:
+            failures.append(f"{name}: a verdict is off by {far:.3g}, allowed is {VERDICT_TOLERANCES[info.precision]:g}")
+    if failures:
+        raise ModelError(
+            f"the exported graph disagrees with its discriminator, nothing was written: {'; '.join(failures)}"
+        )
 
 
 def nll_change(

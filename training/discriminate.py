@@ -181,6 +181,7 @@ class Discrimination:
     def _save(self) -> None:
         state: dict[str, Any] = {
             "shape": asdict(self.discriminator.config),
+            "window": asdict(self.train.window),
             "discriminator": self.discriminator.state_dict(),
             "best": self.best,
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],

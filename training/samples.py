@@ -69,6 +69,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.piece_N)
 
+    @property
+    def window(self) -> Window:
+        """The lengths of seed and continuation."""
+        return Window(seeded=self.seed_NT.shape[1], continued=self.real_NT.shape[1])
+
     def __getitem__(self, chosen: npt.NDArray[np.generic] | slice) -> Pairs:
         return Pairs(
             seed_NT=self.seed_NT[chosen],

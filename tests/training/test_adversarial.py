@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from musebridge.config import build, read_toml
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
+from musebridge.export.discriminator import export
 from musebridge.training import checkpoint, corpus, objectives
 from musebridge.training.adversarial import Adversarial
 from musebridge.training.adversarial_config import OBJECTIVES, AdversarialConfig
@@ -66,6 +67,13 @@ def run(training: Adversarial, stop_after: int | None = None) -> list[float]:
 
     training.run("musebridge train --phase adversarial", on_step, lambda row: None)
     return losses
+
+
+def test_its_discriminator_can_be_exported(small_corpus, init, tmp_path):
+    training = begin(small_corpus, init, tmp_path)
+    info = export(tmp_path / "discriminator", tmp_path / "d.onnx", precision="fp32")
+    assert (info.seeded, info.continued) == (8, 12)
+    assert info.validation_auroc == max(row["auroc"] for row in training.lessons.history)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
