@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from musebridge.bridge import sampling
-from musebridge.bridge.context import Context
 from musebridge.bridge.harmony import Scale, allowed_pitches, parse_scale
 from musebridge.bridge.sampling import Logits
 from musebridge.bridge.settings import DETECT, OFF, Settings
 from musebridge.events import NoteOff, NoteOn, Timed
 from musebridge.vocab import N_PITCHES, NOTE_OFF, STEPS_PER_S, TIME_SHIFT, VELOCITY, StreamState
+
+
+class Stream(Protocol):
+    """What an answer is written to; a :class:`musebridge.bridge.context.Context` is one."""
+
+    def append(self, tokens: Sequence[int]) -> None:
+        """Write tokens."""
+        ...
+
+    def logits(self) -> Logits:
+        """Return the logits after the last token; the caller may overwrite them, once."""
+        ...
+
 
 _MAX_TOKENS_AT_ONCE = 128
 """A model that writes more at one moment is made to let time pass."""
@@ -63,7 +77,7 @@ class Answer:
 
     def __init__(
         self,
-        context: Context,
+        context: Stream,
         state: StreamState,
         rng: np.random.Generator,
         *,
@@ -85,6 +99,12 @@ class Answer:
         self._context.append([token])
         self._tokens_at_once = 0 if TIME_SHIFT <= token < VELOCITY else self._tokens_at_once + 1
         return self._take(token, settings)
+
+    def branch(self, context: Stream) -> Answer:
+        """Return an independent answer that goes on from here, in a stream of its own."""
+        branch = Answer(context, self.state.copy(), self._rng, key=self._key)
+        branch.notes, branch._tokens_at_once = self.notes.copy(), self._tokens_at_once
+        return branch
 
     def close(self) -> list[Timed]:
         """End every note of the model at the present moment of the stream."""

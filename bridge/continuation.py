@@ -10,8 +10,8 @@ from musebridge.bridge.answer import Answer
 from musebridge.bridge.context import Context, Engine
 from musebridge.bridge.scheduler import NoteLedger
 from musebridge.bridge.settings import Settings
-from musebridge.events import PEDALS_UP, Event, Timed
-from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder
+from musebridge.events import PEDALS_UP, Timed
+from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, StreamState
 
 
 def continue_piece(
@@ -36,13 +36,10 @@ def continue_piece(
     Returns:
         Events in seconds on the seed's time line.
     """
-    context, encoder = Context(engine), Encoder()
-    tokens = [BEGIN]
-    for timed in seed:
-        tokens += encoder.feed(timed.time_s, timed.event)
-    tokens += encoder.release_all(encoder.state.step / STEPS_PER_S)
+    context = Context(engine)
+    tokens, state = read(seed)
     context.append(tokens)
-    answer, state = Answer(context, encoder.state, rng), encoder.state
+    answer = Answer(context, state, rng)
     start_step = state.step
     end_step = start_step + round(seconds * STEPS_PER_S)
     events: list[Timed] = []
@@ -54,11 +51,24 @@ def continue_piece(
     return events + [Timed(end_step / STEPS_PER_S, timed.event) for timed in answer.close()]
 
 
-def opening(events: list[Timed], seconds: float) -> list[Timed]:
-    """Return the first seconds of a piece, with every note ended by then."""
+def read(seed: Sequence[Timed]) -> tuple[list[int], StreamState]:
+    """Return the tokens of a piece, all its notes ended, and the state of the stream after them."""
+    encoder, tokens = Encoder(), [BEGIN]
+    for timed in seed:
+        tokens += encoder.feed(timed.time_s, timed.event)
+    tokens += encoder.release_all(encoder.state.step / STEPS_PER_S)
+    return tokens, encoder.state
+
+
+def opening(events: Sequence[Timed], seconds: float) -> list[Timed]:
+    """Return the first seconds of a piece, with every note and pedal ended by then."""
+    return cut(events, seconds) + [Timed(seconds, event) for event in PEDALS_UP]
+
+
+def cut(events: Sequence[Timed], at_s: float) -> list[Timed]:
+    """Return what comes before a moment, with every note ended by then."""
     ledger = NoteLedger()
-    kept = [timed for timed in events if timed.time_s < seconds]
+    kept = [timed for timed in events if timed.time_s < at_s]
     for timed in kept:
         ledger.note(timed.event)
-    ending: list[Event] = [*ledger.releases(), *PEDALS_UP]
-    return kept + [Timed(seconds, event) for event in ending]
+    return kept + [Timed(at_s, event) for event in ledger.releases()]

@@ -29,6 +29,11 @@ class Preset:
     mode: str
     settings: Settings
 
+    @property
+    def discriminator(self) -> Path:
+        """The discriminator that goes with the model: ``NAME.discriminator.onnx`` beside ``NAME.onnx``."""
+        return self.model.with_suffix(".discriminator.onnx")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Table:

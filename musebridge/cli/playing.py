@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from musebridge.cli.common import BACKEND, FILE, FOLDER, MODEL, OSC, PRESET, SEED, console, progress, say
-from musebridge.errors import MuseBridgeError, ReplayError
+from musebridge.errors import ConfigError, MuseBridgeError, ReplayError
 
 if TYPE_CHECKING:
     from musebridge.bridge.journal import Journal
@@ -133,6 +134,10 @@ def demo(
 @click.option("--seconds", type=click.FloatRange(0.1, 3600), default=20.0, show_default=True)
 @click.option("--opening", "opening_s", type=click.FloatRange(0.1), help="Seconds of the seed to take; default all.")
 @click.option("--roll", type=FILE, help="Draw a piano roll of both into this .png.")
+@click.option(
+    "--candidates", "count", type=click.IntRange(1, 16), default=1, show_default=True, help="The most real is kept."
+)
+@click.option("--discriminator", type=FILE, help="What chooses; default MODEL.discriminator.onnx beside MODEL.onnx.")
 @SEED
 @PRESET
 @MODEL
@@ -142,24 +147,38 @@ def continue_(
     seconds: float,
     opening_s: float | None,
     roll: Path | None,
+    count: int,
+    discriminator: Path | None,
     seed: int,
     preset_name: str,
     model: Path | None,
 ) -> None:
-    """Continue a MIDI file."""
+    """Continue a MIDI file.
+
+    With --candidates, each piece of the music (192 tokens, some 5 s) is written so many times, and the one goes on
+    that a discriminator takes for the most real; see "musebridge export" for how to make one.
+    """
     import numpy as np
 
     from musebridge import midifile
+    from musebridge.bridge.candidates import continue_with_best
     from musebridge.bridge.continuation import continue_piece, opening
+    from musebridge.bridge.discriminator import OnnxDiscriminator
     from musebridge.bridge.engine import OnnxEngine
     from musebridge.bridge.preset import load
 
+    if discriminator and count == 1:
+        raise ConfigError("--discriminator chooses among candidates; give --candidates 2 or more")
     preset = load(preset_name, model)
     events = midifile.read(seed_file)
     if opening_s:
         events = opening(events, opening_s)
+    write = continue_piece
+    if count > 1:
+        judge = OnnxDiscriminator(discriminator or preset.discriminator)
+        write = partial(continue_with_best, judge=judge, count=count)
     with progress("Writing music") as move:
-        written = continue_piece(
+        written = write(
             OnnxEngine(preset.model),
             events,
             seconds=seconds,
