@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from musebridge.benchmarks import engine, measure, study, train
 from musebridge.cli import main
 from musebridge.errors import ConfigError
 from musebridge.training import corpus
-from musebridge.training.checkpoint import save_generator
+from musebridge.training.checkpoint import save_generator, save_state
+from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
 from musebridge.training.models import create
 
@@ -165,3 +167,25 @@ def test_a_token_of_transformers_is_measured():
     pytest.importorskip("transformers")
     shape = GeneratorConfig(n_layers=1, d_model=64, n_heads=2, n_kv_heads=1, d_ff=96, context=32)
     assert engine.generate_row(shape, 9).n == 10
+
+
+# Candidates
+
+
+def test_candidates_are_timed_and_judged_by_their_beginnings(tmp_path, small_corpus):
+    """A discriminator that never learned anything, and a generator likewise."""
+    shape = DiscriminatorConfig(n_layers=1, d_model=32, n_heads=2, n_kv_heads=1, d_ff=64, context=64, hidden=16)
+    torch.manual_seed(0)
+    weights = Discriminator(shape).state_dict()
+    window = {"seeded": 16, "continued": 16}
+    state = {"shape": asdict(shape), "window": window, "discriminator": weights, "best": weights, "history": []}
+    save_state(tmp_path, state)
+    save_generator(tmp_path / "generator.safetensors", Generator(replace(TINY, context=64)).eval(), {})
+    command = ["bench", "candidates", tmp_path, small_corpus, "--seeds", 20, "--candidates", 2, "--rounds", 1]
+    done = CliRunner().invoke(main, [*map(str, command), "--json", str(tmp_path / "rows.json")])
+    assert done.exit_code == 0, done.output
+    timed = {row["name"] for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert {"one candidate", "2 candidates, side by side", "2 candidates of 4 tokens, verdict included"} < timed
+    told = re.findall(r"^the (.*): AUROC of a fresh judge (\S+) \[", done.output, re.MULTILINE)
+    assert [name for name, _ in told] == ["first candidate", *(f"best by its first {n} tokens" for n in (4, 8, 16))]
+    assert all(0 <= float(auroc) <= 1 for _, auroc in told)

@@ -112,6 +112,27 @@ def bench_adversarial(
     say(adversarial.ratios(rows))
 
 
+@bench.command("candidates")
+@click.argument("folder", metavar="DISCRIMINATOR", type=FOLDER)
+@CORPUS
+@click.option("--seeds", type=click.IntRange(1), default=200, show_default=True, help="From the validation split.")
+@click.option("--candidates", "count", type=click.IntRange(2, 16), default=4, show_default=True, help="Of each seed.")
+@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="Measurements of each time.")
+@JSON
+def bench_candidates(
+    folder: Path, corpus_dir: Path, seeds: int, count: int, rounds: int, json_file: Path | None
+) -> None:
+    """What a choice among candidates costs and gains; DISCRIMINATOR is that folder of an adversarial run."""
+    from musebridge.benchmarks import candidates
+
+    measured = candidates.Bench(folder, corpus_dir, seeds=seeds, count=count)
+    _tell(measured.times(rounds), json_file)
+    with progress("Choosing") as move:
+        choices = [*measured.choices(move)]
+    for line in candidates.lines(choices):
+        say(line)
+
+
 @bench.command("live")
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="Default all.")
 @click.option("--cycles", type=click.IntRange(1), default=150, show_default=True, help="Hand-overs of each kind.")
