@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,8 +12,8 @@ from musebridge.bridge import sampling
 from musebridge.bridge.harmony import Scale, allowed_pitches, parse_scale
 from musebridge.bridge.sampling import Logits
 from musebridge.bridge.settings import DETECT, OFF, Settings
-from musebridge.events import NoteOff, NoteOn, Timed
-from musebridge.vocab import N_PITCHES, NOTE_OFF, STEPS_PER_S, TIME_SHIFT, VELOCITY, StreamState
+from musebridge.events import Message, NoteOff, NoteOn, Timed
+from musebridge.vocab import N_PITCHES, NOTE_OFF, STEPS_PER_S, TIME_SHIFT, VELOCITY, StreamState, shift_tokens
 
 
 class Stream(Protocol):
@@ -73,6 +73,8 @@ class Answer:
         rng: source of randomness; the same seed gives the same answer.
         key: the player's, for settings that ask for it.
         at_once: begin with a note, not with a rest.
+        hurried: do not begin with a velocity, but as loud as what was played last: the first note is to be
+            written with the fewest tokens.
     """
 
     def __init__(
@@ -83,20 +85,25 @@ class Answer:
         *,
         key: Scale | None = None,
         at_once: bool = False,
+        hurried: bool = False,
     ) -> None:
         self._context, self.state, self._rng, self._key = context, state, rng, key
         self.notes = Notes(must_begin=at_once)
+        self.rest_until = 0
+        """The step before which nothing new is written, unless a note is to come at once."""
         self._tokens_at_once = 0
+        self._is_hurried = hurried
 
     def next(self, settings: Settings) -> Timed | None:
         """Write one token; return the event that it completes, if any.
 
         Times are seconds from the stream's origin.
         """
-        token = self._overdue(settings)
+        token = None if self._rest else self._overdue(settings)
         if token is None:
             token = self._sample(settings)
         self._context.append([token])
+        self._is_hurried = False
         self._tokens_at_once = 0 if TIME_SHIFT <= token < VELOCITY else self._tokens_at_once + 1
         return self._take(token, settings)
 
@@ -106,14 +113,47 @@ class Answer:
         branch.notes, branch._tokens_at_once = self.notes.copy(), self._tokens_at_once
         return branch
 
-    def close(self) -> list[Timed]:
-        """End every note of the model at the present moment of the stream."""
-        ended = dict(self.notes.open)
-        self._context.append([NOTE_OFF + pitch for pitch in ended])
-        for pitch in ended:
+    def repeat(self, step: int, token: int, velocity_bin: int | None, event: Message) -> bool:
+        """Write an event of this answer again that was taken back, unless it has lost its meaning.
+
+        It has if its pitch sounds by now, or if its note was ended already.
+
+        Args:
+            step: when; later, if the stream is.
+            token: of the event.
+            velocity_bin: what the stream's velocity was behind it.
+            event: what sounds.
+
+        Returns:
+            Whether it was written.
+        """
+        pitch, is_on = token % N_PITCHES, isinstance(event, NoteOn)
+        if pitch in self.state.sounding if is_on else pitch not in self.notes.open:
+            return False
+        tokens = shift_tokens(max(0, step - self.state.step))
+        if is_on and velocity_bin is not None and velocity_bin != self.state.velocity_bin:
+            tokens.append(VELOCITY + velocity_bin)
+        tokens.append(token)
+        self._context.append(tokens)
+        for written in tokens:
+            self.state.apply(written)
+        if isinstance(event, NoteOn):
+            self._begin(pitch, event)
+        else:
+            del self.notes.open[pitch]
+        return True
+
+    def close(self) -> Iterator[Timed]:
+        """End every note of the model, one after the other, at the present moment of the stream."""
+        for pitch in list(self.notes.open):
+            self._context.append([NOTE_OFF + pitch])
             self.state.apply(NOTE_OFF + pitch)
-        self.notes.open.clear()
-        return [Timed(self._moment_s(), note.release) for note in ended.values()]
+            yield Timed(self._moment_s(), self.notes.open.pop(pitch).release)
+
+    @property
+    def _rest(self) -> int:
+        """How many steps must pass before anything is written."""
+        return 0 if self.notes.must_begin else max(0, self.rest_until - self.state.step)
 
     def _overdue(self, settings: Settings) -> int | None:
         """Return the NOTE_OFF of the oldest note if it has sounded for too long."""
@@ -131,11 +171,13 @@ class Answer:
         )
 
     def _mask_constraints(self, logits_V: Logits, settings: Settings) -> None:
-        if self._tokens_at_once >= _MAX_TOKENS_AT_ONCE:
-            sampling.mask_all_but_shifts(logits_V)
+        if self._rest or self._tokens_at_once >= _MAX_TOKENS_AT_ONCE:
+            sampling.mask_all_but_shifts(logits_V, least=self._rest)
             return
         if self.notes.must_begin:
             sampling.mask_shifts(logits_V)
+        if self._is_hurried:
+            sampling.mask_velocities(logits_V)
         if self._is_full(settings):
             sampling.mask_pitches(logits_V, np.zeros(NOTE_OFF, bool))
         else:
@@ -161,15 +203,20 @@ class Answer:
         event = self.state.apply(token)
         match event:
             case NoteOn(pitch=pitch, velocity=velocity):
-                self.notes.must_begin = False
-                sounding, channel = pitch + settings.transpose, settings.channel - 1
-                self.notes.open[pitch] = _Struck(self.state.step, NoteOff(pitch=sounding, channel=channel))
-                self.notes.onsets.append(self.state.step)
                 velocity = min(127, max(1, round(velocity * settings.loudness)))
-                return Timed(self._moment_s(), NoteOn(pitch=sounding, velocity=velocity, channel=channel))
+                sounding, channel = pitch + settings.transpose, settings.channel - 1
+                note = NoteOn(pitch=sounding, velocity=velocity, channel=channel)
+                self._begin(pitch, note)
+                return Timed(self._moment_s(), note)
             case NoteOff(pitch=pitch) if pitch in self.notes.open:
                 return Timed(self._moment_s(), self.notes.open.pop(pitch).release)
         return None
+
+    def _begin(self, pitch: int, note: NoteOn) -> None:
+        """Take down a note that begins: its pitch in the stream, and what sounds."""
+        self.notes.must_begin = False
+        self.notes.open[pitch] = _Struck(self.state.step, NoteOff(pitch=note.pitch, channel=note.channel))
+        self.notes.onsets.append(self.state.step)
 
     def _moment_s(self) -> float:
         return self.state.step / STEPS_PER_S

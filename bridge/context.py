@@ -66,6 +66,11 @@ class Context:
         return self.forgotten + len(self._window)
 
     @property
+    def last(self) -> int:
+        """The last token."""
+        return self._window[-1]
+
+    @property
     def unread(self) -> int:
         """How many tokens the engine has yet to read."""
         return len(self._window) - self._engine.length

@@ -10,7 +10,7 @@ from collections.abc import Collection
 import numpy as np
 import numpy.typing as npt
 
-from musebridge.vocab import BEGIN, N_EVENTS, NOTE_OFF, TIME_SHIFT, VELOCITY
+from musebridge.vocab import BEGIN, MAX_SHIFT_STEPS, N_EVENTS, NOTE_OFF, TIME_SHIFT, VELOCITY
 
 Logits = npt.NDArray[np.float32]
 
@@ -31,15 +31,20 @@ def mask_grammar(logits_V: Logits, *, sounding: Collection[int], releasable: Col
     logits_V[offs] = kept
 
 
-def mask_all_but_shifts(logits_V: Logits) -> None:
-    """Forbid, in place, everything but the passing of time."""
-    logits_V[:TIME_SHIFT] = -np.inf
+def mask_all_but_shifts(logits_V: Logits, *, least: int = 1) -> None:
+    """Forbid, in place, everything but the passing of time, and of less than ``least`` steps of it."""
+    logits_V[: TIME_SHIFT + min(max(least, 1), MAX_SHIFT_STEPS) - 1] = -np.inf
     logits_V[VELOCITY:] = -np.inf
 
 
 def mask_shifts(logits_V: Logits) -> None:
     """Forbid, in place, the passing of time."""
     logits_V[TIME_SHIFT:VELOCITY] = -np.inf
+
+
+def mask_velocities(logits_V: Logits) -> None:
+    """Forbid, in place, another velocity."""
+    logits_V[VELOCITY:BEGIN] = -np.inf
 
 
 def mask_pitches(logits_V: Logits, allowed_P: npt.NDArray[np.bool_]) -> None:

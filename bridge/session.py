@@ -19,6 +19,7 @@ In every mode it also begins when it is told to, by command, key, controller or 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ from musebridge.bridge.scheduler import Owner, Scheduled
 from musebridge.bridge.settings import Settings, check_mode
 from musebridge.bridge.tempo import TICKS_PER_BEAT, Meter
 from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
-from musebridge.vocab import BEGIN, CONTROLLERS, STEPS_PER_S, Encoder, StreamState
+from musebridge.vocab import BEGIN, CONTROLLERS, STEPS_PER_S, Encoder, StreamState, to_step
 
 _LATE_S = 0.02
 """A note-on later than this moves the rest of the answer back, so it keeps its rhythm; in bars it is left out."""
@@ -59,6 +60,8 @@ _BAR_LEAD_S = 0.15
 _EARLY_BEATS = 0.5
 """A note this much before a bar line belongs to the bar that follows."""
 _CLOCK_LEAD_S = 0.25
+_SOON_S = 0.05
+"""What is due so soon stays when the player's event is woven in: it could not be written again in time."""
 _SLICE = 16
 """Tokens that are read in one piece of work, some 5 ms: so long may a player who interrupts have to wait."""
 
@@ -89,11 +92,14 @@ class Outbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Point:
-    """The stream after one event of the answer, to come back to."""
+    """The stream after one event of the answer, to come back to, and the event, to play it again."""
 
     position: int
+    token: int
+    origin_s: float
     state: StreamState
     notes: Notes
+    event: Scheduled | None
 
 
 class Session:
@@ -229,6 +235,7 @@ class Session:
         self._heard_s = 0.0
         self._phrase_s: float | None = None  # when the phrase began that nobody has answered yet
         self._answer: Answer | None = None
+        self._latest: Answer | None = None  # that, or the one before, whose last notes may not have sounded yet
         self._answer_end_s = 0.0
         self._undo: deque[_Point] = deque(maxlen=4096)
         self._seed: _Point | None = None
@@ -246,8 +253,8 @@ class Session:
             return
         if isinstance(event, NoteOn):
             self._begin_phrase(now_s)
-        if self._answer is not None and self._encoder.would_write(event):
-            self._weave_in(now_s, event)
+        if self._latest is not None and self._encoder.would_write(event):
+            self._weave_in(now_s, event, self._latest)
         else:
             self._hear(now_s, event)
         if (
@@ -276,17 +283,30 @@ class Session:
             self._meter.begin_phrase(now_s)
             self._count_bar(now_s)
 
-    def _weave_in(self, now_s: float, event: Event) -> None:
-        """Let the player's event into an answer that goes on: what was not played yet is written anew."""
-        assert self._answer
-        self._take_back(self._outbox.withdraw())
-        if isinstance(event, NoteOn) and (struck := self._answer.notes.open.pop(event.pitch, None)):
+    def _weave_in(self, now_s: float, event: Event, answer: Answer) -> None:
+        """Let the player's event into an answer that goes on.
+
+        What was not played yet is written anew, but for what is due soon, and for the end of an answer that is
+        written. That stays, behind the player's event, as far as it still has a meaning.
+        """
+        until_s = math.inf if self._answer is None else now_s + _SOON_S
+        taken_back = self._take_back(self._outbox.withdraw())
+        if isinstance(event, NoteOn) and (struck := answer.notes.open.pop(event.pitch, None)):
             self._outbox.release(Scheduled(now_s, struck.release))
         self._hear(now_s, event)
         if self.mode == "duet":
             self._answer_end_s = now_s + self.settings.answer_s
         self._undo.clear()
         self._remember()
+        for point in taken_back:
+            self._play_again(answer, point, until_s)
+        answer.rest_until = to_step(self._stream_s(now_s + _SOON_S))
+
+    def _play_again(self, answer: Answer, point: _Point, until_s: float) -> None:
+        if point.event and point.event.due_s < until_s:
+            step = to_step(self._stream_s(point.event.due_s))
+            if answer.repeat(step, point.token, point.state.velocity_bin, point.event.event):
+                self._push(point.event)
 
     def _triggers(self, message: Message) -> bool:
         match message:
@@ -384,18 +404,20 @@ class Session:
         """Begin an answer, now or at a moment that is near."""
         if self._answer is not None:
             return
+        self._end(now_s, "interrupted")  # the last notes of the one before
         self._catch_up(now_s)
-        self._undo.clear()
         self._remember()
         self._seed = self._point(Notes())
         start_s = now_s if begin_s is None else max(now_s, begin_s)
         self._context.append(self._encoder.advance(self._stream_s(start_s)))
         self._shift_origin(start_s - self._moment_s())  # the stream's steps are coarser than this moment is exact
-        self._answer_now(start_s, on_bar_line=begin_s is not None and self.mode == "bars")
+        self._answer_now(start_s, by_itself=begin_s is not None)
 
-    def _answer_now(self, start_s: float, *, on_bar_line: bool = False) -> None:
-        key = self._finder.key()
-        self._answer = Answer(self._context, self._encoder.state, self._rng, key=key, at_once=on_bar_line)
+    def _answer_now(self, start_s: float, *, by_itself: bool = False) -> None:
+        key, on_bar_line = self._finder.key(), by_itself and self.mode == "bars"
+        self._answer = self._latest = Answer(
+            self._context, self._encoder.state, self._rng, key=key, at_once=on_bar_line, hurried=not by_itself
+        )
         self._answer_end_s = start_s + self.settings.answer_s
         if on_bar_line:
             grid = self._meter.grid(start_s)
@@ -421,10 +443,10 @@ class Session:
 
     def _write(self, now_s: float, answer: Answer) -> None:
         timed = answer.next(self.settings)
-        if self._moment_s() >= self._answer_end_s:
-            self._close(answer)
-        elif timed is not None:
+        if timed is not None:
             self._schedule(now_s, timed)
+        if self._moment_s() >= self._answer_end_s:
+            self._close(now_s, answer)
 
     def _schedule(self, now_s: float, timed: Timed) -> None:
         late_s = now_s - self._due_s(timed.time_s)
@@ -432,16 +454,16 @@ class Session:
             if self.mode == "bars":
                 return  # its note-off finds nothing to end
             self._shift_origin(late_s)
-        self._push(timed)
+        self._push(Scheduled(self._due_s(timed.time_s), timed.event))
 
-    def _push(self, timed: Timed) -> None:
-        self._outbox.push(Scheduled(self._due_s(timed.time_s), timed.event))
-        self._remember()
+    def _push(self, scheduled: Scheduled) -> None:
+        self._outbox.push(scheduled)
+        self._remember(scheduled)
 
-    def _close(self, answer: Answer) -> None:
+    def _close(self, now_s: float, answer: Answer) -> None:
+        end_s = max(now_s, self._answer_end_s)
         for timed in answer.close():
-            self._outbox.push(Scheduled(min(self._due_s(timed.time_s), self._answer_end_s), timed.event))
-            self._remember()
+            self._push(Scheduled(min(self._due_s(timed.time_s), end_s), timed.event))
         self._answer, self._phrase_s = None, None
         self._publish("state", "listening")
 
@@ -453,37 +475,39 @@ class Session:
         """
         if not self._undo:
             return
-        was_answering = self._answer is not None
         dropped = self._outbox.cancel(now_s)
-        self._take_back(dropped)
-        self._context.append(self._encoder.release_others(self._stream_s(now_s)))
-        self._undo.clear()
-        self._answer = None
-        if dropped or was_answering:
+        if dropped or self._answer is not None:
+            self._take_back(dropped)
+            self._context.append(self._encoder.release_others(self._stream_s(now_s)))
             self._publish("state", why)
+        self._undo.clear()
+        self._answer = self._latest = None
 
     def _stop(self, now_s: float) -> None:
         """End the answer, and give none to what was played so far."""
         self._end(now_s, "stopped")
         self._phrase_s = None
 
-    def _take_back(self, dropped: int) -> None:
-        """Bring the stream back to where it was before the last ``dropped`` events."""
-        point = self._undo[-1 - min(dropped, len(self._undo) - 1)]
+    def _take_back(self, dropped: int) -> list[_Point]:
+        """Bring the stream back to where it was before the last ``dropped`` events; return these, oldest first."""
+        taken_back = [self._undo.pop() for _ in range(min(dropped, len(self._undo) - 1))][::-1]
+        point = self._undo[-1]
         if self._context.holds(point.position):
             self._context.rollback(point.position)
         else:  # so much was dropped that the window has nothing of what was played
             self._context.clear()
             self._context.append([BEGIN])
-        self._encoder.state = point.state
-        if self._answer is not None:
-            self._answer.state, self._answer.notes = point.state, point.notes
+        self._encoder.state, self._origin_s = point.state, point.origin_s
+        if self._latest is not None:
+            self._latest.state, self._latest.notes = point.state, point.notes
+        return taken_back
 
-    def _remember(self) -> None:
-        self._undo.append(self._point(self._answer.notes if self._answer else Notes()))
+    def _remember(self, event: Scheduled | None = None) -> None:
+        self._undo.append(self._point(self._latest.notes if self._latest else Notes(), event))
 
-    def _point(self, notes: Notes) -> _Point:
-        return _Point(self._context.position, self._encoder.state.copy(), notes.copy())
+    def _point(self, notes: Notes, event: Scheduled | None = None) -> _Point:
+        position, token = self._context.position, self._context.last
+        return _Point(position, token, self._origin_s or 0.0, self._encoder.state.copy(), notes.copy(), event)
 
     # The stream's time
 

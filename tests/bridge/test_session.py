@@ -201,6 +201,24 @@ def test_a_late_note_moves_the_rest_of_the_answer_back_and_keeps_its_rhythm() ->
     assert dues[1] - dues[0] == pytest.approx(0.2)
 
 
+def test_a_late_note_beyond_the_end_of_its_answer_ends_after_it_began() -> None:
+    stage = Stage(answer_s=0.5, lookahead_s=0.05)
+    simulate(stage.session, stage.scheduler, PHRASE, until_s=2.21)
+    for _ in range(20):
+        stage.session.work(2.7)
+    assert stage.scheduler.pop_due(99.0) == [Scheduled(2.7, on(MODEL_PITCH)), Scheduled(2.7, off(MODEL_PITCH))]
+
+
+def test_who_is_asked_for_an_answer_begins_as_loud_as_what_was_played_last() -> None:
+    def louder(tokens: Sequence[int]) -> int:
+        return MODEL_PITCH if tokens[-1] >= VELOCITY else VELOCITY + 30
+
+    asked = Stage(says=louder, mode="manual").play([*PHRASE, (1.7, HandOver())], until_s=1.8)
+    assert asked[0] == Timed(1.7, NoteOn(pitch=asked[0].event.pitch, velocity=66))
+    by_itself = Stage(says=louder).play(PHRASE, until_s=2.2)
+    assert by_itself[0] == Timed(2.1, on(MODEL_PITCH, 122))
+
+
 def test_pedal_moves_do_not_end_an_answer_and_other_controls_mean_nothing() -> None:
     pedal = Control(controller=SUSTAIN, value=127)
     wheel = Control(controller=1, value=5)
@@ -349,6 +367,64 @@ def test_two_keys_at_once_lose_no_note_off() -> None:
     stage.session.receive(3.05, on(MODEL_PITCH))
     stage.session.receive(3.05, on(67))  # before the output took the release
     assert Scheduled(3.05, off(MODEL_PITCH)) in stage.scheduler.pop_due(3.05)
+
+
+def at_348(*events: Event) -> Stage:
+    """A duet at 3.48 s, in which the model has 72 sounding from 3.4 to 3.5 s, and of which the player is in the way."""
+    stage = Stage(says=steady, mode="duet", answer_s=5)
+    simulate(stage.session, stage.scheduler, [(1.0, on(60))], until_s=3.48)
+    for event in events:
+        stage.session.receive(3.48, event)
+    return stage
+
+
+def test_what_is_due_soon_stays_when_a_note_is_woven_in_and_is_read_behind_it() -> None:
+    stage = at_348(on(64), on(65))
+    assert stage.scheduler.pop_due(99.0) == [Scheduled(3.5, off(MODEL_PITCH))]
+    stage.session.work(3.48)
+    assert stage.engine.tokens[-4:] == [64, 65, TIME_SHIFT + 1, NOTE_OFF + MODEL_PITCH]
+
+
+def test_a_note_that_the_player_strikes_ends_once_however_soon_it_would_have() -> None:
+    stage = at_348(on(MODEL_PITCH))
+    assert stage.scheduler.pop_due(3.48) == [Scheduled(3.48, off(MODEL_PITCH))]
+    assert stage.scheduler.pop_due(99.0) == []
+
+
+def test_what_was_to_begin_soon_does_not_where_the_player_has_the_key() -> None:
+    stage = Stage(says=steady, mode="duet", answer_s=5)
+    sent = stage.play([(1.0, on(60)), (3.18, on(MODEL_PITCH)), (4.0, off(MODEL_PITCH))], until_s=4.0)
+    assert [t for t in sent if t.event.pitch == MODEL_PITCH] == [
+        Timed(3.0, on(MODEL_PITCH)),
+        Timed(3.1, off(MODEL_PITCH)),
+    ]
+
+
+def test_nothing_new_comes_sooner_than_it_can_be_written() -> None:
+    stage = Stage(says=anything, mode="duet", answer_s=5, top_p=1.0)
+    simulate(stage.session, stage.scheduler, [(1.0, on(60))], until_s=3.4)
+    stage.session.receive(3.405, on(61))
+    before = stage.scheduler.pop_due(99.0)
+    assert 0 < len(before) <= 4
+    assert max(item.due_s for item in before) < 3.455
+    simulate(stage.session, stage.scheduler, [], now_s=3.405, until_s=3.406)
+    assert all(item.due_s > 3.45 for item in stage.scheduler.pop_due(99.0))
+
+
+def test_the_end_of_a_duet_is_played_around_the_key_that_the_player_strikes_then() -> None:
+    script = [(1.0, on(60)), (1.2, off(60))]
+    stage = Stage(says=steady, mode="duet", answer_s=1.0, lookahead_s=0.5)
+    assert stage.play(script, until_s=3.65)[-1] == Timed(3.6, on(MODEL_PITCH))
+    assert not stage.session.answering
+    script += [(3.65, on(MODEL_PITCH))]
+    sent = Stage(says=steady, mode="duet", answer_s=1.0, lookahead_s=0.5).play(script, until_s=5.0)
+    assert sent[-1] == Timed(3.65, off(MODEL_PITCH))
+
+
+def test_a_hand_over_ends_the_last_notes_of_the_answer_before() -> None:
+    stage = Stage(answer_s=0.5, lookahead_s=0.5, mode="manual")
+    sent = stage.play([*PHRASE, (2.0, HandOver()), (2.25, HandOver())], until_s=2.3)
+    assert [t for t in sent if t.time_s >= 2.2] == [Timed(2.2, on(MODEL_PITCH)), Timed(2.25, off(MODEL_PITCH))]
 
 
 # Bars
@@ -578,6 +654,41 @@ def test_clock_goes_out_at_the_tempo_and_stops_when_it_is_not_wanted() -> None:
     assert ticks[-1] < 2.3
 
 
+# Keys that are held
+
+
+keys = st.integers(70, 72)
+gaps_s = st.sampled_from([0.0, 0.01, 0.05, 0.2, 0.5, 1.0])
+strikes = st.builds(on, keys) | st.builds(off, keys)
+rules = st.builds(SetMode, st.sampled_from(MODES)) | st.sampled_from([HandOver(), HandOver(), Stop(), Retry()])
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.tuples(gaps_s, strikes | strikes | rules), min_size=10, max_size=40),
+    st.sampled_from(MODES),
+    st.integers(0, 1),
+)
+def test_the_model_never_strikes_a_key_that_the_player_holds(moves, mode, thru) -> None:
+    keyboard = {"low": 70, "high": 72, "thru": thru}
+    stage = Stage(says=babble, mode=mode, answer_s=3, silence_s=0.1, listen_bars=1, answer_bars=1, bpm=300, **keyboard)
+    held: set[int] = set()
+    now_s = 0.0
+    for gap_s, message in moves:
+        began_s, now_s = now_s, now_s + gap_s + 1e-3
+        sent = simulate(stage.session, stage.scheduler, [(began_s, message)], now_s=began_s, until_s=now_s)
+        if isinstance(message, NoteOn):
+            held.add(message.pitch)
+        if isinstance(message, NoteOff):
+            held.discard(message.pitch)
+        struck = {
+            item.event.pitch
+            for item in sent
+            if isinstance(item.event, NoteOn) and item.owner is Owner.MODEL and item.actual_s > began_s
+        }
+        assert not struck & held
+
+
 # Stuck notes
 
 
@@ -601,9 +712,7 @@ class Fault:
         return f"Fault({self.failing})"
 
 
-channels, keys, bits = st.integers(0, 1), st.integers(70, 72), st.integers(0, 127)
-controllers = st.sampled_from([SUSTAIN, SUSTAIN, SOSTENUTO, ALL_NOTES_OFF, 1, 20])
-gaps_s = st.sampled_from([0.0, 0.01, 0.05, 0.2, 0.5, 1.0])
+channels, bits = st.integers(0, 1), st.integers(0, 127)
 playing = (
     st.builds(NoteOn, pitch=keys, velocity=st.integers(1, 127), channel=channels)
     | st.builds(NoteOff, pitch=keys, channel=channels)
