@@ -28,6 +28,7 @@ from typing import Protocol
 import numpy as np
 
 from musebridge.bridge.answer import Answer, Notes
+from musebridge.bridge.clock_out import ClockOut
 from musebridge.bridge.commands import (
     Command,
     HandOver,
@@ -43,9 +44,9 @@ from musebridge.bridge.commands import (
 )
 from musebridge.bridge.context import Context, Engine
 from musebridge.bridge.harmony import KeyFinder, chord_of
-from musebridge.bridge.scheduler import Owner, Scheduled
+from musebridge.bridge.scheduler import Scheduled
 from musebridge.bridge.settings import Settings, check_mode
-from musebridge.bridge.tempo import TICKS_PER_BEAT, Meter
+from musebridge.bridge.tempo import Meter
 from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
 from musebridge.vocab import BEGIN, CONTROLLERS, STEPS_PER_S, Encoder, StreamState, to_step
 
@@ -59,7 +60,6 @@ _BAR_LEAD_S = 0.15
 """How long before its moment, or its bar line, an answer is begun to be written."""
 _EARLY_BEATS = 0.5
 """A note this much before a bar line belongs to the bar that follows."""
-_CLOCK_LEAD_S = 0.25
 _SOON_S = 0.05
 """What is due so soon stays when the player's event is woven in: it could not be written again in time."""
 _SLICE = 16
@@ -128,7 +128,7 @@ class Session:
         self._engine, self._outbox, self._rng, self._publish = engine, outbox, rng, publish
         self._meter = Meter(settings.bpm)
         self._tells_beats = False
-        self._next_tick_s: float | None = None
+        self._clock_out = ClockOut()
         self._now_s = 0.0
         self._forget()
 
@@ -187,7 +187,8 @@ class Session:
                 self._tells_beats = wanted
             case SetParameter(name=name, value=value):
                 self.settings = self.settings.with_value(name, value)
-                self._meter.set_tempo(now_s, self.settings.bpm)
+                # Ticks up to the next have been handed out: they have the old tempo.
+                self._meter.set_tempo(self._clock_out.next_s() or now_s, self.settings.bpm)
             case Other():
                 pass
         self._tell_beat(now_s)
@@ -217,7 +218,11 @@ class Session:
         """Return when :meth:`work` has something to do next, in monotonic seconds, or None."""
         if self._context.unread or self._context.is_short:
             return self._now_s
-        moments = (self._next_s(self._now_s), self._ticking_s(), self._next_beat_s())
+        moments = (
+            self._next_s(self._now_s),
+            self._clock_out.wake_s(self._now_s, wanted=self._ticks()),
+            self._next_beat_s(),
+        )
         return min((moment for moment in moments if moment is not None), default=None)
 
     def abandon(self, now_s: float) -> None:
@@ -379,24 +384,13 @@ class Session:
     def _ticks(self) -> bool:
         return bool(self.settings.clock_out) and not self._meter.is_clocked(self._now_s)
 
-    def _ticking_s(self) -> float | None:
-        if self._next_tick_s is None:
-            return self._now_s if self._ticks() else None
-        return self._next_tick_s - _CLOCK_LEAD_S if self._ticks() else self._now_s
-
     def _tick(self, now_s: float) -> None:
-        """Send MIDI clock, some ticks ahead of time; where a clock comes in, none goes out."""
-        if not self._ticks():
-            if self._next_tick_s is not None:
-                self._outbox.push(Scheduled(now_s, Transport("stop"), Owner.PLAYER))
-                self._next_tick_s = None
-            return
-        if self._next_tick_s is None:
-            self._next_tick_s = now_s
-            self._outbox.push(Scheduled(self._next_tick_s, Transport("start"), Owner.PLAYER))
-        while self._next_tick_s - _CLOCK_LEAD_S <= now_s:  # as the moment of waking is reckoned
-            self._outbox.push(Scheduled(self._next_tick_s, Transport("clock"), Owner.PLAYER))
-            self._next_tick_s += 60 / self._meter.grid(now_s).bpm / TICKS_PER_BEAT
+        """Send MIDI clock; where one comes in, none goes out."""
+        wanted = self._ticks()
+        self._meter.lead(now_s, wanted)
+        grid, clock = self._meter.grid(now_s), self._clock_out
+        for scheduled in clock.run(now_s, grid, self.settings.beats) if wanted else clock.stop(now_s):
+            self._outbox.push(scheduled)
 
     # The answer
 

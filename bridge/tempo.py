@@ -178,13 +178,14 @@ class Meter:
     """Where the beats are: where other programs share them, or MIDI clock has them, or at a steady tempo.
 
     The steady beats are counted from where a DAW started that says no more than
-    that, and where none did, from the first note of the phrase.
+    that, and where none did, from the first note of the phrase. While others follow
+    them they stay where they are.
     """
 
     def __init__(self, bpm: float) -> None:
         self._clock = ClockFollower()
         self._bpm, self._zero_s = bpm, 0.0
-        self._is_counting = self._is_rolling = False
+        self._is_counting = self._is_rolling = self._is_leading = False
         self._shared: SteadyTempo | None = None
         self._told: int | None = None
 
@@ -222,14 +223,20 @@ class Meter:
         self._bpm, self._zero_s = bpm, now_s - beat * 60 / bpm
 
     def begin_phrase(self, now_s: float) -> None:
-        """Count steady beats from here, unless a DAW rolls."""
-        if not self._is_rolling:
+        """Count steady beats from here, unless a DAW rolls or others follow."""
+        if not (self._is_rolling or self._is_leading):
             self._count_from(now_s)
 
     def roll(self, now_s: float, rolling: bool) -> None:
         """A DAW starts here, or stops."""
         self._is_rolling = rolling
         if rolling:
+            self._count_from(now_s)
+
+    def lead(self, now_s: float, leads: bool) -> None:
+        """Let others follow the steady beats, which begin here if they did not before; or no longer."""
+        self._is_leading = leads
+        if leads and not self._is_counting:
             self._count_from(now_s)
 
     def begun(self, now_s: float) -> int | None:

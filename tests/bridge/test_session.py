@@ -654,6 +654,33 @@ def test_clock_goes_out_at_the_tempo_and_stops_when_it_is_not_wanted() -> None:
     assert ticks[-1] < 2.3
 
 
+def test_the_clock_starts_on_a_bar_line_and_the_bars_stay_where_it_has_them() -> None:
+    stage = Stage(mode="bars", listen_bars=1, answer_bars=1, bpm=100)  # a bar is 2.4 s
+    script = [*PHRASE, (2.0, SetParameter("clock_out", 1)), (9.0, on(62)), (9.1, off(62))]
+    sent = stage.play(script, until_s=20.0)
+    clock = [t for t in sent if isinstance(t.event, Transport)]
+    assert clock[:2] == [Timed(3.4, Transport("start")), Timed(3.4, Transport("clock"))]
+    onsets = [t.time_s for t in sent if isinstance(t.event, NoteOn)]
+    assert onsets[0] == 3.4
+    assert next(onset for onset in onsets if onset > 9.0) == 10.6  # 1 s + 4 bars
+
+
+def test_the_clock_keeps_the_beat_when_the_tempo_changes_and_starts_anew_on_another_grid() -> None:
+    stage = Stage(clock_out=1, bpm=100)
+    sent = stage.play([(2.0, SetParameter("bpm", 50.0)), (4.01, Share(100.0, 0.5))], until_s=8.0)
+    events = [t.event for t in sent]
+    ticks = [t.time_s for t in sent if t.event == Transport("clock")]
+    steps = np.diff(ticks[: sum(tick < 4.0 for tick in ticks)])
+    changed = int(np.argmax(steps > 0.04))
+    np.testing.assert_allclose(steps[:changed], 0.025, atol=2e-6)
+    np.testing.assert_allclose(steps[changed:], 0.05, atol=2e-6)
+    assert 2.2 < ticks[changed] < 2.3
+    assert events.count(Transport("stop")) == 1
+    restart_s = sent[len(events) - 1 - events[::-1].index(Transport("start"))].time_s
+    assert restart_s == pytest.approx(0.5 + 2 * 2.4)
+    assert not [tick for tick in ticks if 4.3 < tick < restart_s - 1e-6]
+
+
 # Keys that are held
 
 
