@@ -72,6 +72,7 @@ class Jack:
 
     def __init__(self, name: str) -> None:
         self.name, self._lock = _reserved(name)
+        self._server: subprocess.Popen[bytes] | None = None
         if shutil.which("jackd") is None:
             raise PortError("jackd is not installed; install it (Debian: apt-get install jackd2)")
 
@@ -83,11 +84,12 @@ class Jack:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.terminate()
-        try:
-            self._server.wait(10)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        if self._server is not None:
+            self._server.terminate()
+            try:
+                self._server.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
         self._lock.close()
         for name, value in self._before.items():
             if value is None:
@@ -96,7 +98,9 @@ class Jack:
                 os.environ[name] = value
 
     def start(self) -> None:
-        """Start the server, and wait until it answers."""
+        """Start the server, unless it runs, and wait until it answers."""
+        if self._server is not None and self._server.poll() is None:
+            return
         command = ["jackd", "-n", self.name, "-r", "-S", "-d", "dummy", "-r", "48000", "-p", _PERIOD]
         self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         waiting = ["jack_wait", "-s", self.name, "-w", "-t", "10"]
@@ -105,6 +109,7 @@ class Jack:
 
     def kill(self) -> None:
         """End the server without a chance to say goodbye."""
+        assert self._server
         self._server.kill()
         self._server.wait()
 
@@ -200,12 +205,14 @@ class Serving:
     def peer(self) -> Peer:
         """Return a peer at its ports, once they are there; it must not take their names before."""
         watch = JackWatch()
-        for _ in range(round(DEADLINE_S / 0.1)):
-            if watch.ports(CLIENT).issuperset(self._ports):
-                break
-            pause(0.1)
-        watch.close()
-        return Peer(*self._ports)
+        try:
+            for _ in range(round(DEADLINE_S / 0.1)):
+                if (there := watch.ports(CLIENT)).issuperset(self._ports):
+                    return Peer(*self._ports)
+                pause(0.1)
+        finally:
+            watch.close()
+        raise PortError(f"after {DEADLINE_S:g} s the ports {self._ports} are not there, but {there or 'none'}")
 
     def end(self, number: signal.Signals) -> float | None:
         """Send a signal; return in how many seconds the process ended, or None if it did not."""
@@ -261,8 +268,17 @@ def trials(times: int, seed: int) -> Iterator[Trial]:
         preset = Path(folder) / "kill.toml"
         preset.write_text(_PRESET, encoding="utf-8")
         for i in range(times):
-            with Serving(preset) as serving:
-                yield _trial(serving, jack, KINDS[i % len(KINDS)], rng.uniform(0, _LATEST_S))
+            yield _tried(preset, jack, KINDS[i % len(KINDS)], rng.uniform(0, _LATEST_S))
+
+
+def _tried(preset: Path, jack: Jack, kind: str, after_s: float) -> Trial:
+    """Try once; what cannot be tried to its end is a fault, and no end of all trials."""
+    try:
+        jack.start()
+        with Serving(preset) as serving:
+            return _trial(serving, jack, kind, after_s)
+    except PortError as error:
+        return Trial(kind=kind, after_s=after_s, sounded=0, left=0, unended=0, end_s=None, fault=str(error))
 
 
 def _trial(serving: Serving, jack: Jack, kind: str, after_s: float) -> Trial:

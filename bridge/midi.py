@@ -121,21 +121,29 @@ class MidiSystem:
     def revive(self) -> None:
         """If the system died, connect anew, and open the ports in their old order, which makes their names.
 
-        All that is left of the old one goes first: libjack frees it when a new
-        client is opened, and what is closed after that is closed twice.
+        Virtual ports, which others know by these names, come back together or not at all. All that is left of the
+        old system goes first: libjack frees it when a new client is opened, and what is closed after that is closed
+        twice.
 
         Raises:
             PortError: it does not answer yet.
         """
         if not self.watch.dead:
             return
+        dead = self.watch
         for port in self._open:
             port.drop()
-        self.watch.close()
+        dead.close()
         _, self.watch = _connect(self.backend)
         for port in self._open:
-            with suppress(PortError):  # a named one may come later
+            try:
                 port.reopen()
+            except PortError:
+                if port.is_virtual:
+                    self.watch.close()
+                    self.watch = dead
+                    raise
+                # a named one may come later
 
 
 class _Port:
@@ -159,6 +167,11 @@ class _Port:
             system.gave(self)
             raise
 
+    @property
+    def is_virtual(self) -> bool:
+        """Whether the port is one of our own making, not another program's."""
+        return self._wanted == VIRTUAL
+
     def mend(self) -> bool:
         """Look whether the port is there, and if it was not, open it again; return whether it is there."""
         self._lost = not (self._came_back() if self._lost else self._is_there())
@@ -173,12 +186,12 @@ class _Port:
         client = self._client = self._client or self._new_client()
         client.close_port()
         others = self._system.watch.ports(CLIENT)
-        if self._wanted == VIRTUAL:
+        if self.is_virtual:
             self._open_virtual(client)
         else:
             self.name = self._open_existing(client)
         self._own = next(iter(self._system.watch.ports(CLIENT) - others), f"{CLIENT}:{self._own_name}")
-        if self._wanted == VIRTUAL:
+        if self.is_virtual:
             self.name = self._own
 
     def drop(self) -> None:
@@ -197,14 +210,14 @@ class _Port:
     def _is_there(self) -> bool:
         if self._client is None or not self._system.watch.runs():
             return False
-        return self._wanted == VIRTUAL or self.name in self._client.get_ports()
+        return self.is_virtual or self.name in self._client.get_ports()
 
     def _came_back(self) -> bool:
         try:
             self._system.revive()
             if not self._system.watch.runs():
                 return False
-            if self._client is None or self._wanted != VIRTUAL:
+            if self._client is None or not self.is_virtual:
                 self.reopen()
         except PortError:
             return False
@@ -216,7 +229,10 @@ class _Port:
     def _open_virtual(self, client: rtmidi.MidiIn | rtmidi.MidiOut) -> None:
         if client.get_current_api() == rtmidi.API_WINDOWS_MM:
             raise PortError(WINDOWS_HINT)
-        client.open_virtual_port(self._own_name)
+        try:
+            client.open_virtual_port(self._own_name)
+        except Exception as error:  # rtmidi's own error types share no base but this
+            raise PortError(f"{CLIENT}:{self._own_name}: cannot be opened ({error})") from error
 
     def _open_existing(self, client: rtmidi.MidiIn | rtmidi.MidiOut) -> str:
         names: list[str] = client.get_ports()
