@@ -30,8 +30,8 @@ import numpy as np
 from musebridge import midifile
 from musebridge.bridge.commands import Command
 from musebridge.bridge.context import Engine
-from musebridge.bridge.scheduler import Owner, Scheduled, Sent
-from musebridge.bridge.session import Outbox, Session
+from musebridge.bridge.scheduler import Outbox, Owner, Scheduled, Sent
+from musebridge.bridge.session import Session
 from musebridge.bridge.settings import MODES, Settings
 from musebridge.config import build
 from musebridge.errors import ConfigError, ReplayError

@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from musebridge.events import ALL_NOTES_OFF, ALL_SOUND_OFF, SOSTENUTO, SUSTAIN, Control, Message, NoteOff, NoteOn
 
@@ -42,6 +43,30 @@ class Sent:
     actual_s: float
     event: Message
     owner: Owner = Owner.MODEL
+
+
+class Outbox(Protocol):
+    """Where a session puts what is to sound; :class:`Scheduler` is one."""
+
+    def push(self, scheduled: Scheduled) -> None:
+        """Take one message."""
+        ...
+
+    def withdraw(self) -> int:
+        """Drop what the model had that was not handed out; return how many."""
+        ...
+
+    def cancel(self, now_s: float) -> int:
+        """Withdraw, and release what the model has sounding; return how many were dropped."""
+        ...
+
+    def release(self, scheduled: Scheduled) -> None:
+        """Take a note-off of the model that nothing may withdraw."""
+        ...
+
+    def panic(self, now_s: float) -> None:
+        """Silence every channel by every means MIDI has."""
+        ...
 
 
 class NoteLedger:

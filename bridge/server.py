@@ -19,8 +19,8 @@ from musebridge.bridge.link import LinkFollower
 from musebridge.bridge.loop import Inbox, Keeper, Player, Poller, Sender
 from musebridge.bridge.osc import OscServer
 from musebridge.bridge.ports import InputPort, OutputPort
-from musebridge.bridge.scheduler import Owner, Sent
-from musebridge.bridge.session import Outbox, Session
+from musebridge.bridge.scheduler import Outbox, Owner, Sent
+from musebridge.bridge.session import Session
 from musebridge.bridge.settings import Settings, Value
 from musebridge.bridge.stats import Stats
 from musebridge.errors import ConfigError, MuseBridgeError, PortError

@@ -20,10 +20,7 @@ In every mode it also begins when it is told to, by command, key, controller or 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -42,18 +39,17 @@ from musebridge.bridge.commands import (
     Stop,
     TellBeats,
 )
-from musebridge.bridge.context import Context, Engine
+from musebridge.bridge.context import Engine
 from musebridge.bridge.harmony import KeyFinder, chord_of
-from musebridge.bridge.scheduler import Scheduled
+from musebridge.bridge.scheduler import Outbox, Scheduled
 from musebridge.bridge.settings import Settings, check_mode
+from musebridge.bridge.stream import Point, Stream
 from musebridge.bridge.tempo import Meter
 from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
-from musebridge.vocab import BEGIN, CONTROLLERS, STEPS_PER_S, Encoder, StreamState, to_step
+from musebridge.vocab import CONTROLLERS
 
 _LATE_S = 0.02
 """A note-on later than this moves the rest of the answer back, so it keeps its rhythm; in bars it is left out."""
-_LONGEST_REST_S = 5.0
-"""A longer pause is read as this, lest the model's window fill with silence."""
 _DUET_AFTER_S = 2.0
 _LEAD_S = 0.05
 _BAR_LEAD_S = 0.15
@@ -61,45 +57,10 @@ _BAR_LEAD_S = 0.15
 _EARLY_BEATS = 0.5
 """A note this much before a bar line belongs to the bar that follows."""
 _SOON_S = 0.05
-"""What is due so soon stays when the player's event is woven in: it could not be written again in time."""
+"""What is due so soon stays when the player's event is woven in: reading that takes some 5 ms, and each token that
+is written again 2 or 3, so a chord would end late."""
 _SLICE = 16
 """Tokens that are read in one piece of work, some 5 ms: so long may a player who interrupts have to wait."""
-
-
-class Outbox(Protocol):
-    """Where a session puts what is to sound; :class:`Scheduler` is one."""
-
-    def push(self, scheduled: Scheduled) -> None:
-        """Take one message."""
-        ...
-
-    def withdraw(self) -> int:
-        """Drop what the model had that was not handed out; return how many."""
-        ...
-
-    def cancel(self, now_s: float) -> int:
-        """Withdraw, and release what the model has sounding; return how many were dropped."""
-        ...
-
-    def release(self, scheduled: Scheduled) -> None:
-        """Take a note-off of the model that nothing may withdraw."""
-        ...
-
-    def panic(self, now_s: float) -> None:
-        """Silence every channel by every means MIDI has."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Point:
-    """The stream after one event of the answer, to come back to, and the event, to play it again."""
-
-    position: int
-    token: int
-    origin_s: float
-    state: StreamState
-    notes: Notes
-    event: Scheduled | None
 
 
 class Session:
@@ -202,13 +163,13 @@ class Session:
         self._now_s = now_s
         self._tell_beat(now_s)
         self._tick(now_s)
-        self._context.read(_SLICE)
-        if self._context.unread:
+        self._stream.context.read(_SLICE)
+        if self._stream.context.unread:
             return
         next_s = self._next_s(now_s)
         if next_s is None or now_s < next_s:
-            if self._context.is_short:
-                self._context.prepare(_SLICE)
+            if self._stream.context.is_short:
+                self._stream.context.prepare(_SLICE)
         elif self._answer is not None:
             self._write(now_s, self._answer)
         else:
@@ -216,7 +177,7 @@ class Session:
 
     def wake_s(self) -> float | None:
         """Return when :meth:`work` has something to do next, in monotonic seconds, or None."""
-        if self._context.unread or self._context.is_short:
+        if self._stream.context.unread or self._stream.context.is_short:
             return self._now_s
         moments = (
             self._next_s(self._now_s),
@@ -234,16 +195,13 @@ class Session:
             self._publish("state", "stopped")
 
     def _forget(self) -> None:
-        self._context = Context(self._engine)
-        self._encoder = Encoder()
-        self._origin_s: float | None = None
+        self._stream = Stream(self._engine)
         self._heard_s = 0.0
         self._phrase_s: float | None = None  # when the phrase began that nobody has answered yet
         self._answer: Answer | None = None
         self._latest: Answer | None = None  # that, or the one before, whose last notes may not have sounded yet
         self._answer_end_s = 0.0
-        self._undo: deque[_Point] = deque(maxlen=4096)
-        self._seed: _Point | None = None
+        self._seed: Point | None = None
         self._finder = KeyFinder()
         self._first_bar, self._counted_by = 0, ""
 
@@ -258,7 +216,7 @@ class Session:
             return
         if isinstance(event, NoteOn):
             self._begin_phrase(now_s)
-        if self._latest is not None and self._encoder.would_write(event):
+        if self._latest is not None and self._stream.would_write(event):
             self._weave_in(now_s, event, self._latest)
         else:
             self._hear(now_s, event)
@@ -272,13 +230,12 @@ class Session:
             self._hand_over(now_s)
 
     def _hear(self, now_s: float, event: Event) -> None:
-        self._catch_up(now_s)
         self._heard_s = now_s
-        self._context.append(self._encoder.feed(self._stream_s(now_s), event))
+        self._stream.hear(now_s, event)
         if isinstance(event, NoteOn):
             self._seed = None
             self._finder.hear(event.pitch)
-            self._publish("chord", chord_of(self._encoder.hands.held) or "")
+            self._publish("chord", chord_of(self._stream.hands.held) or "")
 
     def _begin_phrase(self, now_s: float) -> None:
         if not self._weaves:
@@ -295,23 +252,23 @@ class Session:
         written. That stays, behind the player's event, as far as it still has a meaning.
         """
         until_s = math.inf if self._answer is None else now_s + _SOON_S
-        taken_back = self._take_back(self._outbox.withdraw())
+        answer.notes, taken_back = self._stream.take_back(self._outbox.withdraw())
+        answer.state = self._stream.state
         if isinstance(event, NoteOn) and (struck := answer.notes.open.pop(event.pitch, None)):
             self._outbox.release(Scheduled(now_s, struck.release))
         self._hear(now_s, event)
         if self.mode == "duet":
             self._answer_end_s = now_s + self.settings.answer_s
-        self._undo.clear()
-        self._remember()
+        self._stream.begin_way(answer.notes)
         for point in taken_back:
             self._play_again(answer, point, until_s)
-        answer.rest_until = to_step(self._stream_s(now_s + _SOON_S))
+        answer.rest_until = self._stream.step_at(now_s + _SOON_S)
 
-    def _play_again(self, answer: Answer, point: _Point, until_s: float) -> None:
+    def _play_again(self, answer: Answer, point: Point, until_s: float) -> None:
         if point.event and point.event.due_s < until_s:
-            step = to_step(self._stream_s(point.event.due_s))
+            step = self._stream.step_at(point.event.due_s)
             if answer.repeat(step, point.token, point.state.velocity_bin, point.event.event):
-                self._push(point.event)
+                self._push(answer, point.event)
 
     def _triggers(self, message: Message) -> bool:
         match message:
@@ -365,7 +322,7 @@ class Session:
         if self._phrase_s is None:
             return None
         match self.mode:
-            case "call" if not self._encoder.hands.keys:
+            case "call" if not self._stream.hands.keys:
                 return self._heard_s + self.settings.silence_s
             case "duet":
                 return self._phrase_s + _DUET_AFTER_S
@@ -376,7 +333,7 @@ class Session:
     def _next_s(self, now_s: float) -> float | None:
         """Return when the model has a token to write, or an answer to begin, or None."""
         if self._answer is not None:
-            return self._writing_s()
+            return self._stream.end_s - self.settings.lookahead_s
         begin_s = self._begin_s(now_s)
         lead_s = _BAR_LEAD_S if self.mode == "bars" else _LEAD_S
         return None if begin_s is None else begin_s - lead_s
@@ -399,26 +356,29 @@ class Session:
         if self._answer is not None:
             return
         self._end(now_s, "interrupted")  # the last notes of the one before
-        self._catch_up(now_s)
-        self._remember()
-        self._seed = self._point(Notes())
+        self._stream.catch_up(now_s)
+        self._seed = self._stream.point(Notes())
+        self._stream.begin_way(Notes())
         start_s = now_s if begin_s is None else max(now_s, begin_s)
-        self._context.append(self._encoder.advance(self._stream_s(start_s)))
-        self._shift_origin(start_s - self._moment_s())  # the stream's steps are coarser than this moment is exact
+        self._stream.rest_until(start_s)
         self._answer_now(start_s, by_itself=begin_s is not None)
 
     def _answer_now(self, start_s: float, *, by_itself: bool = False) -> None:
         key, on_bar_line = self._finder.key(), by_itself and self.mode == "bars"
         self._answer = self._latest = Answer(
-            self._context, self._encoder.state, self._rng, key=key, at_once=on_bar_line, hurried=not by_itself
+            self._stream.context,
+            self._stream.state,
+            self._rng,
+            key=key,
+            at_once=on_bar_line,
+            hurried=not by_itself,
         )
         self._answer_end_s = start_s + self.settings.answer_s
         if on_bar_line:
             grid = self._meter.grid(start_s)
             self._answer_end_s = grid.time_of(grid.beat_at(start_s) + self.settings.answer_bars * self.settings.beats)
         if self._weaves:  # what is woven in before the first note does not move its moment
-            self._undo.clear()
-            self._remember()
+            self._stream.begin_way(self._answer.notes)
         self._phrase_s = None
         self._publish("key", str(key or ""))
         self._publish("state", "answering")
@@ -426,38 +386,38 @@ class Session:
     def _retry(self, now_s: float) -> None:
         if self._seed is not None:
             self._end(now_s, "stopped")
-        if self._seed is None or not self._context.holds(self._seed.position):
+        if self._seed is None or not self._stream.context.holds(self._seed.position):
             self._hand_over(now_s)
             return
-        self._context.rollback(self._seed.position)
-        self._encoder.state = self._seed.state.copy()
-        self._shift_origin(now_s - self._moment_s())
-        self._remember()
+        self._stream.go_to(self._seed)
+        self._stream.shift(now_s - self._stream.end_s)
+        self._seed = self._stream.point(Notes())
+        self._stream.begin_way(Notes())
         self._answer_now(now_s)
 
     def _write(self, now_s: float, answer: Answer) -> None:
         timed = answer.next(self.settings)
         if timed is not None:
-            self._schedule(now_s, timed)
-        if self._moment_s() >= self._answer_end_s:
+            self._schedule(now_s, answer, timed)
+        if self._stream.end_s >= self._answer_end_s:
             self._close(now_s, answer)
 
-    def _schedule(self, now_s: float, timed: Timed) -> None:
-        late_s = now_s - self._due_s(timed.time_s)
+    def _schedule(self, now_s: float, answer: Answer, timed: Timed) -> None:
+        late_s = now_s - self._stream.due_s(timed.time_s)
         if late_s > _LATE_S and isinstance(timed.event, NoteOn):
             if self.mode == "bars":
                 return  # its note-off finds nothing to end
-            self._shift_origin(late_s)
-        self._push(Scheduled(self._due_s(timed.time_s), timed.event))
+            self._stream.shift(late_s)
+        self._push(answer, Scheduled(self._stream.due_s(timed.time_s), timed.event))
 
-    def _push(self, scheduled: Scheduled) -> None:
+    def _push(self, answer: Answer, scheduled: Scheduled) -> None:
         self._outbox.push(scheduled)
-        self._remember(scheduled)
+        self._stream.remember(answer.notes, scheduled)
 
     def _close(self, now_s: float, answer: Answer) -> None:
         end_s = max(now_s, self._answer_end_s)
         for timed in answer.close():
-            self._push(Scheduled(min(self._due_s(timed.time_s), end_s), timed.event))
+            self._push(answer, Scheduled(min(self._stream.due_s(timed.time_s), end_s), timed.event))
         self._answer, self._phrase_s = None, None
         self._publish("state", "listening")
 
@@ -467,63 +427,17 @@ class Session:
         The stream is taken back to the last event that was really played, and
         the notes that this cuts off are ended in it.
         """
-        if not self._undo:
+        if not self._stream.has_way_back:
             return
         dropped = self._outbox.cancel(now_s)
         if dropped or self._answer is not None:
-            self._take_back(dropped)
-            self._context.append(self._encoder.release_others(self._stream_s(now_s)))
+            self._stream.take_back(dropped)
+            self._stream.end_others(now_s)
             self._publish("state", why)
-        self._undo.clear()
+        self._stream.end_way()
         self._answer = self._latest = None
 
     def _stop(self, now_s: float) -> None:
         """End the answer, and give none to what was played so far."""
         self._end(now_s, "stopped")
         self._phrase_s = None
-
-    def _take_back(self, dropped: int) -> list[_Point]:
-        """Bring the stream back to where it was before the last ``dropped`` events; return these, oldest first."""
-        taken_back = [self._undo.pop() for _ in range(min(dropped, len(self._undo) - 1))][::-1]
-        point = self._undo[-1]
-        if self._context.holds(point.position):
-            self._context.rollback(point.position)
-        else:  # so much was dropped that the window has nothing of what was played
-            self._context.clear()
-            self._context.append([BEGIN])
-        self._encoder.state, self._origin_s = point.state, point.origin_s
-        if self._latest is not None:
-            self._latest.state, self._latest.notes = point.state, point.notes
-        return taken_back
-
-    def _remember(self, event: Scheduled | None = None) -> None:
-        self._undo.append(self._point(self._latest.notes if self._latest else Notes(), event))
-
-    def _point(self, notes: Notes, event: Scheduled | None = None) -> _Point:
-        position, token = self._context.position, self._context.last
-        return _Point(position, token, self._origin_s or 0.0, self._encoder.state.copy(), notes.copy(), event)
-
-    # The stream's time
-
-    def _catch_up(self, now_s: float) -> None:
-        """Make the stream ready for an event now: open it, or shorten a long rest before it."""
-        if self._origin_s is None:
-            self._context.append([BEGIN])
-            self._origin_s = now_s
-        self._shift_origin(max(0.0, now_s - self._moment_s() - _LONGEST_REST_S))
-
-    def _writing_s(self) -> float:
-        return self._moment_s() - self.settings.lookahead_s
-
-    def _moment_s(self) -> float:
-        """Return when the end of the stream sounds, in monotonic seconds."""
-        return self._due_s(self._encoder.state.step / STEPS_PER_S)
-
-    def _due_s(self, stream_s: float) -> float:
-        return (self._origin_s or 0.0) + stream_s
-
-    def _stream_s(self, now_s: float) -> float:
-        return now_s - (self._origin_s or 0.0)
-
-    def _shift_origin(self, by_s: float) -> None:
-        self._origin_s = (self._origin_s or 0.0) + by_s
