@@ -73,8 +73,6 @@ class Answer:
         rng: source of randomness; the same seed gives the same answer.
         key: the player's, for settings that ask for it.
         at_once: begin with a note, not with a rest.
-        hurried: do not begin with a velocity, but as loud as what was played last: the first note is to be
-            written with the fewest tokens.
     """
 
     def __init__(
@@ -85,14 +83,12 @@ class Answer:
         *,
         key: Scale | None = None,
         at_once: bool = False,
-        hurried: bool = False,
     ) -> None:
         self._context, self.state, self._rng, self._key = context, state, rng, key
         self.notes = Notes(must_begin=at_once)
         self.rest_until = 0
         """The step before which nothing new is written, unless a note is to come at once."""
         self._tokens_at_once = 0
-        self._is_hurried = hurried
 
     def next(self, settings: Settings) -> Timed | None:
         """Write one token; return the event that it completes, if any.
@@ -103,7 +99,6 @@ class Answer:
         if token is None:
             token = self._sample(settings)
         self._context.append([token])
-        self._is_hurried = False
         self._tokens_at_once = 0 if TIME_SHIFT <= token < VELOCITY else self._tokens_at_once + 1
         return self._take(token, settings)
 
@@ -176,8 +171,6 @@ class Answer:
             return
         if self.notes.must_begin:
             sampling.mask_shifts(logits_V)
-        if self._is_hurried:
-            sampling.mask_velocities(logits_V)
         if self._is_full(settings):
             sampling.mask_pitches(logits_V, np.zeros(NOTE_OFF, bool))
         else:

@@ -42,11 +42,6 @@ def mask_shifts(logits_V: Logits) -> None:
     logits_V[TIME_SHIFT:VELOCITY] = -np.inf
 
 
-def mask_velocities(logits_V: Logits) -> None:
-    """Forbid, in place, another velocity."""
-    logits_V[VELOCITY:BEGIN] = -np.inf
-
-
 def mask_pitches(logits_V: Logits, allowed_P: npt.NDArray[np.bool_]) -> None:
     """Forbid, in place, to strike the pitches that are not ``allowed_P``, shape (128,)."""
     logits_V[:NOTE_OFF][~allowed_P] = -np.inf

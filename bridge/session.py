@@ -59,6 +59,8 @@ _EARLY_BEATS = 0.5
 _SOON_S = 0.05
 """What is due so soon stays when the player's event is woven in: reading that takes some 5 ms, and each token that
 is written again 2 or 3, so a chord would end late."""
+_FORESEEN_S = 2.0
+"""So long after the player's last event the model keeps itself ready for a hand-over, at a step of it every 10 ms."""
 _SLICE = 16
 """Tokens that are read in one piece of work, some 5 ms: so long may a player who interrupts have to wait."""
 
@@ -170,6 +172,8 @@ class Session:
         if next_s is None or now_s < next_s:
             if self._stream.context.is_short:
                 self._stream.context.prepare(_SLICE)
+            elif self._foresees(now_s):
+                self._stream.foresee_rest(now_s)
         elif self._answer is not None:
             self._write(now_s, self._answer)
         else:
@@ -183,6 +187,7 @@ class Session:
             self._next_s(self._now_s),
             self._clock_out.wake_s(self._now_s, wanted=self._ticks()),
             self._next_beat_s(),
+            self._stream.next_step_s(self._now_s) if self._foresees(self._now_s) else None,
         )
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -338,6 +343,12 @@ class Session:
         lead_s = _BAR_LEAD_S if self.mode == "bars" else _LEAD_S
         return None if begin_s is None else begin_s - lead_s
 
+    def _foresees(self, now_s: float) -> bool:
+        """Whether the player may hand over at any moment: then the rest up to that is read before it comes."""
+        if self._answer is not None or self._phrase_s is None or now_s - self._heard_s >= _FORESEEN_S:
+            return False
+        return self.mode == "manual" or self.settings.triggers
+
     def _ticks(self) -> bool:
         return bool(self.settings.clock_out) and not self._meter.is_clocked(self._now_s)
 
@@ -361,18 +372,11 @@ class Session:
         self._stream.begin_way(Notes())
         start_s = now_s if begin_s is None else max(now_s, begin_s)
         self._stream.rest_until(start_s)
-        self._answer_now(start_s, by_itself=begin_s is not None)
+        self._answer_now(start_s, on_bar_line=begin_s is not None and self.mode == "bars")
 
-    def _answer_now(self, start_s: float, *, by_itself: bool = False) -> None:
-        key, on_bar_line = self._finder.key(), by_itself and self.mode == "bars"
-        self._answer = self._latest = Answer(
-            self._stream.context,
-            self._stream.state,
-            self._rng,
-            key=key,
-            at_once=on_bar_line,
-            hurried=not by_itself,
-        )
+    def _answer_now(self, start_s: float, *, on_bar_line: bool = False) -> None:
+        key, stream = self._finder.key(), self._stream
+        self._answer = self._latest = Answer(stream.context, stream.state, self._rng, key=key, at_once=on_bar_line)
         self._answer_end_s = start_s + self.settings.answer_s
         if on_bar_line:
             grid = self._meter.grid(start_s)

@@ -68,6 +68,11 @@ class Settings:
         if self.scale not in (OFF, DETECT):
             parse_scale(self.scale)
 
+    @property
+    def triggers(self) -> bool:
+        """Whether a key, a controller or the pedal hands over."""
+        return self.trigger_key >= 0 or self.trigger_cc >= 0 or bool(self.trigger_pedal)
+
     def with_value(self, name: str, value: Value) -> Settings:
         """Return settings with one parameter changed.
 

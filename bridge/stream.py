@@ -13,11 +13,12 @@ from musebridge.bridge.answer import Notes
 from musebridge.bridge.context import Context, Engine
 from musebridge.bridge.scheduler import Scheduled
 from musebridge.events import Event
-from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, Hands, StreamState, to_step
+from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, Hands, StreamState, shift_tokens, to_step
 
 _LONGEST_REST_S = 5.0
 """A longer pause is read as this, lest the model's window fill with silence."""
 _LONGEST_WAY = 4096
+_ROUNDING_S = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,10 @@ class Stream:
         self.context.append(self._encoder.advance(self._time_s(moment_s)))
         self.shift(moment_s - self.end_s)
 
+    def foresee_rest(self, moment_s: float) -> None:
+        """Read ahead the rest up to a moment, in case :meth:`rest_until` comes next."""
+        self.context.foresee(shift_tokens(max(0, self.step_at(moment_s) - self.state.step)))
+
     def end_others(self, now_s: float) -> None:
         """End every note that is not the player's."""
         self.context.append(self._encoder.release_others(self._time_s(now_s)))
@@ -101,6 +106,10 @@ class Stream:
     def step_at(self, moment_s: float) -> int:
         """Return the step nearest to a moment in monotonic seconds."""
         return to_step(self._time_s(moment_s))
+
+    def next_step_s(self, moment_s: float) -> float:
+        """Return when another step than that of a moment begins to be the nearest."""
+        return self.due_s((self.step_at(moment_s) + 0.5) / STEPS_PER_S) + _ROUNDING_S
 
     def shift(self, by_s: float) -> None:
         """Let what is written from now on sound later."""

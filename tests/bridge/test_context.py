@@ -135,3 +135,27 @@ def test_a_position_that_is_forgotten_or_to_come_is_refused() -> None:
     for position in (5, 10):
         with pytest.raises(ValueError, match=r"position must be in 6\.\.9"):
             stream.rollback(position)
+
+
+def test_what_was_foreseen_counts_when_it_is_written_and_only_then() -> None:
+    engine = ScriptedEngine(lambda tokens: tokens[-1] + 1)
+    context = Context(engine)
+    context.append([1, 2])
+    context.read()
+    context.foresee([3])
+    assert (engine.tokens, context.position, context.unread) == ([1, 2, 3], 2, 0)
+    context.append([])
+    context.append([3])
+    assert (context.position, context.unread) == (3, 0)
+    assert context.logits().argmax() == 4
+    context.foresee([7, 8])
+    context.foresee([9])
+    context.append([5])
+    assert (engine.tokens, context.unread) == ([1, 2, 3], 1)
+    assert context.logits().argmax() == 6
+    context.foresee([7])
+    assert context.logits().argmax() == 6
+    context.foresee([7])
+    context.rollback(2)
+    assert context.logits().argmax() == 3
+    assert engine.tokens == [1, 2]

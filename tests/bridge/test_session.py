@@ -134,6 +134,33 @@ def test_manual_mode_answers_only_when_told() -> None:
     assert sent[0] == Timed(1.7, on(MODEL_PITCH))
 
 
+def test_the_rest_before_a_hand_over_is_read_before_it_comes() -> None:
+    stage = Stage(mode="manual")
+    stage.play(PHRASE, until_s=1.703)
+    assert stage.engine.tokens[-2:] == [NOTE_OFF + 60, TIME_SHIFT + 19]
+    read, prefill = [], stage.engine.prefill
+    stage.engine.prefill = lambda tokens: read.extend(tokens) or prefill(tokens)
+    stage.session.receive(1.703, HandOver())
+    stage.session.work(1.703)
+    assert stage.scheduler.pop_due(1.703) == [Scheduled(1.703, on(MODEL_PITCH))]
+    assert read == []
+
+
+def test_a_rest_that_was_read_ahead_is_forgotten_when_the_player_plays_on() -> None:
+    stage = Stage(mode="manual", trigger_pedal=1)
+    stage.play([*PHRASE, (1.7, on(62))], until_s=1.705)
+    assert stage.engine.tokens[-3:] == [NOTE_OFF + 60, TIME_SHIFT + 19, 62]
+
+
+def test_nothing_is_read_ahead_for_a_player_who_has_gone() -> None:
+    stage = Stage(mode="manual")
+    stage.play(PHRASE, until_s=3.6)
+    assert stage.session.wake_s() is None
+    stage = Stage()
+    stage.play(PHRASE, until_s=1.7)
+    assert stage.engine.tokens[-1] == NOTE_OFF + 60
+
+
 def test_hand_over_works_from_nothing() -> None:
     assert Stage().play([(3.0, HandOver())])[0] == Timed(3.0, on(MODEL_PITCH))
 
@@ -209,16 +236,6 @@ def test_a_late_note_beyond_the_end_of_its_answer_ends_after_it_began() -> None:
     assert stage.scheduler.pop_due(99.0) == [Scheduled(2.7, on(MODEL_PITCH)), Scheduled(2.7, off(MODEL_PITCH))]
 
 
-def test_who_is_asked_for_an_answer_begins_as_loud_as_what_was_played_last() -> None:
-    def louder(tokens: Sequence[int]) -> int:
-        return MODEL_PITCH if tokens[-1] >= VELOCITY else VELOCITY + 30
-
-    asked = Stage(says=louder, mode="manual").play([*PHRASE, (1.7, HandOver())], until_s=1.8)
-    assert asked[0] == Timed(1.7, NoteOn(pitch=asked[0].event.pitch, velocity=66))
-    by_itself = Stage(says=louder).play(PHRASE, until_s=2.2)
-    assert by_itself[0] == Timed(2.1, on(MODEL_PITCH, 122))
-
-
 def test_pedal_moves_do_not_end_an_answer_and_other_controls_mean_nothing() -> None:
     pedal = Control(controller=SUSTAIN, value=127)
     wheel = Control(controller=1, value=5)
@@ -242,7 +259,7 @@ def test_a_daw_that_stops_with_all_notes_off_has_let_go_of_its_keys() -> None:
 def test_what_sostenuto_holds_is_in_the_models_ear_until_it_rises() -> None:
     stage = Stage(mode="manual")
     down, up = (Control(controller=SOSTENUTO, value=value) for value in (127, 0))
-    stage.play([(1.0, on(60)), (1.1, down), (1.2, off(60)), (1.3, on(64)), (1.4, off(64)), (1.5, up)])
+    stage.play([(1.0, on(60)), (1.1, down), (1.2, off(60)), (1.3, on(64)), (1.4, off(64)), (1.5, up)], until_s=1.503)
     bin_ = VELOCITY + 66 // 4
     assert stage.engine.tokens == [
         *(BEGIN, bin_, 60, TIME_SHIFT + 29, 64, TIME_SHIFT + 9, NOTE_OFF + 64, TIME_SHIFT + 9, NOTE_OFF + 60),
