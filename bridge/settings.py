@@ -58,7 +58,7 @@ class Settings:
     trigger_key: int = _ranged(-1, -1, 127, "", "a key that hands over instead of sounding; -1 is none")
     trigger_cc: int = _ranged(-1, -1, 127, "", "a controller that hands over at 64 and above; -1 is none")
     trigger_pedal: int = _switch("1 hands over when the sustain pedal rises")
-    clock_out: int = _switch("1 sends MIDI clock at the tempo of the bars")
+    clock_out: int = _switch("1 sends MIDI clock, from a bar line on, and keeps the bars where it has them")
 
     def __post_init__(self) -> None:
         for spec in fields(self):
