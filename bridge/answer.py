@@ -123,7 +123,8 @@ class Answer:
             Whether it was written.
         """
         pitch, is_on = token % N_PITCHES, isinstance(event, NoteOn)
-        if pitch in self.state.sounding if is_on else pitch not in self.notes.open:
+        has_meaning = pitch not in self.state.sounding if is_on else pitch in self.notes.open
+        if not has_meaning:
             return False
         tokens = shift_tokens(max(0, step - self.state.step))
         if is_on and velocity_bin is not None and velocity_bin != self.state.velocity_bin:
