@@ -16,8 +16,8 @@ from musebridge.events import Message, NoteOff, NoteOn, Timed
 from musebridge.vocab import N_PITCHES, NOTE_OFF, STEPS_PER_S, TIME_SHIFT, VELOCITY, StreamState, shift_tokens
 
 
-class Stream(Protocol):
-    """What an answer is written to; a :class:`musebridge.bridge.context.Context` is one."""
+class Prompt(Protocol):
+    """What an answer follows, and is written to; a :class:`musebridge.bridge.context.Context` is one."""
 
     def append(self, tokens: Sequence[int]) -> None:
         """Write tokens."""
@@ -77,7 +77,7 @@ class Answer:
 
     def __init__(
         self,
-        context: Stream,
+        context: Prompt,
         state: StreamState,
         rng: np.random.Generator,
         *,
@@ -102,7 +102,7 @@ class Answer:
         self._tokens_at_once = 0 if TIME_SHIFT <= token < VELOCITY else self._tokens_at_once + 1
         return self._take(token, settings)
 
-    def branch(self, context: Stream) -> Answer:
+    def branch(self, context: Prompt) -> Answer:
         """Return an independent answer that goes on from here, in a stream of its own."""
         branch = Answer(context, self.state.copy(), self._rng, key=self._key)
         branch.notes, branch._tokens_at_once = self.notes.copy(), self._tokens_at_once
