@@ -155,6 +155,32 @@ def test_fine_tuning_needs_weights_to_begin_with(small_corpus, tmp_path):
     assert line == "--phase adversarial needs --init, and knows neither --mix nor --tensorboard"
 
 
+def test_compare_says_what_holds_and_keeps_its_samples(pretrained, tmp_path):
+    assert call(*pretrained).exit_code == 0
+    compare = (
+        *("compare", tmp_path / "fine", tmp_path / "music", "--against", tmp_path / "pretrained"),
+        *("-o", tmp_path / "report", "--rival", f"itself={tmp_path / 'pretrained'}", "--windows", 16),
+        *("--discriminator", tmp_path / "fine" / "discriminator", "--candidates", 2, "--sweep", 2),
+        *("--seeded", 8, "--continued", 12, "--lessons", 2, "--limit", 100),
+    )
+    result = call(*compare)
+    assert result.exit_code == 0, result.output
+    numbers = json.loads((tmp_path / "report" / "comparison.json").read_text("utf-8"))
+    assert not [claim for claim in numbers["claims"] if claim["verdict"] == "not measured"]
+    for claim in numbers["claims"]:
+        assert (
+            f"{claim['verdict']:12} {claim['claim']}: {claim['measured']} (wanted {claim['wanted']})" in result.output
+        )
+    assert f"wrote {tmp_path / 'report' / 'comparison.md'}" in result.output
+    names = ["pre-trained", "fine-tuned", "itself", numbers["rivals"][0], "pre-trained, best of 2"]
+    assert [*numbers["models"]] == names
+    assert numbers["models"]["itself"]["sha256"] == numbers["models"]["pre-trained"]["sha256"]
+    when = {path: path.stat().st_mtime_ns for path in (tmp_path / "report" / "samples").rglob("*.npy")}
+    assert len(when) > len(names)
+    assert call(*compare).output.splitlines()[-5:] == result.output.splitlines()[-5:]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "report" / "samples").rglob("*.npy")} == when
+
+
 def test_prepare_names_what_it_skipped(midi_tree, tmp_path):
     (tmp_path / "midi").mkdir()
     for i, path in enumerate(sorted((midi_tree / "2024").iterdir())):
@@ -214,6 +240,12 @@ def test_a_budget_of_nothing_is_one_line(small_corpus, tmp_path):
     assert complaint("train", small_corpus, "--run", tmp_path / "run", "--budget", "0k") == (
         "pretrain: give the budget either as tokens or as seconds, more than 0"
     )
+
+
+@pytest.mark.parametrize("rival", ["more", "=a", "more="])
+def test_a_rival_that_is_none_is_one_line(small_corpus, tmp_path, rival):
+    line = complaint("compare", tmp_path, small_corpus, "-o", tmp_path / "out", "--against", tmp_path, "--rival", rival)
+    assert line == f"rival must be NAME=CHECKPOINT, each name once, found '{rival}'"
 
 
 def test_a_missing_midi_folder_is_one_line(tmp_path):

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from musebridge import vocab
+from musebridge.training.diversity import distinct
 from musebridge.training.generator import Generator
 from musebridge.training.hints import hints, statistics
 from musebridge.training.judging import Scores, auroc
@@ -83,10 +83,3 @@ def fresh_judge(
         judge, features_MF, truth_M, groups=np.tile(piece_N, 2), cv=folds, method="decision_function"
     )
     return scores_M[: len(piece_N)], scores_M[len(piece_N) :]
-
-
-def distinct(tokens_NT: npt.NDArray[np.int64], n: int) -> float:
-    """Return the share of runs of ``n`` tokens that occur once only or first (Li et al. 2016, "distinct-n")."""
-    windows = np.lib.stride_tricks.sliding_window_view(tokens_NT, n, axis=1).reshape(-1, n)
-    packed = windows @ (vocab.N_TOKENS ** np.arange(n))
-    return len(np.unique(packed)) / len(packed)

@@ -11,15 +11,55 @@ the query heads that share a key/value head.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from musebridge import vocab
+from musebridge.errors import ConfigError
 from musebridge.training.generator import Block, Generator, norm, rotate
 
 _TOKENS_AT_ONCE = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truncation:
+    """How the likely is preferred; as it stands, not at all.
+
+    Attributes:
+        temperature: more than 0; below 1 sharpens, above 1 flattens.
+        top_p: the smallest set of likeliest tokens that holds this share is kept (Holtzman et al. 2020).
+        min_p: tokens less likely than this share of the likeliest are dropped (Nguyen et al. 2024).
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.temperature > 0 and 0 < self.top_p <= 1 and 0 <= self.min_p <= 1):
+            raise ConfigError(f"temperature must be more than 0, top_p in 0..1 and not 0, min_p in 0..1, found {self}")
+
+    def __str__(self) -> str:
+        return f"T {self.temperature:g}, top-p {self.top_p:g}, min-p {self.min_p:g}"
+
+    def __call__(self, logits_BV: Tensor) -> Tensor:
+        """Return logits at the temperature, -inf for what is dropped."""
+        if self == NONE:
+            return logits_BV
+        logits_BV = logits_BV / self.temperature
+        p_BV = logits_BV.softmax(-1)
+        dropped_BV = p_BV < self.min_p * p_BV.amax(-1, keepdim=True)
+        if self.top_p < 1:
+            ranked_BV, order_BV = p_BV.sort(-1, descending=True)
+            likelier_BV = ranked_BV.cumsum(-1) - ranked_BV
+            dropped_BV |= torch.empty_like(dropped_BV).scatter(-1, order_BV, likelier_BV >= self.top_p)
+        return logits_BV.masked_fill(dropped_BV, -torch.inf)
+
+
+NONE = Truncation()
 
 
 def gumbel_noise(batch: int, length: int, rng: torch.Generator) -> Tensor:
@@ -35,9 +75,10 @@ def sample_continuations(
     rng: torch.Generator,
     *,
     dtype: torch.dtype = torch.float32,
+    truncation: Truncation = NONE,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Tensor:
-    """Continue a batch of seeds at temperature 1, without truncation.
+    """Continue a batch of seeds.
 
     Args:
         generator: seeds and continuations together must fit its context.
@@ -45,12 +86,14 @@ def sample_continuations(
         length: tokens to sample.
         rng: source of randomness; the same seeds and state give the same tokens.
         dtype: of the matrix products, keys and values; bfloat16 is the faster where the processor has it.
+        truncation: by default temperature 1 and every token.
         on_progress: called with the share that is done, 0..1.
 
     Returns:
         The sampled tokens, shape (B, length).
     """
-    return sample(generator, seed_BT, gumbel_noise(len(seed_BT), length, rng), dtype=dtype, on_progress=on_progress)
+    noise_BTV = gumbel_noise(len(seed_BT), length, rng)
+    return sample(generator, seed_BT, noise_BTV, dtype=dtype, truncation=truncation, on_progress=on_progress)
 
 
 @torch.inference_mode()
@@ -60,6 +103,7 @@ def sample(
     noise_BTV: Tensor,
     *,
     dtype: torch.dtype = torch.float32,
+    truncation: Truncation = NONE,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Tensor:
     """Continue a batch of seeds with given noise, one token for each of its moments; see :func:`sample_continuations`.
@@ -72,7 +116,7 @@ def sample(
     sampled_BT = torch.empty(batch, length, dtype=torch.int64, device=seed_BT.device)
     logits_BV = reader.read(seed_BT)
     for t in range(length):
-        sampled_BT[:, t] = (logits_BV[:, : vocab.N_EVENTS] + noise_BTV[:, t]).argmax(-1)
+        sampled_BT[:, t] = (truncation(logits_BV[:, : vocab.N_EVENTS]) + noise_BTV[:, t]).argmax(-1)
         if t + 1 < length:
             logits_BV = reader.read(sampled_BT[:, t : t + 1])
         on_progress((t + 1) / length)

@@ -132,7 +132,7 @@ def pairs(
         CheckpointError: the folder holds samples of something else, or cannot be written.
         CorpusError: no piece of the split is long enough.
     """
-    _check_card(folder, {**asdict(window), "seed": seed, "of": _fingerprint(generator, tokens)})
+    _check_card(folder, {**asdict(window), "seed": seed, "of": fingerprint(generator, tokens)})
     starts = starts_within_pieces(tokens, window.length, seed)[:count]
     if not len(starts):
         raise CorpusError(f"no piece has the {window.length} tokens of a window; prepare longer pieces")
@@ -145,10 +145,10 @@ def pairs(
     for number, first in enumerate(shards):
         path, rows = folder / f"{number:05}.npy", slice(first, first + SHARD)
         asked_NT = seed_NT[rows]
-        fake_NT = _kept(path, len(asked_NT), partial(_sampled, generator, asked_NT, window, [seed, number]))
+        fake_NT = kept(path, len(asked_NT), partial(_sampled, generator, asked_NT, window, [seed, number]))
         written.append(fake_NT.astype(np.int64))
         both = [np.concatenate([asked_NT, part], 1) for part in (real_NT[rows], written[-1])]
-        thought.append(_kept(path.with_suffix(".hints.npy"), len(fake_NT), partial(_hinted, hinted, generator, both)))
+        thought.append(kept(path.with_suffix(".hints.npy"), len(fake_NT), partial(_hinted, hinted, generator, both)))
         on_progress((number + 1) / len(shards))
     piece_N = np.cumsum(tokens == vocab.BEGIN)[starts]
     return Pairs(
@@ -160,7 +160,7 @@ def pairs(
     )
 
 
-def _kept(path: Path, count: int, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def kept(path: Path, count: int, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Return ``count`` rows from disk; made and written where they are not there."""
     kept: npt.NDArray[Any] | None = np.load(path) if path.exists() else None
     if kept is None or len(kept) < count:
@@ -190,7 +190,7 @@ def _hinted(hinted: Callable[..., Tensor], generator: Generator, windows: list[T
     return np.asarray(torch.stack(parts, 1).cpu().numpy(), np.float16)
 
 
-def _fingerprint(generator: Generator, tokens: npt.NDArray[np.uint16]) -> str:
+def fingerprint(generator: Generator, tokens: npt.NDArray[np.uint16]) -> str:
     """Return a hash of weights and tokens."""
     digest = hashlib.sha256(tokens.tobytes())
     for weight in generator.state_dict().values():

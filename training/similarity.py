@@ -16,8 +16,8 @@ from scipy.linalg import sqrtm
 from scipy.spatial.distance import cdist
 from scipy.stats import gaussian_kde
 
+from musebridge.training.diversity import distinct
 from musebridge.training.features import SCALARS, Array, notes_of, vector
-from musebridge.training.gauge import distinct
 
 Tokens = npt.NDArray[np.generic]
 _GRID = 500

@@ -15,7 +15,7 @@ from musebridge.cli.common import Group
 COMMANDS = (
     *(playing.serve, playing.demo, playing.continue_, playing.replay),
     *(asking.ports, asking.doctor, asking.presets),
-    *(learning.prepare, learning.train, learning.evaluate, learning.export),
+    *(learning.prepare, learning.train, learning.evaluate, learning.compare, learning.export),
     benching.bench,
 )
 

@@ -232,6 +232,87 @@ def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows:
 
 @click.command()
 @CHECKPOINT
+@CORPUS
+@click.option("-o", "--out", required=True, type=FOLDER, help="Folder of the report; samples are kept there too.")
+@click.option("--against", required=True, type=click.Path(path_type=Path), help="The pre-trained generator.")
+@click.option("--rival", "rivals", multiple=True, metavar="NAME=CHECKPOINT", help="Another to beat; may be repeated.")
+@click.option("--discriminator", type=FOLDER, help='Pick the best by this one (the folder "discriminator" of a run).')
+@click.option("--candidates", type=click.IntRange(2), default=8, show_default=True, help="Of which it picks one.")
+@click.option("--sweep", type=click.IntRange(0), default=0, metavar="WINDOWS", help="Seeds for each sampler setting.")
+@click.option("--windows", type=click.IntRange(4), default=1024, show_default=True, help="Seeds to continue.")
+@click.option("--samplings", type=click.IntRange(1), default=1, show_default=True, help="Continuations of each seed.")
+@click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
+@click.option(
+    "--limit", type=click.IntRange(1), help="Score the likelihood of so many tokens; default the whole split."
+)
+@click.option("--seeded", type=click.IntRange(1), default=192, show_default=True, help="Tokens of a seed.")
+@click.option("--continued", type=click.IntRange(8), default=192, show_default=True, help="Tokens of a continuation.")
+@click.option(
+    "--lessons", type=click.IntRange(1), default=600, show_default=True, help="Steps of the judge's training."
+)
+def compare(
+    checkpoint: Path,
+    corpus_dir: Path,
+    out: Path,
+    against: Path,
+    rivals: tuple[str, ...],
+    discriminator: Path | None,
+    candidates: int,
+    sweep: int,
+    windows: int,
+    samplings: int,
+    split: str,
+    limit: int | None,
+    seeded: int,
+    continued: int,
+    lessons: int,
+) -> None:
+    """Does a fine-tuned generator beat the pre-trained one? Judges that took no part in any training say.
+
+    All continue the same seeds of pieces that chose nothing. With --sweep, the pre-trained one also plays at its best
+    sampler setting, found with so many seeds of other pieces for each setting at first, and twice as many for the
+    better half. An interrupted comparison keeps its samples.
+    """
+    from musebridge.training import corpus, protocol
+    from musebridge.training.comparison_page import claims, write_report
+    from musebridge.training.listener import Lessons
+    from musebridge.training.samples import Window
+
+    plan = protocol.Plan(
+        fine_tuned=checkpoint,
+        pretrained=against,
+        rivals=_named(rivals),
+        discriminator=discriminator,
+        candidates=candidates,
+        sweep=sweep,
+        windows=windows,
+        samplings=samplings,
+        split=split,
+        limit=limit,
+        window=Window(seeded=seeded, continued=continued),
+        lessons=Lessons(steps=lessons),
+    )
+    with _stages() as tell:
+        findings = protocol.run(plan, corpus.load(corpus_dir), out, command_line(), on_stage=tell)
+    page = write_report(findings, out)
+    for claim in claims(findings):
+        say(f"{claim.verdict:12} {claim.claim}: {claim.measured or '–'} (wanted {claim.wanted})")
+    say(f"wrote {page}")
+
+
+def _named(pairs: tuple[str, ...]) -> dict[str, Path]:
+    """Parse ``NAME=CHECKPOINT``."""
+    named = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not (name and equals and path) or name in named:
+            raise ConfigError(f"rival must be NAME=CHECKPOINT, each name once, found {pair!r}")
+        named[name] = Path(path)
+    return named
+
+
+@click.command()
+@CHECKPOINT
 @click.option("-o", "--out", required=True, type=FILE, help="The .onnx file to write.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True)
 @click.option("--corpus", "corpus_dir", type=FOLDER, help="Measure on it what the precision costs a generator.")

@@ -18,7 +18,7 @@ from musebridge.training.adversarial import Adversarial
 from musebridge.training.adversarial_config import OBJECTIVES, AdversarialConfig
 from musebridge.training.discriminate import DiscriminatorTraining
 from musebridge.training.discriminator import DiscriminatorConfig
-from musebridge.training.gauge import distinct, fresh_judge
+from musebridge.training.gauge import fresh_judge
 from musebridge.training.generator import Generator, GeneratorConfig
 from musebridge.training.judging import auroc
 from musebridge.training.reference import ReferenceConfig, ReferenceGenerator
@@ -235,10 +235,6 @@ def test_a_fresh_judge_is_scored_on_pieces_it_does_not_know():
     by_heart_NF = np.eye(20)[piece_N]  # names the piece: nothing that carries over to another
     assert auroc(*fresh_judge(by_heart_NF, by_heart_NF + 1e-3 * rng.normal(size=(100, 20)), piece_N)) < 0.75
     assert auroc(*fresh_judge(rng.normal(size=(100, 2)) + 2, rng.normal(size=(100, 2)), piece_N)) > 0.95
-
-
-def test_distinct_counts_runs_once():
-    assert distinct(np.array([[1, 2, 3, 4, 5], [1, 2, 3, 4, 9]]), 4) == 3 / 4
 
 
 # Recipes

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from musebridge.errors import ConfigError
 from musebridge.training import sampler
 from musebridge.training.generator import Generator, GeneratorConfig
-from musebridge.training.sampler import gumbel_noise, sample, sample_continuations
+from musebridge.training.sampler import Truncation, gumbel_noise, sample, sample_continuations
 
 
 @pytest.fixture
@@ -68,3 +69,48 @@ def test_progress_is_told_to_the_end(generator):
 def test_more_than_the_context_is_refused_before_anything_is_sampled(generator):
     with pytest.raises(ValueError, match=r"^at most 32 positions fit the context, found 33$"):
         sample_continuations(generator, some_seeds(1), 28, torch.Generator())
+
+
+# Truncation
+
+
+def kept(truncation: Truncation, likelihoods: list[float]) -> list[float]:
+    """Return what a truncation leaves of likelihoods, rounded."""
+    kept_BV = truncation(torch.tensor([likelihoods]).log()).softmax(-1)
+    return [round(p, 3) for p in kept_BV[0].tolist()]
+
+
+def test_without_truncation_logits_stay_as_they_are():
+    logits_BV = torch.randn(2, 5)
+    assert Truncation()(logits_BV) is logits_BV
+
+
+def test_top_p_keeps_the_smallest_set_that_holds_the_share():
+    assert kept(Truncation(top_p=0.7), [0.2, 0.5, 0.3]) == [0, 0.625, 0.375]
+    assert kept(Truncation(top_p=0.9), [0.2, 0.5, 0.3]) == [0.2, 0.5, 0.3]
+    assert kept(Truncation(top_p=0.01), [0.2, 0.5, 0.3]) == [0, 1, 0]
+
+
+def test_min_p_drops_what_is_much_less_likely_than_the_likeliest():
+    assert kept(Truncation(min_p=0.5), [0.2, 0.5, 0.3]) == [0, 0.625, 0.375]
+
+
+def test_temperature_comes_before_truncation():
+    assert kept(Truncation(temperature=0.5), [0.2, 0.4, 0.4]) == [0.111, 0.444, 0.444]
+    assert kept(Truncation(temperature=0.5, min_p=0.4), [0.2, 0.4, 0.4]) == [0, 0.5, 0.5]
+
+
+def test_truncated_continuations_hold_only_what_may_be(generator):
+    with torch.no_grad():
+        p_V = generator(some_seeds(1))[0, -1, :388].softmax(-1)
+    likeliest = p_V.topk(3).indices
+    holding = float(p_V[likeliest].sum()) - 1e-4
+    noise_BTV = gumbel_noise(500, 1, torch.Generator().manual_seed(2))
+    drawn = sample(generator, some_seeds(1).repeat(500, 1), noise_BTV, truncation=Truncation(top_p=holding))
+    assert set(drawn.flatten().tolist()) == set(likeliest.tolist())
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}])
+def test_a_truncation_that_is_none_is_refused(wrong):
+    with pytest.raises(ConfigError, match=r"^temperature must be more than 0, top_p in 0\.\.1"):
+        Truncation(**wrong)

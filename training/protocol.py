@@ -1,0 +1,175 @@
+"""The evaluation protocol from end to end: does a fine-tuned generator beat the pre-trained one?"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+from musebridge.errors import ConfigError
+from musebridge.training.checkpoint import WEIGHTS
+from musebridge.training.comparison import compare, likelihoods, skill_of
+from musebridge.training.comparison_page import Findings, Model
+from musebridge.training.corpus import Corpus
+from musebridge.training.generator import Generator
+from musebridge.training.judges import judges, shorter
+from musebridge.training.listener import Lessons
+from musebridge.training.samples import Window
+from musebridge.training.sweep import sweep
+from musebridge.training.systems import System, load, load_discriminated, real_music
+
+PRETRAINED, FINE_TUNED = "pre-trained", "fine-tuned"
+_CONTROL_SHARE = 1 / 3
+"""Of the transformer's lessons, for each control."""
+_FEWEST = 4
+
+Told = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to compare, and how closely.
+
+    Attributes:
+        fine_tuned, pretrained: run folders, or weights.
+        rivals: further weights that the fine-tuned ones must beat, by name.
+        discriminator: its folder, or None: then nothing is picked by it, and its skill is not measured.
+        candidates: continuations of which it picks one.
+        split: of the corpus.
+        windows: seeds to continue, or as many as there are.
+        samplings: continuations of each.
+        sweep: windows of the first round in the search for the best sampler setting; 0 for no search.
+        limit: score the likelihood of about this many tokens; None for the whole split.
+        window: lengths of seed and continuation.
+        lessons: of the transformer that judges.
+    """
+
+    fine_tuned: Path
+    pretrained: Path
+    rivals: dict[str, Path] = field(default_factory=dict)
+    discriminator: Path | None = None
+    candidates: int = 8
+    split: str = "validation"
+    windows: int = 1024
+    samplings: int = 1
+    sweep: int = 0
+    limit: int | None = None
+    window: Window = field(default_factory=Window)
+    lessons: Lessons = field(default_factory=Lessons)
+
+    def __post_init__(self) -> None:
+        if taken := {PRETRAINED, FINE_TUNED} & set(self.rivals):
+            raise ConfigError(f"a rival needs another name than {sorted(taken)[0]!r}")
+        if self.sweep == 1 or self.windows < _FEWEST:
+            raise ConfigError(f"at least {_FEWEST} windows are needed, and 2 for a sweep")
+
+
+class _Stages:
+    """Tells where the work is, and notes what each stage took."""
+
+    def __init__(self, on_stage: Told) -> None:
+        self._on_stage = on_stage
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
+        start_s = time.monotonic()
+        self._on_stage(name, 0.0)
+        yield partial(self._on_stage, name)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start_s
+
+
+def run(
+    plan: Plan, corpus: Corpus, folder: Path, command: str, *, on_stage: Told = lambda stage, share: None
+) -> Findings:
+    """Sample, judge and measure; what was sampled is kept in ``folder`` / samples.
+
+    Args:
+        plan: what to compare.
+        corpus: packed tokens.
+        folder: of the report.
+        command: for the report.
+        on_stage: told what is done and its share, 0..1.
+
+    Raises:
+        CheckpointError: weights or discriminator cannot be read.
+        ConfigError: the windows do not fit a generator's context.
+        CorpusError: the split has too few pieces.
+    """
+    stages, samples, window = _Stages(on_stage), folder / "samples", plan.window
+    music = real_music(corpus.splits[plan.split], window, plan.windows)
+    paths = {PRETRAINED: plan.pretrained, FINE_TUNED: plan.fine_tuned, **plan.rivals}
+    generators = {name: _fitting(path, window) for name, path in paths.items()}
+    picker = load_discriminated(plan.discriminator, window) if plan.discriminator else None
+    systems = [System(name=name, generator=generator) for name, generator in generators.items()]
+    rivals, tried = [*plan.rivals], []
+    if plan.sweep:
+        with stages.stage("searching the best sampler setting") as move:
+            tried = sweep(systems[0], music.choosing, window, samples, first=plan.sweep, on_progress=move)
+        best = tried[0].truncation
+        systems.append(System(name=f"{PRETRAINED}, {best}", generator=systems[0].generator, truncation=best))
+        rivals.insert(0, systems[-1].name)
+    picked = f"{PRETRAINED}, best of {plan.candidates}" if picker else None
+    if picked:
+        systems.append(System(name=picked, generator=systems[0].generator, n=plan.candidates, pick=picker))
+    written = {}
+    for system in systems:
+        with stages.stage(f"sampling: {system.name}") as move:
+            written[system.name] = [
+                system.continuations(music.reported, window, samples, seed=seed, on_progress=move)
+                for seed in range(plan.samplings)
+            ]
+    with stages.stage("likelihood") as move:
+        nll = likelihoods(generators, corpus.splits[plan.split], plan.limit, move)
+    skill = None
+    if picker:
+        with stages.stage("the discriminator's skill"):
+            skill = skill_of(picker, written[PRETRAINED][0], music)
+    with stages.stage("judging"):
+        comparison = compare(
+            written,
+            music,
+            corpus.splits["train"],
+            judges(plan.lessons),
+            judges(shorter(plan.lessons, _CONTROL_SHARE)),
+            on_stage=on_stage,
+        )
+    return Findings(
+        command=command,
+        corpus={"name": str(corpus.card["name"]), "split": plan.split, "sha256": corpus.sha256},
+        window=asdict(window),
+        models={system.name: _model(system, paths) for system in systems},
+        comparison=comparison,
+        nll=nll,
+        nll_tokens=plan.limit,
+        discriminator=skill,
+        tried=tried,
+        rivals=rivals,
+        picked=picked,
+        seconds=stages.seconds,
+    )
+
+
+def _fitting(path: Path, window: Window) -> Generator:
+    generator = load(path)[0]
+    if window.length > generator.config.context:
+        raise ConfigError(
+            f"{path}: seeds and continuations must fit {generator.config.context} tokens of context, "
+            f"found {window.length}"
+        )
+    return generator
+
+
+def _model(system: System, paths: dict[str, Path]) -> Model:
+    path = paths.get(system.name, paths[PRETRAINED])
+    weights = path / WEIGHTS if path.is_dir() else path
+    picked = f", best of {system.n} by the discriminator" if system.n > 1 else ""
+    return Model(
+        path=str(path),
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        sampling=f"{system.truncation}{picked}",
+    )

@@ -1,0 +1,82 @@
+"""The best sampler setting of a generator, found by successive halving (Jamieson and Talwalkar 2016).
+
+Every setting continues a few seeds; the half whose music a fresh judge
+(``musebridge.training.gauge``) tells least from real music goes on with twice as
+many, until one is left. The seeds are of pieces that no figure is reported on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from musebridge.training.gauge import figures, fresh_judge
+from musebridge.training.judging import auroc
+from musebridge.training.sampler import Truncation
+from musebridge.training.samples import Window
+from musebridge.training.systems import Part, System, Tokens
+
+GRID = tuple(
+    Truncation(temperature=temperature, top_p=top_p, min_p=min_p)
+    for temperature, top_p, min_p in product((0.9, 1.0, 1.1), (1.0, 0.97, 0.92), (0.0, 0.03))
+    if (temperature, top_p, min_p) != (1.0, 1.0, 0.0)  # is compared in any case
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A sampler setting, how many windows it was last judged by, and how well they were told from real music."""
+
+    truncation: Truncation
+    windows: int
+    auroc: float
+
+
+def sweep(
+    plain: System,
+    part: Part,
+    window: Window,
+    folder: Path,
+    *,
+    first: int = 48,
+    grid: tuple[Truncation, ...] = GRID,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> list[Tried]:
+    """Return every setting, the best first.
+
+    Args:
+        plain: the generator.
+        part: the windows to choose by.
+        window: lengths of seed and continuation.
+        folder: where samples are kept.
+        first: windows of the first round.
+        grid: the settings.
+        on_progress: called with the share that is done, 0..1.
+    """
+    going, dropped, count, rounds = [*grid], list[Tried](), first, len(grid).bit_length() - 1
+    for number in range(rounds):
+        some = part[:count]
+        real_NF = figures(plain.generator, torch.from_numpy(some.window_NT), window.seeded)
+        found = []
+        for i, truncation in enumerate(going):
+            system = replace(plain, name=f"sweep {truncation}", truncation=truncation)
+            fake_NT = system.continuations(some, window, folder, shard=first)
+            fake_NF = figures(plain.generator, torch.from_numpy(_joined(some, window, fake_NT)), window.seeded)
+            value = auroc(*fresh_judge(real_NF, fake_NF, some.piece_N))
+            found.append(Tried(truncation=truncation, windows=len(some), auroc=value))
+            on_progress((number + (i + 1) / len(going)) / rounds)
+        found.sort(key=lambda tried: tried.auroc)
+        better = found[: len(found) // 2]
+        dropped = found[len(better) :] + dropped
+        going, count = [tried.truncation for tried in better], 2 * count
+    return better + dropped
+
+
+def _joined(part: Part, window: Window, fake_NT: Tokens) -> Tokens:
+    joined = part.window_NT.copy()
+    joined[:, window.seeded :] = fake_NT
+    return joined

@@ -1,0 +1,218 @@
+"""Systems that continue the same seeds, and the seeds: pieces that chose nothing.
+
+Of a split, the even pieces may choose (the weights in phase 2, the best sampler
+setting); what is reported is of the odd ones. A system is a generator and how it
+is sampled. What it wrote is kept on disk, a shard at a time, under a name that
+tells everything it depends on, so an interrupted comparison goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from musebridge import vocab
+from musebridge.errors import CheckpointError, CorpusError
+from musebridge.training import checkpoint
+from musebridge.training.discriminate import load_discriminator
+from musebridge.training.discriminator import Discriminator
+from musebridge.training.generator import Generator
+from musebridge.training.hints import hints
+from musebridge.training.objectives import best_of_n
+from musebridge.training.sampler import NONE, Truncation, sample_continuations
+from musebridge.training.samples import Window, fingerprint, kept, starts_within_pieces
+
+SHARD = 128
+_AT_ONCE = 16
+_MORE = 8192
+
+Tokens = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Real windows of a split, and the piece that each is from."""
+
+    window_NT: Tokens
+    piece_N: Tokens
+
+    def __len__(self) -> int:
+        return len(self.piece_N)
+
+    def __getitem__(self, chosen: Bools | slice) -> Part:
+        return Part(window_NT=self.window_NT[chosen], piece_N=self.piece_N[chosen])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Music:
+    """Real music to compare with.
+
+    Attributes:
+        choosing: windows by which something may be chosen.
+        reported: those that all systems are measured by, of other pieces.
+        more: of all pieces, only for judges to learn from what real music is.
+        window: lengths of seed and continuation.
+    """
+
+    choosing: Part
+    reported: Part
+    more: Part
+    window: Window
+
+
+def real_music(tokens: npt.NDArray[np.uint16], window: Window, count: int) -> Music:
+    """Cut a split into windows that do not overlap; the first come from as many pieces as there are.
+
+    Args:
+        tokens: a packed split.
+        window: lengths of seed and continuation.
+        count: windows to report, or as many as there are.
+
+    Raises:
+        CorpusError: there are too few pieces, or they are too short.
+    """
+    starts = starts_within_pieces(tokens, window.length, seed=0)
+    piece_N = np.cumsum(tokens == vocab.BEGIN)[starts]
+    evenly = np.argsort(_earlier_of_its_piece(piece_N), kind="stable")
+    starts, piece_N = starts[evenly], piece_N[evenly]
+    may_choose_N = piece_N % 2 == 0
+    for what, found_N in (("even", may_choose_N), ("odd", ~may_choose_N)):
+        if len(np.unique(piece_N[found_N])) < 2:
+            raise CorpusError(f"2 {what} pieces of {window.length} tokens or more are needed; prepare longer pieces")
+    window_NT = np.stack([tokens[start : start + window.length] for start in starts]).astype(np.int64)
+    every = Part(window_NT=window_NT, piece_N=piece_N)
+    is_reported_N = ~may_choose_N & (np.cumsum(~may_choose_N) <= count)
+    return Music(
+        choosing=every[may_choose_N],
+        reported=every[is_reported_N],
+        more=every[~is_reported_N][:_MORE],
+        window=window,
+    )
+
+
+def _earlier_of_its_piece(piece_N: Tokens) -> Tokens:
+    """Return for each window how many of the same piece come before it."""
+    order = np.argsort(piece_N, kind="stable")
+    place = np.arange(len(piece_N))
+    begins = np.maximum.accumulate(np.where(np.diff(piece_N[order], prepend=-1) != 0, place, 0))
+    earlier_N = np.empty_like(place)
+    earlier_N[order] = place - begins
+    return earlier_N
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discriminated:
+    """A discriminator and the generator that hints to it, as a judge of windows."""
+
+    discriminator: Discriminator
+    hinter: Generator
+    seeded: int
+
+    @torch.no_grad()
+    def __call__(self, window_MT: Tensor) -> Tensor:
+        """Return how real each window is, (M,)."""
+        parts = []
+        for window_BT in torch.split(window_MT, 2 * _AT_ONCE):
+            with torch.autocast(window_BT.device.type, torch.bfloat16):
+                parts.append(self.discriminator(window_BT, hints(self.hinter, window_BT), self.seeded).whole_B)
+        return torch.cat(parts)
+
+
+def load_discriminated(folder: Path, window: Window) -> Discriminated:
+    """Return the discriminator that phase 2 left in a folder.
+
+    Raises:
+        CheckpointError: there is none, or the windows do not fit it.
+    """
+    discriminator, hinter = load_discriminator(folder), load(folder)[0]
+    longest = discriminator.config.context
+    if window.length > longest:
+        raise CheckpointError(f"{folder}: windows of at most {longest} tokens fit the discriminator, found {window}")
+    return Discriminated(discriminator=discriminator, hinter=hinter, seeded=window.seeded)
+
+
+def load(path: Path) -> tuple[Generator, dict[str, Any]]:
+    """Return a generator of the default kind and its record.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of another kind.
+    """
+    generator, record = checkpoint.load_generator(path)
+    if not isinstance(generator, Generator):
+        raise CheckpointError(f"{path}: is a reference generator; only the default kind can be sampled")
+    return generator.requires_grad_(False), record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """A generator and how it is sampled.
+
+    Attributes:
+        name: for the report.
+        generator: in evaluation mode.
+        truncation: of the sampler.
+        n: continuations of each seed, of which ``pick`` keeps the one that it finds most real.
+        pick: needed where ``n`` is more than 1.
+    """
+
+    name: str
+    generator: Generator
+    truncation: Truncation = NONE
+    n: int = 1
+    pick: Discriminated | None = None
+
+    def continuations(
+        self,
+        part: Part,
+        window: Window,
+        folder: Path,
+        *,
+        seed: int = 0,
+        shard: int = SHARD,
+        on_progress: Callable[[float], None] = lambda _: None,
+    ) -> Tokens:
+        """Return a continuation of each window's seed, (N, continued), sampling what the folder does not hold yet."""
+        seed_NT = part.window_NT[:, : window.seeded]
+        kept_in = folder / f"{_slug(self.name)}-{self._key(seed_NT, window, shard)}" / str(seed)
+        parts = []
+        for number, first in enumerate(range(0, len(part), shard)):
+            asked_NT = seed_NT[first : first + shard]
+            write = partial(self._write, asked_NT, window.continued, [seed, number])
+            parts.append(kept(kept_in / f"{number:05}.npy", len(asked_NT), write))
+            on_progress(min(1.0, (first + shard) / len(part)))
+        return np.concatenate(parts).astype(np.int64)
+
+    def _write(self, seed_NT: Tokens, length: int, seed: list[int]) -> npt.NDArray[np.uint16]:
+        rng = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        seed_BT = torch.from_numpy(seed_NT)
+        if self.pick is None:
+            written_BT = sample_continuations(
+                self.generator, seed_BT, length, rng, dtype=torch.bfloat16, truncation=self.truncation
+            )
+        else:
+            parts = torch.split(seed_BT, _AT_ONCE)
+            written_BT = torch.cat([best_of_n(self.generator, self.pick, x, length, self.n, rng) for x in parts])
+        return np.asarray(written_BT.numpy(), np.uint16)
+
+    def _key(self, seed_NT: Tokens, window: Window, shard: int) -> str:
+        """Return a hash of all that the continuations depend on but the seeds' number."""
+        digest = hashlib.sha256(repr((self.truncation, self.n, window, shard)).encode())
+        digest.update(fingerprint(self.generator, seed_NT[:1].astype(np.uint16)).encode())
+        if self.pick is not None:
+            for model in (self.pick.discriminator, self.pick.hinter):
+                digest.update(b"".join(w.float().numpy().tobytes() for w in model.state_dict().values()))
+        return digest.hexdigest()[:12]
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name).strip("-")
