@@ -88,7 +88,7 @@ def _tell(on_progress: Told, done: int, of: int, share: float) -> None:
 def judges(lessons: listener.Lessons) -> list[Judge]:
     """Return one judge of each kind."""
     return [
-        Judge(name="boosted trees", folds=5, perceive=features, teach=_teach_trees),
+        Judge(name="boosted trees", folds=4, perceive=features, teach=_teach_trees),
         Judge(name="transformer", folds=2, perceive=listener.heard, teach=partial(listener.teach, lessons=lessons)),
     ]
 

@@ -28,7 +28,7 @@ from musebridge.training.pretrain import optimisers_of
 
 Ids = npt.NDArray[np.int64]
 
-BEFORE, HEARD = 32, 80
+BEFORE, HEARD = 24, 72
 """How many notes of the seed, and then of the continuation, are heard; what is missing is silence."""
 _TIME_EDGES = np.unique(np.rint(np.geomspace(1, 1000, 40)))
 """Steps of 10 ms from which the next class of times begins: exact up to 80 ms, then as wide as an ear allows."""
@@ -45,7 +45,7 @@ def small(d_model: int) -> GeneratorConfig:
     )
 
 
-_SHAPE = small(128)
+_SHAPE = small(96)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class Lessons:
         shape: of the transformer's blocks.
     """
 
-    steps: int = 600
+    steps: int = 500
     batch: int = 64
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
@@ -151,8 +151,7 @@ def teach(
                 group["lr"] = group["peak_lr"] * rise * fall
         chosen = np.concatenate([rng.choice(members, lessons.batch // 2) for members in classes])
         notes_BSA = torch.from_numpy(_transposed(notes_MSA[chosen], rng, lessons.transpose))
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = F.binary_cross_entropy_with_logits(listener(notes_BSA), label_B)
+        loss = F.binary_cross_entropy_with_logits(listener(notes_BSA), label_B)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(listener.parameters(), 1.0)
         for optimiser in optimisers:
@@ -175,8 +174,5 @@ def _transposed(notes_BSA: Ids, rng: np.random.Generator, most: int) -> Ids:
 
 @torch.inference_mode()
 def _scores(listener: Listener, notes_NSA: Ids) -> Scores:
-    parts = []
-    for part_BSA in torch.split(torch.from_numpy(notes_NSA), _AT_ONCE):
-        with torch.autocast("cpu", torch.bfloat16):
-            parts.append(listener(part_BSA).double())
+    parts = [listener(part_BSA).double() for part_BSA in torch.split(torch.from_numpy(notes_NSA), _AT_ONCE)]
     return np.asarray(torch.cat(parts).numpy())

@@ -248,7 +248,7 @@ def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows:
 @click.option("--seeded", type=click.IntRange(1), default=192, show_default=True, help="Tokens of a seed.")
 @click.option("--continued", type=click.IntRange(8), default=192, show_default=True, help="Tokens of a continuation.")
 @click.option(
-    "--lessons", type=click.IntRange(1), default=600, show_default=True, help="Steps of the judge's training."
+    "--lessons", type=click.IntRange(1), default=500, show_default=True, help="Steps of the judge's training."
 )
 def compare(
     checkpoint: Path,

