@@ -11,7 +11,7 @@ where there is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,7 +26,7 @@ from musebridge.training.judges import Exhibits, Judge
 from musebridge.training.judging import Figure, Skill, best_threshold, skill
 from musebridge.training.losses import nll
 from musebridge.training.memorisation import longest_runs
-from musebridge.training.noise import with_noise
+from musebridge.training.noise import jittered
 from musebridge.training.resampling import Array, Resampling, figure
 from musebridge.training.similarity import standardise
 from musebridge.training.systems import Discriminated, Music, Tokens
@@ -211,9 +211,11 @@ class _Court:
         first, piece_N = next(iter(self._fakes.values()))[0], self._reported.piece_N
         swapped_N1 = (rng.random(len(piece_N)) < 0.5).reshape(-1, *[1] * (first.ndim - 1))
         one, other = (np.where(swapped_N1, *pair) for pair in ((self._real, first), (first, self._real)))
-        jittered_NT = self._reported.window_NT.copy()
         seeded = self._music.window.seeded
-        jittered_NT[:, seeded:] = with_noise(jittered_NT[:, seeded:], "TIME_SHIFT", JITTER_STEPS, rng)
+        moved = [
+            np.concatenate([x_T[:seeded], jittered(x_T[seeded:], JITTER_STEPS, rng)[: len(x_T) - seeded]])
+            for x_T in self._reported.window_NT
+        ]
         every = np.concatenate([self._real, self._more])
         piece_M = np.concatenate([piece_N, self._music.more.piece_N])
         order = np.argsort(piece_M, kind="stable")[: 2 * (len(piece_M) // 2)]
@@ -221,7 +223,7 @@ class _Court:
         return {
             "real against real": self._control(every[halves[0]], every[halves[1]], piece_M[halves[0]]),
             "shuffled labels": self._control(one, other, piece_N),
-            "±20 ms of jitter": self._control(self._real, self._perceive(jittered_NT), piece_N),
+            "±20 ms of jitter": self._control(self._real, self._perceive(moved), piece_N),
         }
 
     def _control(self, one: Exhibits, other: Exhibits, piece_N: Tokens) -> Figure:
@@ -238,9 +240,9 @@ class _Court:
         """Return windows that end in these continuations."""
         return np.concatenate([self._reported.window_NT[:, : self._music.window.seeded], fake_NT], 1)
 
-    def _perceive(self, window_NT: Tokens) -> Exhibits:
+    def _perceive(self, windows: Iterable[Tokens]) -> Exhibits:
         self._on_stage(f"reading for the {self._judge.name}", 0.0)
-        return np.stack([self._judge.perceive(window_T, self._music.window.seeded) for window_T in window_NT])
+        return np.stack([self._judge.perceive(window_T, self._music.window.seeded) for window_T in windows])
 
 
 def _flags(count: int, of: int) -> npt.NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from musebridge import vocab
 from musebridge.training import listener
 from musebridge.training.features import notes_of, vector
 from musebridge.training.judging import Scores
+from musebridge.training.workers import side_by_side
 
 Array = npt.NDArray[np.float64]
 Tokens = npt.NDArray[np.int64]
@@ -74,15 +75,20 @@ class Judge:
         asked = np.arange(len(piece_M)) if asked_M is None else np.flatnonzero(asked_M)
         piece_N, score_N = piece_M[asked], np.full(len(asked), np.nan)
         folds = min(self.folds, len(np.unique(piece_N)))
-        for k, (_, held_out) in enumerate(GroupKFold(folds).split(piece_N, groups=piece_N)):
+        done_K = np.zeros(folds)
+
+        def judge(k: int, held_out: npt.NDArray[np.int64]) -> None:
+            def tell(share: float) -> None:
+                done_K[k] = share
+                on_progress(float(done_K.mean()))
+
             taught_M = ~np.isin(piece_M, piece_N[held_out])
-            verdicts = self.teach(exhibits[taught_M], is_real_M[taught_M], partial(_tell, on_progress, k, folds))
+            verdicts = self.teach(exhibits[taught_M], is_real_M[taught_M], tell)
             score_N[held_out] = verdicts(exhibits[asked[held_out]])
+
+        split = GroupKFold(folds).split(piece_N, groups=piece_N)
+        side_by_side([partial(judge, k, held_out) for k, (_, held_out) in enumerate(split)])
         return score_N
-
-
-def _tell(on_progress: Told, done: int, of: int, share: float) -> None:
-    on_progress((done + share) / of)
 
 
 def judges(lessons: listener.Lessons) -> list[Judge]:

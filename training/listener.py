@@ -11,6 +11,7 @@ Tensor names end in their shape: B windows, S notes, A attributes of a note, D w
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ _WIDEST, _MOST = 24, 24
 """Steps in semitones, and notes that sound, beyond which no difference is heard."""
 _CLASSES = (vocab.N_PITCHES, vocab.N_VELOCITY_BINS, len(_TIME_EDGES) + 1, len(_TIME_EDGES) + 1, 2 * _WIDEST + 1, _MOST)
 _AT_ONCE = 128
+_RANDOMNESS = threading.Lock()
 
 
 def small(d_model: int) -> GeneratorConfig:
@@ -56,7 +58,6 @@ class Lessons:
         steps: of training; the learning rates rise over a tenth of them and then fall linearly to zero.
         batch: windows a step, half of them real.
         muon_lr, adam_lr, weight_decay: as in pre-training.
-        dropout: of notes and of what is heard of the whole.
         transpose: windows by up to so many semitones.
         shape: of the transformer's blocks.
     """
@@ -66,7 +67,6 @@ class Lessons:
     muon_lr: float = 0.01
     adam_lr: float = 2e-3
     weight_decay: float = 0.1
-    dropout: float = 0.1
     transpose: int = 5
     shape: GeneratorConfig = _SHAPE
 
@@ -102,13 +102,12 @@ class Listener(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, shape: GeneratorConfig, dropout: float) -> None:
+    def __init__(self, shape: GeneratorConfig) -> None:
         super().__init__()
         self.attributes = nn.ModuleList(nn.Embedding(1 + classes, shape.d_model) for classes in _CLASSES)
         self.blocks = nn.ModuleList(Block(shape, causal=False) for _ in range(shape.n_layers))
         self.hidden = nn.Linear(2 * shape.d_model, shape.d_model)
         self.verdict = nn.Linear(shape.d_model, 1)
-        self.dropout = nn.Dropout(dropout)
         cos, sin = rope_table(shape)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -116,14 +115,14 @@ class Listener(nn.Module):
     def forward(self, notes_BSA: Tensor) -> Tensor:
         """Return a logit for each window, (B,)."""
         x_BSD = sum(table(notes_BSA[..., a] + 1) for a, table in enumerate(self.attributes))
-        x_BSD = alone_BSD = self.dropout(norm(x_BSD))
+        x_BSD = alone_BSD = norm(x_BSD)
         for block in self.blocks:
             x_BSD, _ = block(x_BSD, self.cos, self.sin, None)
         sounds_BS1 = (notes_BSA[:, BEFORE:, :1] >= 0).to(x_BSD.dtype)
         count_B1 = sounds_BS1.sum(1).clamp(min=1)
         both_BSD = torch.cat([alone_BSD, norm(x_BSD)], -1)[:, BEFORE:]
         pooled_BD = (both_BSD * sounds_BS1).sum(1) / count_B1
-        logit_B1: Tensor = self.verdict(self.dropout(F.relu(self.hidden(pooled_BD))))
+        logit_B1: Tensor = self.verdict(F.relu(self.hidden(pooled_BD)))
         return logit_B1[:, 0].float()
 
 
@@ -138,9 +137,8 @@ def teach(
         on_progress: called with the share that is done, 0..1.
         lessons: how to train.
     """
-    torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    listener = Listener(lessons.shape, lessons.dropout)
+    listener = _untaught(lessons.shape)
     optimisers = optimisers_of(listener, listener.blocks, lessons.muon_lr, lessons.adam_lr, lessons.weight_decay)
     classes = [np.flatnonzero(is_real_M), np.flatnonzero(~is_real_M)]
     label_B = torch.tensor([1.0, 0.0]).repeat_interleave(lessons.batch // 2)
@@ -158,7 +156,14 @@ def teach(
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         on_progress((step + 1) / lessons.steps)
-    return lambda others_NSA: _scores(listener.eval(), others_NSA)
+    return lambda others_NSA: _scores(listener, others_NSA)
+
+
+def _untaught(shape: GeneratorConfig) -> Listener:
+    """Return a listener with always the same weights; others are made side by side, so torch's state is locked."""
+    with _RANDOMNESS, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Listener(shape)
 
 
 def _transposed(notes_BSA: Ids, rng: np.random.Generator, most: int) -> Ids:

@@ -63,6 +63,31 @@ def with_noise(tokens: Tokens, kind: str, width: int, rng: np.random.Generator) 
     return np.where((tokens >= low) & (tokens < high), moved, tokens)
 
 
+def jittered(tokens: Tokens, most: int, rng: np.random.Generator) -> Tokens:
+    """Return tokens in which every note begins and ends up to ``most`` steps earlier or later, each on its own.
+
+    Notes that were struck together are so no longer, so there may be more tokens than before, or a few fewer.
+    """
+    moved, step, velocity = [], 0, -1
+    for token in tokens.tolist():
+        if token >= vocab.VELOCITY:
+            velocity = token
+        elif token >= vocab.TIME_SHIFT:
+            step += token - vocab.TIME_SHIFT + 1
+        else:
+            moved.append((max(0, step + int(rng.integers(-most, most + 1))), token, velocity))
+    out: list[int] = []
+    now, said = 0, -1
+    for at, token, velocity in sorted(moved, key=lambda event: event[0]):
+        out += vocab.shift_tokens(at - now)
+        if token < vocab.NOTE_OFF and velocity != said:
+            out.append(velocity)
+            said = velocity
+        out.append(token)
+        now = at
+    return np.array(out, np.int64)
+
+
 def study(
     folder: Path,
     corpus: Corpus,

@@ -30,6 +30,7 @@ from musebridge.training.hints import hints
 from musebridge.training.objectives import best_of_n
 from musebridge.training.sampler import NONE, Truncation, sample_continuations
 from musebridge.training.samples import Window, fingerprint, kept, starts_within_pieces
+from musebridge.training.workers import side_by_side
 
 SHARD = 128
 _AT_ONCE = 16
@@ -184,13 +185,17 @@ class System:
         """Return a continuation of each window's seed, (N, continued), sampling what the folder does not hold yet."""
         seed_NT = part.window_NT[:, : window.seeded]
         kept_in = folder / f"{_slug(self.name)}-{self._key(seed_NT, window, shard)}" / str(seed)
-        parts = []
-        for number, first in enumerate(range(0, len(part), shard)):
-            asked_NT = seed_NT[first : first + shard]
-            write = partial(self._write, asked_NT, window.continued, [seed, number])
-            parts.append(kept(kept_in / f"{number:05}.npy", len(asked_NT), write))
-            on_progress(min(1.0, (first + shard) / len(part)))
-        return np.concatenate(parts).astype(np.int64)
+        shards = [seed_NT[first : first + shard] for first in range(0, len(part), shard)]
+        told: list[int] = []
+
+        def write(number: int) -> npt.NDArray[np.uint16]:
+            make = partial(self._write, shards[number], window.continued, [seed, number])
+            written_NT = kept(kept_in / f"{number:05}.npy", len(shards[number]), make)
+            told.append(number)
+            on_progress(len(told) / len(shards))
+            return written_NT
+
+        return np.concatenate(side_by_side([partial(write, number) for number in range(len(shards))])).astype(np.int64)
 
     def _write(self, seed_NT: Tokens, length: int, seed: list[int]) -> npt.NDArray[np.uint16]:
         rng = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))

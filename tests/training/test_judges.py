@@ -110,7 +110,7 @@ def test_a_verdict_is_the_same_alone_and_in_a_batch_and_depends_on_the_order_of_
     import torch
 
     torch.manual_seed(0)
-    model = listener.Listener(listener.small(16), 0.1).eval()
+    model = listener.Listener(listener.small(16)).eval()
     notes = torch.from_numpy(np.stack([listener.heard(window_T, SEEDED) for window_T in music(rng, 3)]))
     with torch.no_grad():
         together = model(notes)
@@ -125,7 +125,7 @@ def test_the_seed_is_heard_but_not_pooled(rng):
     import torch
 
     torch.manual_seed(0)
-    model = listener.Listener(listener.small(16), 0.1).eval()
+    model = listener.Listener(listener.small(16)).eval()
     notes = torch.from_numpy(listener.heard(music(rng, 1)[0], SEEDED))[None]
     other = notes.clone()
     other[:, :BEFORE] = -1

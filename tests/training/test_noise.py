@@ -12,7 +12,7 @@ from musebridge.training import checkpoint, corpus
 from musebridge.training.discriminate import Discrimination, DiscriminatorTraining
 from musebridge.training.discriminator import DiscriminatorConfig
 from musebridge.training.generator import Generator, GeneratorConfig
-from musebridge.training.noise import study, with_noise, write_study
+from musebridge.training.noise import jittered, study, with_noise, write_study
 from musebridge.training.samples import Window, pairs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -67,3 +67,22 @@ def test_the_study_hears_more_of_wider_noise_and_nothing_in_the_control(folder, 
 def test_a_folder_without_a_discriminator_is_one_line(small_corpus, tmp_path):
     with pytest.raises(CheckpointError, match="holds no discriminator; train one with"):
         next(study(tmp_path, corpus.load(small_corpus), split="train", windows=10, window=WINDOW))
+
+
+def test_jitter_moves_every_note_on_its_own_and_nothing_else():
+    tokens = np.array([380, 60, 64, 256 + 49, 370, 67, 128 + 60, 256 + 99, 128 + 64])
+    assert jittered(tokens, 0, np.random.default_rng(0)).tolist() == tokens.tolist()
+    moved = jittered(tokens, 2, np.random.default_rng(1))
+
+    def events(of):
+        return {
+            (type(e.event).__name__, e.event.pitch): (e.time_s, getattr(e.event, "velocity", None))
+            for e in vocab.decode(of)
+        }
+
+    before, after = events(tokens.tolist()), events(moved.tolist())
+    assert before.keys() == after.keys()
+    apart = [after[key][0] - before[key][0] for key in before]
+    assert max(abs(s) for s in apart) < 0.0201
+    assert len({round(s, 2) for s in apart}) > 1
+    assert [after[key][1] for key in before] == [before[key][1] for key in before]

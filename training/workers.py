@@ -1,0 +1,34 @@
+"""Independent tasks side by side, one for each core.
+
+Small matrices gain little from several threads at once, and much less while
+something else wants the machine: then the threads of each product wait for one
+another. So each task keeps to one thread, and as many tasks run as there are cores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+Result = TypeVar("Result")
+
+
+def side_by_side(tasks: Sequence[Callable[[], Result]], *, workers: int | None = None) -> list[Result]:
+    """Return what each task returns, in order.
+
+    Args:
+        tasks: they must not use torch's global randomness.
+        workers: how many run at once; default one a core.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+            return [done.result() for done in [pool.submit(task) for task in tasks]]
+    finally:
+        torch.set_num_threads(threads)
