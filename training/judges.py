@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
@@ -70,7 +71,7 @@ class Judge:
             on_progress: called with the share that is done, 0..1.
 
         Returns:
-            The scores of those that were asked for, in their order.
+            The scores of those that were asked for, in their order: ranks among those of the same fold, 0..1.
         """
         asked = np.arange(len(piece_M)) if asked_M is None else np.flatnonzero(asked_M)
         piece_N, score_N = piece_M[asked], np.full(len(asked), np.nan)
@@ -84,7 +85,8 @@ class Judge:
 
             taught_M = ~np.isin(piece_M, piece_N[held_out])
             verdicts = self.teach(exhibits[taught_M], is_real_M[taught_M], tell)
-            score_N[held_out] = verdicts(exhibits[asked[held_out]])
+            # Ranks, since each judge has a scale of its own; every fold holds as much of each system as of real music.
+            score_N[held_out] = rankdata(verdicts(exhibits[asked[held_out]])) / len(held_out)
 
         split = GroupKFold(folds).split(piece_N, groups=piece_N)
         side_by_side([partial(judge, k, held_out) for k, (_, held_out) in enumerate(split)])

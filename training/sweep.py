@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from musebridge.training.judging import auroc
 from musebridge.training.sampler import Truncation
 from musebridge.training.samples import Window
 from musebridge.training.systems import Part, System, Tokens
+from musebridge.training.workers import side_by_side
 
 GRID = tuple(
     Truncation(temperature=temperature, top_p=top_p, min_p=min_p)
@@ -59,21 +61,41 @@ def sweep(
     """
     going, dropped, count, rounds = [*grid], list[Tried](), first, len(grid).bit_length() - 1
     for number in range(rounds):
-        some = part[:count]
-        real_NF = figures(plain.generator, torch.from_numpy(some.window_NT), window.seeded)
-        found = []
-        for i, truncation in enumerate(going):
-            system = replace(plain, name=f"sweep {truncation}", truncation=truncation)
-            fake_NT = system.continuations(some, window, folder, shard=first)
-            fake_NF = figures(plain.generator, torch.from_numpy(_joined(some, window, fake_NT)), window.seeded)
-            value = auroc(*fresh_judge(real_NF, fake_NF, some.piece_N))
-            found.append(Tried(truncation=truncation, windows=len(some), auroc=value))
-            on_progress((number + (i + 1) / len(going)) / rounds)
-        found.sort(key=lambda tried: tried.auroc)
+
+        def tell(share: float, number: int = number) -> None:
+            on_progress((number + share) / rounds)
+
+        found = _judged(plain, going, part[:count], window, folder, first, tell)
         better = found[: len(found) // 2]
         dropped = found[len(better) :] + dropped
         going, count = [tried.truncation for tried in better], 2 * count
     return better + dropped
+
+
+def _judged(
+    plain: System,
+    settings: list[Truncation],
+    part: Part,
+    window: Window,
+    folder: Path,
+    shard: int,
+    on_progress: Callable[[float], None],
+) -> list[Tried]:
+    """Return settings after one round, the best first."""
+    real_NF = figures(plain.generator, torch.from_numpy(part.window_NT), window.seeded)
+    told: list[Truncation] = []
+
+    def judge(truncation: Truncation) -> Tried:
+        system = replace(plain, name=f"sweep {truncation}", truncation=truncation)
+        fake_NT = system.continuations(part, window, folder, shard=shard, workers=1)
+        fake_NF = figures(plain.generator, torch.from_numpy(_joined(part, window, fake_NT)), window.seeded)
+        told.append(truncation)
+        on_progress(len(told) / len(settings))
+        value = auroc(*fresh_judge(real_NF, fake_NF, part.piece_N))
+        return Tried(truncation=truncation, windows=len(part), auroc=value)
+
+    found = side_by_side([partial(judge, truncation) for truncation in settings])
+    return sorted(found, key=lambda tried: tried.auroc)
 
 
 def _joined(part: Part, window: Window, fake_NT: Tokens) -> Tokens:

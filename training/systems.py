@@ -33,7 +33,7 @@ from musebridge.training.samples import Window, fingerprint, kept, starts_within
 from musebridge.training.workers import side_by_side
 
 SHARD = 128
-_AT_ONCE = 16
+_AT_ONCE = 32
 _MORE = 8192
 
 Tokens = npt.NDArray[np.int64]
@@ -123,7 +123,7 @@ class Discriminated:
     def __call__(self, window_MT: Tensor) -> Tensor:
         """Return how real each window is, (M,)."""
         parts = []
-        for window_BT in torch.split(window_MT, 2 * _AT_ONCE):
+        for window_BT in torch.split(window_MT, _AT_ONCE):
             with torch.autocast(window_BT.device.type, torch.bfloat16):
                 parts.append(self.discriminator(window_BT, hints(self.hinter, window_BT), self.seeded).whole_B)
         return torch.cat(parts)
@@ -180,6 +180,7 @@ class System:
         *,
         seed: int = 0,
         shard: int = SHARD,
+        workers: int | None = None,
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> Tokens:
         """Return a continuation of each window's seed, (N, continued), sampling what the folder does not hold yet."""
@@ -195,7 +196,8 @@ class System:
             on_progress(len(told) / len(shards))
             return written_NT
 
-        return np.concatenate(side_by_side([partial(write, number) for number in range(len(shards))])).astype(np.int64)
+        tasks = [partial(write, number) for number in range(len(shards))]
+        return np.concatenate(side_by_side(tasks, workers=workers)).astype(np.int64)
 
     def _write(self, seed_NT: Tokens, length: int, seed: list[int]) -> npt.NDArray[np.uint16]:
         rng = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
@@ -205,7 +207,7 @@ class System:
                 self.generator, seed_BT, length, rng, dtype=torch.bfloat16, truncation=self.truncation
             )
         else:
-            parts = torch.split(seed_BT, _AT_ONCE)
+            parts = torch.split(seed_BT, max(1, SHARD // self.n))
             written_BT = torch.cat([best_of_n(self.generator, self.pick, x, length, self.n, rng) for x in parts])
         return np.asarray(written_BT.numpy(), np.uint16)
 

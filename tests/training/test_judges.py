@@ -61,16 +61,20 @@ def test_other_pitches_are_told_apart_by_every_judge(judge, rng):
 
 def test_no_judge_is_taught_on_a_piece_that_it_judges(rng):
     taught: list[set[int]] = []
+    judged: list[tuple[set[int], set[int]]] = []
 
     def teach(exhibits, is_real, on_progress):
-        taught.append(set(exhibits[:, 0].tolist()))
-        return lambda others: np.array([taught[-1].isdisjoint(row) for row in others[:, :1].tolist()], float)
+        mine = set(exhibits[:, 0].tolist())
+        taught.append(mine)
+        return lambda others: judged.append((mine, set(others[:, 0].tolist()))) or np.arange(len(others))
 
     piece_M = np.repeat(np.arange(7), 3)
     judge = Judge(name="", folds=3, perceive=features, teach=teach)
     asked_M = piece_M > 1
     scores = judge.cross_fitted(piece_M[:, None], piece_M > 3, piece_M, asked_M=asked_M)
-    assert scores.tolist() == [1.0] * int(asked_M.sum())
+    assert all(mine.isdisjoint(others) for mine, others in judged)
+    assert sorted(piece for _, others in judged for piece in others) == [2, 3, 4, 5, 6]
+    assert len(scores) == asked_M.sum()
     assert len(taught) == 3
     assert set.union(*taught) == set(range(7))
 
