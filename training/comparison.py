@@ -106,6 +106,7 @@ def compare(
         on_stage: told what is done and its share, 0..1.
     """
     resampling = Resampling(music.reported.piece_N, resamples=resamples)
+    on_stage("measuring features", 0.0)
     value_R = _feature_distances(written, music, resampling, partial(on_stage, "measuring features"))
     controls: dict[str, dict[str, Figure]] = {}
     aurocs: dict[str, dict[str, list[float]]] = {name: {} for name in written}
@@ -117,6 +118,7 @@ def compare(
         for name, found in court.controls().items():
             controls.setdefault(name, {})[judge.name] = found
     copied = _copied(written, music, train, partial(on_stage, "looking for copies"))
+    on_stage("measuring variety", 0.0)
     first, second = [*value_R.values()][:2]
     standings = {
         name: Standing(

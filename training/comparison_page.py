@@ -80,7 +80,7 @@ def claims(findings: Findings) -> list[Claim]:
     first, second = [*comparison.standings.values()][:2]
     return [
         *_discriminator_claims(findings.discriminator),
-        *(_gain_claim(f"{name} finds it harder to tell", second.gains[name]) for name in comparison.judges),
+        *(_gain_claim(f"judged by {name}", second.gains[name]) for name in comparison.judges),
         *(_distance_claim(what, first, second) for what in (FRECHET, MMD)),
         _overlap_claim(second.gains[OVERLAP]),
         *_picked_claims(findings),
@@ -89,6 +89,11 @@ def claims(findings: Findings) -> list[Claim]:
         _copy_claim(comparison, second),
         *_control_claims(comparison),
     ]
+
+
+def _text(what: str, found: Figure) -> str:
+    """Return a figure with its interval; MMD is small."""
+    return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]" if what == MMD else str(found)
 
 
 def _level(value: float, thresholds: Sequence[float], *, holds: bool = True) -> str:
@@ -131,7 +136,7 @@ def _distance_claim(what: str, first: Standing, second: Standing) -> Claim:
     return Claim(
         claim=f"{what} falls",
         wanted="interval above 0",
-        measured=f"{gain} ({-share:+.0%})",
+        measured=f"{_text(what, gain)} ({-share:+.0%})",
         verdict=_level(share, (0.0, 0.2, 0.5), holds=gain.low > 0),
     )
 
@@ -250,7 +255,7 @@ def _page(findings: Findings, made: list[Claim]) -> str:
             "",
             "Corpus {name}, {split} split, sha256 `{sha256}`.".format(**findings.corpus),
             f"All systems continue the same {c.windows:,} seeds of {c.pieces} pieces, which chose nothing, "
-            f"{c.samplings} time{'s' if c.samplings > 1 else ''}: "
+            f"{f'{c.samplings} times' if c.samplings > 1 else 'once'}: "
             f"{findings.window['seeded']} tokens, then {findings.window['continued']}.",
             "Intervals hold 95 % of a bootstrap over pieces; gains are paired, and positive is better. The judges are",
             "taught on the pooled continuations of all systems and score pieces that they were not taught on; they",
@@ -289,9 +294,9 @@ def _figure_tables(c: Comparison) -> list[str]:
     whats = [*c.judges, FRECHET, MMD, OVERLAP]
     names = [f"AUROC, {what}" if what in c.judges else what for what in whats]
     first, second = [*c.standings][:2]
-    rows = [(name, *(str(s.figures[what]) for what in whats)) for name, s in c.standings.items()]
-    gains = [(n, *(str(s.gains[what]) for what in whats)) for n, s in c.standings.items() if n != first]
-    leads = [(n, *(str(s.lead[what]) for what in whats)) for n, s in c.standings.items() if n != second]
+    rows = [(name, *(_text(what, s.figures[what]) for what in whats)) for name, s in c.standings.items()]
+    gains = [(n, *(_text(what, s.gains[what]) for what in whats)) for n, s in c.standings.items() if n != first]
+    leads = [(n, *(_text(what, s.lead[what]) for what in whats)) for n, s in c.standings.items() if n != second]
     samplings = [
         (name, *(", ".join(f"{value:.3f}" for value in s.aurocs[judge]) for judge in c.judges))
         for name, s in c.standings.items()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -72,15 +71,16 @@ class _Stages:
     """Tells where the work is, and notes what each stage took."""
 
     def __init__(self, on_stage: Told) -> None:
-        self._on_stage = on_stage
+        self._on_stage, self._stage, self._since_s = on_stage, "", time.monotonic()
         self.seconds: dict[str, float] = {}
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[float], None]]:
-        start_s = time.monotonic()
-        self._on_stage(name, 0.0)
-        yield partial(self._on_stage, name)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - start_s
+    def __call__(self, stage: str, share: float) -> None:
+        """Tell; the time since it was last told belongs to the stage of that time."""
+        now_s = time.monotonic()
+        if self._stage:
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now_s - self._since_s
+        self._stage, self._since_s = stage, now_s
+        self._on_stage(stage, share)
 
 
 def run(
@@ -108,8 +108,9 @@ def run(
     systems = [System(name=name, generator=generator) for name, generator in generators.items()]
     rivals, tried = [*plan.rivals], []
     if plan.sweep:
-        with stages.stage("searching the best sampler setting") as move:
-            tried = sweep(systems[0], music.choosing, window, samples, first=plan.sweep, on_progress=move)
+        tell = partial(stages, "searching the best sampler setting")
+        tell(0.0)
+        tried = sweep(systems[0], music.choosing, window, samples, first=plan.sweep, on_progress=tell)
         best = tried[0].truncation
         systems.append(System(name=f"{PRETRAINED}, {best}", generator=systems[0].generator, truncation=best))
         rivals.insert(0, systems[-1].name)
@@ -118,26 +119,21 @@ def run(
         systems.append(System(name=picked, generator=systems[0].generator, n=plan.candidates, pick=picker))
     written = {}
     for system in systems:
-        with stages.stage(f"sampling: {system.name}") as move:
-            written[system.name] = [
-                system.continuations(music.reported, window, samples, seed=seed, on_progress=move)
-                for seed in range(plan.samplings)
-            ]
-    with stages.stage("likelihood") as move:
-        nll = likelihoods(generators, corpus.splits[plan.split], plan.limit, move)
+        tell = partial(stages, f"sampling: {system.name}")
+        tell(0.0)
+        written[system.name] = [
+            system.continuations(music.reported, window, samples, seed=seed, on_progress=tell)
+            for seed in range(plan.samplings)
+        ]
+    stages("likelihood", 0.0)
+    nll = likelihoods(generators, corpus.splits[plan.split], plan.limit, partial(stages, "likelihood"))
     skill = None
     if picker:
-        with stages.stage("the discriminator's skill"):
-            skill = skill_of(picker, written[PRETRAINED][0], music)
-    with stages.stage("judging"):
-        comparison = compare(
-            written,
-            music,
-            corpus.splits["train"],
-            judges(plan.lessons),
-            judges(shorter(plan.lessons, _CONTROL_SHARE)),
-            on_stage=on_stage,
-        )
+        stages("the discriminator's skill", 0.0)
+        skill = skill_of(picker, written[PRETRAINED][0], music)
+    lessons = [judges(plan.lessons), judges(shorter(plan.lessons, _CONTROL_SHARE))]
+    comparison = compare(written, music, corpus.splits["train"], *lessons, on_stage=stages)
+    stages("the report", 0.0)
     return Findings(
         command=command,
         corpus={"name": str(corpus.card["name"]), "split": plan.split, "sha256": corpus.sha256},

@@ -117,4 +117,5 @@ def figure(value_R: Array) -> Figure:
     """
     value, drawn_R = float(value_R[0]), value_R[1:]
     low, high = np.percentile(drawn_R - drawn_R.mean() + value, [2.5, 97.5])
-    return Figure(value=value, low=float(low), high=float(high))
+    value, low, high = (round(float(x), 12) + 0.0 for x in (value, low, high))  # what cancels is 0, not -0
+    return Figure(value=value, low=low, high=high)

@@ -215,6 +215,7 @@ def test_the_report_holds_every_line_of_the_protocol(plan, music_corpus, tmp_pat
     for name in ("judges.png", "frechet.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "comparison.json").exists()
+    assert {"likelihood", "looking for copies", "teaching the transformer"} <= findings.seconds.keys()
 
 
 def test_a_second_run_samples_nothing(plan, music_corpus, tmp_path, monkeypatch):
@@ -233,7 +234,7 @@ def test_a_generator_beside_itself_gains_nothing(plan, music_corpus, tmp_path):
     assert set(second.gains.values()) == {nothing}
     assert first.figures == second.figures
     verdicts = {claim.claim: claim.verdict for claim in claims(findings)}
-    assert verdicts["boosted trees finds it harder to tell: fall of AUROC"] == "fail"
+    assert verdicts["judged by boosted trees: fall of AUROC"] == "fail"
     assert verdicts["rise of NLL, nats per token"] == "pass"
 
 
