@@ -39,16 +39,17 @@ def longest_runs(corpus: npt.NDArray[np.generic], pieces: Sequence[npt.NDArray[n
         corpus: packed tokens, shape (N,).
         pieces: the tokens of each piece.
     """
-    known, queries = _Runs(pitch_steps(corpus)), [_Runs(pitch_steps(piece)) for piece in pieces]
-    longest = [0] * len(queries)
-    while any(len(query.hashes) for query in queries):
-        for runs in (known, *queries):
-            runs.grow()
-        known.keep(np.concatenate([query.hashes for query in queries]))
-        for i, query in enumerate(queries):
-            query.keep(known.hashes)
-            longest[i] += bool(len(query.hashes))
-    return longest
+    steps = [np.append(pitch_steps(piece), _BREAK) for piece in pieces]
+    owner = np.repeat(np.arange(len(steps)), [len(own) for own in steps])
+    known, queries = _Runs(pitch_steps(corpus)), _Runs(np.concatenate(steps))
+    longest = np.zeros(len(steps), np.int64)
+    while len(queries.hashes):
+        known.grow()
+        queries.grow()
+        known.keep(queries.hashes)
+        queries.keep(known.hashes)
+        longest[owner[queries.at]] += 1  # once for each piece, however many of its runs are left
+    return longest.tolist()
 
 
 class _Runs:
@@ -59,14 +60,14 @@ class _Runs:
 
     def __init__(self, steps: Steps) -> None:
         self._steps, self._length = steps, 0
-        self._at = np.arange(len(steps))
+        self.at = np.arange(len(steps))
         self.hashes = np.zeros(len(steps), np.uint64)
 
     def grow(self) -> None:
         """Make every run one step longer; drop those that leave their piece."""
-        fits = self._at + self._length < len(self._steps)
-        self._at, self.hashes = self._at[fits], self.hashes[fits]
-        following = self._steps[self._at + self._length]
+        fits = self.at + self._length < len(self._steps)
+        self.at, self.hashes = self.at[fits], self.hashes[fits]
+        following = self._steps[self.at + self._length]
         mixed = (self.hashes ^ (following + 2 * _BREAK).astype(np.uint64)) * _PRIME
         self.hashes = mixed ^ (mixed >> np.uint64(29))
         self._length += 1
@@ -77,4 +78,4 @@ class _Runs:
         self._select(np.isin(self.hashes, shared))
 
     def _select(self, chosen: npt.NDArray[np.bool_]) -> None:
-        self._at, self.hashes = self._at[chosen], self.hashes[chosen]
+        self.at, self.hashes = self.at[chosen], self.hashes[chosen]
