@@ -56,6 +56,10 @@ class _Runs:
     """All runs of one length in a sequence, each by its place and a 64-bit hash.
 
     A run that is not shared is dropped, since no longer one that holds it can be.
+
+    Attributes:
+        at: where each run begins.
+        hashes: of each.
     """
 
     def __init__(self, steps: Steps) -> None:
