@@ -140,9 +140,9 @@ def test_what_was_sampled_is_not_sampled_again_and_of_another_system_it_is(token
 
     monkeypatch.setattr(systems, "sample_continuations", counted)
     assert (system.continuations(part, WINDOW, tmp_path / "parts", shard=4) == whole).all()
-    assert asked == [4, 2]
+    assert sorted(asked) == [2, 4]
     system.continuations(part, WINDOW, tmp_path / "parts", shard=4)
-    assert asked == [4, 2]
+    assert sorted(asked) == [2, 4]
     for other in (
         replace(system, generator=a_generator(1)),
         replace(system, truncation=Truncation(temperature=0.5)),
