@@ -80,7 +80,7 @@ def jittered(tokens: Tokens, most: int, rng: np.random.Generator) -> Tokens:
     now, said = 0, -1
     for at, token, velocity in sorted(moved, key=lambda event: event[0]):
         out += vocab.shift_tokens(at - now)
-        if token < vocab.NOTE_OFF and velocity != said:
+        if token < vocab.NOTE_OFF and velocity not in (said, -1):  # -1: as loud as what came before these tokens
             out.append(velocity)
             said = velocity
         out.append(token)

@@ -72,6 +72,8 @@ def test_a_folder_without_a_discriminator_is_one_line(small_corpus, tmp_path):
 def test_jitter_moves_every_note_on_its_own_and_nothing_else():
     tokens = np.array([380, 60, 64, 256 + 49, 370, 67, 128 + 60, 256 + 99, 128 + 64])
     assert jittered(tokens, 0, np.random.default_rng(0)).tolist() == tokens.tolist()
+    later = tokens[1:]  # the velocity is known from before
+    assert jittered(later, 0, np.random.default_rng(0)).tolist() == later.tolist()
     moved = jittered(tokens, 2, np.random.default_rng(1))
 
     def events(of):
