@@ -17,7 +17,8 @@ from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, Hands, StreamState, sh
 
 _LONGEST_REST_S = 5.0
 """A longer pause is read as this, lest the model's window fill with silence."""
-_LONGEST_WAY = 4096
+_LONGEST_WAY = 1024
+"""Events that can be taken back: more than are ever written ahead, and all that an answer keeps in memory."""
 _ROUNDING_S = 1e-4
 
 
