@@ -39,13 +39,13 @@ class Row:
 Subjects = dict[str, Callable[[], object]]
 
 
-def in_turns(subjects: Subjects, count: int) -> list[Row]:
-    """Call every subject ``count`` times, a few times each turn; return their times in milliseconds."""
+def in_turns(subjects: Subjects, count: int, turn: int = _TURN) -> list[Row]:
+    """Call every subject ``count`` times, ``turn`` times each turn; return their times in milliseconds."""
     samples_s: dict[str, list[float]] = {name: [] for name in subjects}
     while len(next(iter(samples_s.values()))) < count:
         for name, call in subjects.items():
             call()  # bring its memory back into the cache
-            samples_s[name] += [seconds(call) for _ in range(min(_TURN, count))]
+            samples_s[name] += [seconds(call) for _ in range(min(turn, count))]
     return [row_of(name, "ms", np.array(times_s) * 1e3) for name, times_s in samples_s.items()]
 
 

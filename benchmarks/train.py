@@ -48,7 +48,7 @@ def rows(shape: GeneratorConfig, *, batch: int, steps: int) -> list[Row]:
             PLAIN: stack.enter_context(_steps(shape, plain, compile=False, keep=False)),
             BOUND: _products(flops, torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         }
-        return in_turns(subjects, steps)
+        return in_turns(subjects, steps, turn=2)  # of seconds each: the machine changes meanwhile
 
 
 @contextmanager
