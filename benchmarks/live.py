@@ -143,6 +143,9 @@ def rows(model: Path, *, cycles: int, hoarded: int, seed_s: float = SEED_S) -> l
         cycles: how often the model is let answer and is interrupted.
         hoarded: how often again, with nothing read before the answer.
         seed_s: how much the player plays before the first answer.
+
+    Returns:
+        A row for each kind of answer of which one at least had a note.
     """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
@@ -152,9 +155,8 @@ def rows(model: Path, *, cycles: int, hoarded: int, seed_s: float = SEED_S) -> l
     for (_, hoards), (late_s, is_silence) in zip(began, record.hand_overs([at_s for at_s, _ in began]), strict=True):
         parts[HOARDED if hoards else SILENCE if is_silence else CONTROLLER].append(late_s)
     parts["interruption"] = list(record.interruptions_s())
-    return [
-        row_of(name, "ms", 1e3 * np.array([x for x in late_s if not math.isnan(x)])) for name, late_s in parts.items()
-    ]
+    measured = {name: [x for x in late_s if not math.isnan(x)] for name, late_s in parts.items()}
+    return [row_of(name, "ms", 1e3 * np.array(late_s)) for name, late_s in measured.items() if late_s]
 
 
 def _play(model: Path, log: Path, cycles: int, hoarded: int, seed_s: float) -> list[tuple[float, bool]]:
