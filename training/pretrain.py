@@ -27,6 +27,7 @@ from musebridge.training.corpus import Corpus, Mixture, Windows
 from musebridge.training.generator import count_parameters
 from musebridge.training.losses import cross_entropy, nll
 from musebridge.training.models import AnyGenerator, Shape, create, shape_from, table_of
+from musebridge.training.muon import Muon
 from musebridge.training.peers import Peers
 
 SCORED_WHILE_TRAINING = 65_536
@@ -412,7 +413,7 @@ def optimisers_of(
     if muon_lr is None:
         groups.append({"params": matrices, "weight_decay": weight_decay})
     else:
-        optimisers.append(torch.optim.Muon(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=0.95))
+        optimisers.append(Muon(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=0.95))
     optimisers.append(torch.optim.AdamW(groups, lr=adam_lr, betas=(0.9, 0.95), fused=True))
     for optimiser in optimisers:
         for group in optimiser.param_groups:
