@@ -41,6 +41,7 @@ from musebridge.training.sampler import gumbel_noise
 from musebridge.training.samples import Pairs, Window, pairs
 
 _PIECES = 4
+_AT_ONCE = 32
 
 Told = Callable[[str, float], None]
 
@@ -77,6 +78,8 @@ class Adversarial:
         on_stage: Told = lambda stage, share: None,
     ) -> None:
         self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
+        compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
+        self._hints, self._dpo = compiled(hints), compiled(objectives.dpo)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
         self.window = Window(seeded=config.seeded, continued=config.continued)
@@ -92,6 +95,7 @@ class Adversarial:
             checkpoint.save_generator(kept / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
             self.lessons.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
         self.discriminator = self.lessons.discriminator
+        self._discriminate = compiled(self.discriminator)
         self.gauge = Gauge(
             self.frozen,
             self.lessons.choosing[slice(0, config.judged)],
@@ -207,11 +211,13 @@ class Adversarial:
             return objectives.ddo(self.generator, self.frozen, window_MT, config.seeded, config.sharpness), None
         seed_BT = torch.from_numpy(chosen.seed_NT).to(self.device)
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
-        if config.objective == "best_of_n":
-            best_BT = objectives.best_of_n(self.generator, self._score, seed_BT, config.continued, config.n, rng)
-            window_BT = torch.cat([seed_BT, best_BT], 1)
-            nats_B = -objectives.log_likelihood(self.generator, window_BT, config.seeded)
-            return nats_B.mean() / config.continued, best_BT
+        if config.objective in ("best_of_n", "dpo"):
+            best_BNT, any_BT = objectives.ranked(self.generator, self._score, seed_BT, config.continued, config.n, rng)
+            window_MT = torch.cat([torch.cat([seed_BT, best_BNT[:, i]], 1) for i in (0, -1)])
+            if config.objective == "dpo":
+                return self._dpo(self.generator, self.frozen, window_MT, config.seeded, config.sharpness), any_BT
+            nats_B = -objectives.log_likelihood(self.generator, window_MT[: len(seed_BT)], config.seeded)
+            return nats_B.mean() / config.continued, any_BT
         temperature = config.temperature + share * (config.last_temperature - config.temperature)
         noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)
         feedback = None if config.faithful else config.feedback
@@ -220,8 +226,11 @@ class Adversarial:
         )
 
     def _score(self, window_MT: Tensor) -> Tensor:
-        verdict: Verdict = self.discriminator(window_MT, hints(self.frozen, window_MT), self.config.seeded)
-        return verdict.whole_B
+        verdicts = (
+            self._discriminate(window_BT, self._hints(self.frozen, window_BT), self.config.seeded)
+            for window_BT in torch.split(window_MT, _AT_ONCE)
+        )
+        return torch.cat([verdict.whole_B for verdict in verdicts])
 
     def _teach(self, chosen: Pairs, at: np.ndarray[Any, Any], written_BT: Tensor) -> None:
         """Give the discriminator a lesson on new and remembered samples, unless it is too good."""
@@ -233,10 +242,9 @@ class Adversarial:
         real_BT = torch.from_numpy(chosen.real_NT)
         window_MT = torch.cat([torch.cat([seed_BT, part], 1) for part in (real_BT, fake_BT)]).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16), torch.no_grad():
-            hints_MTF = hints(self.frozen, window_MT)
-            real_B, fake_B = (
-                self.discriminator(window_MT, hints_MTF, self.config.seeded).whole_B.double().cpu().chunk(2)
-            )
+            hints_MTF = self._hints(self.frozen, window_MT)
+            verdict: Verdict = self._discriminate(window_MT, hints_MTF, self.config.seeded)
+        real_B, fake_B = verdict.whole_B.double().cpu().chunk(2)
         progress.discriminator_auroc += 0.1 * (auroc(real_B.numpy(), fake_B.numpy()) - progress.discriminator_auroc)
         if progress.discriminator_auroc > self.config.pause_above:
             progress.paused += 1

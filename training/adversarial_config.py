@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from musebridge.errors import ConfigError
 
-OBJECTIVES = ("gumbel", "ddo", "best_of_n")
+OBJECTIVES = ("gumbel", "ddo", "best_of_n", "dpo")
 _NOT_NEGATIVE = (
     "feedback", "lr", "discriminator_lr", "weight", "anchor", "replay", "ema", "patience", "seed", "validate_s",
     "save_s", "nll_rise", "transpose", "warmup_steps",
@@ -18,7 +18,7 @@ class AdversarialConfig:
     """How to fine-tune; the budget ends at ``tokens`` of continuation or ``seconds``, whichever is set.
 
     Attributes:
-        objective: ``gumbel``, ``ddo`` or ``best_of_n``.
+        objective: ``gumbel``, ``ddo``, ``best_of_n`` or ``dpo``; see ``musebridge.training.objectives``.
         seeded, continued: tokens of a seed and of its continuation.
         pairs, held_out: real and artificial continuations to train the discriminator on, and to measure it.
         judged: held-out seeds by which checkpoints are measured.
@@ -30,8 +30,8 @@ class AdversarialConfig:
         temperature, last_temperature: of the relaxation, at the beginning and at the end (gumbel).
         faithful: back-propagate through every cached step (gumbel).
         feedback: links of the chain through the context in the parallel mode (gumbel).
-        sharpness: of the likelihood ratio of a continuation (ddo).
-        n: continuations to pick from (best_of_n).
+        sharpness: of the likelihood ratio of a continuation (ddo, dpo).
+        n: continuations to pick from (best_of_n, dpo).
         replay: share of remembered samples in a lesson of the discriminator.
         pause_above: a discriminator whose running AUROC is higher waits.
         ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.

@@ -7,6 +7,9 @@ the copy's (Zheng et al. 2025, "Direct Discriminative Optimization"); no
 discriminator is needed.
 ``best_of_n``: that it write what the discriminator picked among its own
 continuations (expert iteration, Anthony et al. 2017).
+``dpo``: that its likelihood ratio to a frozen copy prefer the continuation that
+the discriminator picked to the one that it liked least (Rafailov et al. 2023,
+"Direct Preference Optimization"), of continuations that it wrote just now.
 """
 
 from __future__ import annotations
@@ -68,10 +71,27 @@ def ddo(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int,
         seeded: tokens of the seed, which do not count.
         sharpness: what the log ratio of a whole continuation is multiplied by.
     """
+    real_B, fake_B = _log_ratios(generator, frozen, window_MT, seeded, sharpness)
+    return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
+
+
+def dpo(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
+    """Return the loss of a likelihood ratio that does not prefer what was picked; arguments as for :func:`ddo`.
+
+    ``window_MT`` has the windows that were liked best and, behind them, those of the same seeds that were liked least.
+    """
+    best_B, worst_B = _log_ratios(generator, frozen, window_MT, seeded, sharpness)
+    return F.softplus(worst_B - best_B).mean()
+
+
+def _log_ratios(
+    generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float
+) -> tuple[Tensor, Tensor]:
+    """Return the log ratios of generator to frozen, sharpened, of the first half of the windows and of the other."""
     with torch.no_grad():
         before_M = log_likelihood(frozen, window_MT, seeded)
-    real_B, fake_B = (sharpness * (log_likelihood(generator, window_MT, seeded) - before_M)).chunk(2)
-    return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
+    first_B, second_B = (sharpness * (log_likelihood(generator, window_MT, seeded) - before_M)).chunk(2)
+    return first_B, second_B
 
 
 def log_likelihood(generator: Generator, window_BT: Tensor, seeded: int) -> Tensor:
@@ -81,7 +101,7 @@ def log_likelihood(generator: Generator, window_BT: Tensor, seeded: int) -> Tens
 
 
 @torch.no_grad()
-def best_of_n(
+def ranked(
     generator: Generator,
     score: Callable[[Tensor], Tensor],
     seed_BT: Tensor,
@@ -89,19 +109,23 @@ def best_of_n(
     n: int,
     rng: torch.Generator,
     dtype: torch.dtype = torch.bfloat16,
-) -> Tensor:
-    """Return, for each seed, the continuation of ``n`` that scores best, (B, length).
+) -> tuple[Tensor, Tensor]:
+    """Continue each seed ``n`` times.
 
     Args:
-        generator: that writes them.
+        generator: that writes.
         score: of windows (B n, T), the higher the better.
         seed_BT: token ids.
         length: of a continuation.
         n: continuations of each seed.
         rng: source of randomness.
         dtype: of the sampling.
+
+    Returns:
+        The continuations, best first, (B, n, length), and the first that was written of each seed, (B, length).
     """
     seed_NT = seed_BT.repeat_interleave(n, 0)
     written_NT = sample(generator, seed_NT, gumbel_noise(len(seed_NT), length, rng), dtype=dtype)
-    best_B = score(torch.cat([seed_NT, written_NT], 1)).view(-1, n).argmax(1)
-    return written_NT.view(len(seed_BT), n, length)[torch.arange(len(seed_BT)), best_B]
+    order_BN = score(torch.cat([seed_NT, written_NT], 1)).view(-1, n).argsort(1, descending=True)
+    written_BNT = written_NT.view(len(seed_BT), n, length)
+    return written_BNT.gather(1, order_BN[..., None].expand_as(written_BNT)), written_BNT[:, 0]

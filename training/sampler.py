@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +21,11 @@ from torch import Tensor
 from musebridge import vocab
 from musebridge.errors import ConfigError
 from musebridge.training.generator import Block, Generator, norm, rotate
+from musebridge.training.workers import side_by_side
 
 _TOKENS_AT_ONCE = 2048
+_FEWEST_ROWS = 16
+"""Fewer at a time are not worth a core of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +100,6 @@ def sample_continuations(
     return sample(generator, seed_BT, noise_BTV, dtype=dtype, truncation=truncation, on_progress=on_progress)
 
 
-@torch.inference_mode()
 def sample(
     generator: Generator,
     seed_BT: Tensor,
@@ -111,6 +114,24 @@ def sample(
     Raises:
         ValueError: seeds and continuations together exceed the context.
     """
+    cores = torch.get_num_threads() if seed_BT.device.type == "cpu" else 1
+    rows = max(_FEWEST_ROWS, -(-len(seed_BT) // cores))
+    parts = [
+        partial(_sample, generator, *part, dtype, truncation, on_progress if i == 0 else lambda _: None)
+        for i, part in enumerate(zip(torch.split(seed_BT, rows), torch.split(noise_BTV, rows), strict=True))
+    ]
+    return parts[0]() if len(parts) == 1 else torch.cat(side_by_side(parts))
+
+
+@torch.inference_mode()
+def _sample(
+    generator: Generator,
+    seed_BT: Tensor,
+    noise_BTV: Tensor,
+    dtype: torch.dtype,
+    truncation: Truncation,
+    on_progress: Callable[[float], None],
+) -> Tensor:
     (batch, seeded), length = seed_BT.shape, noise_BTV.shape[1]
     reader = _Reader(generator, batch, seeded + length, dtype)
     sampled_BT = torch.empty(batch, length, dtype=torch.int64, device=seed_BT.device)

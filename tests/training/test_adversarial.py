@@ -179,7 +179,7 @@ def test_windows_that_do_not_fit_are_refused_before_anything_is_sampled(small_co
     ("change", "message"),
     [
         ({"seconds": 5.0}, "give the budget either as tokens or as seconds, more than 0"),
-        ({"objective": "wgan"}, "objective must be one of gumbel, ddo, best_of_n, found 'wgan'"),
+        ({"objective": "wgan"}, "objective must be one of gumbel, ddo, best_of_n, dpo, found 'wgan'"),
         ({"batch": 0}, "batch must be at least 1, found 0"),
         ({"feedback": -1}, "feedback must be at least 0, found -1"),
         ({"temperature": 0.0}, "temperature must be more than 0, found 0.0"),
@@ -212,18 +212,33 @@ def test_ddo_raises_the_ratio_of_real_music_and_lowers_its_own():
     assert ratio_M[:4].min() > 0 > ratio_M[4:].max()
 
 
-def test_best_of_n_returns_what_scores_highest(init):
+def test_dpo_widens_what_lies_between_the_liked_and_the_disliked():
+    torch.manual_seed(0)
+    frozen = Generator(GENERATOR).requires_grad_(False)
+    generator = Generator(GENERATOR)
+    window_MT = torch.randint(0, 388, (8, 20))
+    assert objectives.dpo(generator, frozen, window_MT, 8, 0.5).item() == pytest.approx(np.log(2), abs=1e-5)
+    optimiser = torch.optim.Adam(generator.parameters(), 0.01)
+    for _ in range(20):
+        optimiser.zero_grad()
+        objectives.dpo(generator, frozen, window_MT, 8, 0.5).backward()
+        optimiser.step()
+    with torch.no_grad():
+        ratio_M = objectives.log_likelihood(generator, window_MT, 8) - objectives.log_likelihood(frozen, window_MT, 8)
+    assert (ratio_M[:4] - ratio_M[4:]).min() > 0
+
+
+def test_candidates_are_ranked_and_one_is_told_that_nobody_picked(init):
     generator, _ = checkpoint.load_generator(init)
     seed_BT = torch.randint(0, 388, (3, 5), generator=torch.Generator().manual_seed(1))
-
-    def best(n: int) -> torch.Tensor:
-        rng = torch.Generator().manual_seed(2)
-        score = lambda window_MT: window_MT[:, 5:].double().mean(1)  # noqa: E731
-        return objectives.best_of_n(generator, score, seed_BT, 6, n, rng, torch.float32)
-
     rng = torch.Generator().manual_seed(2)
-    all_NT = objectives.sample(generator, seed_BT.repeat_interleave(4, 0), objectives.gumbel_noise(12, 6, rng))
-    assert torch.equal(best(4).double().mean(1), all_NT.double().mean(1).view(3, 4).max(1).values)
+    score = lambda window_MT: window_MT[:, 5:].double().mean(1)  # noqa: E731
+    best_BNT, any_BT = objectives.ranked(generator, score, seed_BT, 6, 4, rng, torch.float32)
+    noise_NTV = objectives.gumbel_noise(12, 6, torch.Generator().manual_seed(2))
+    all_BNT = objectives.sample(generator, seed_BT.repeat_interleave(4, 0), noise_NTV).view(3, 4, 6)
+    by_score = all_BNT.double().mean(2).sort(1, descending=True).values
+    assert torch.equal(best_BNT.double().mean(2), by_score)
+    assert torch.equal(any_BT, all_BNT[:, 0])
 
 
 # What chooses

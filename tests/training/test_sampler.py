@@ -10,6 +10,7 @@ from musebridge.errors import ConfigError
 from musebridge.training import sampler
 from musebridge.training.generator import Generator, GeneratorConfig
 from musebridge.training.sampler import Truncation, gumbel_noise, sample, sample_continuations
+from musebridge.training.workers import side_by_side
 
 
 @pytest.fixture
@@ -52,6 +53,17 @@ def test_a_continuation_is_the_same_alone_and_in_a_batch(generator):
     noise_BTV = gumbel_noise(4, 8, torch.Generator().manual_seed(2))
     together_BT = sample(generator, some_seeds(4), noise_BTV)
     assert torch.equal(sample(generator, some_seeds(4)[2:3], noise_BTV[2:3]), together_BT[2:3])
+
+
+def test_continuations_are_the_same_on_several_cores(generator, monkeypatch):
+    noise_BTV = gumbel_noise(5, 8, torch.Generator().manual_seed(2))
+    alone_BT = sample(generator, some_seeds(5), noise_BTV)
+    monkeypatch.setattr(sampler, "_FEWEST_ROWS", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    asked: list[int] = []
+    monkeypatch.setattr(sampler, "side_by_side", lambda parts: asked.append(len(parts)) or side_by_side(parts))
+    assert torch.equal(sample(generator, some_seeds(5), noise_BTV), alone_BT)
+    assert asked == [3]
 
 
 def test_half_the_precision_rarely_changes_a_first_token(generator):
