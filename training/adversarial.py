@@ -213,10 +213,10 @@ class Adversarial:
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
         if config.objective in ("best_of_n", "dpo"):
             best_BNT, any_BT = objectives.ranked(self.generator, self._score, seed_BT, config.continued, config.n, rng)
-            window_MT = torch.cat([torch.cat([seed_BT, best_BNT[:, i]], 1) for i in (0, -1)])
+            window_BNT = torch.cat([seed_BT[:, None].expand(-1, config.n, -1), best_BNT], 2)
             if config.objective == "dpo":
-                return self._dpo(self.generator, self.frozen, window_MT, config.seeded, config.sharpness), any_BT
-            nats_B = -objectives.log_likelihood(self.generator, window_MT[: len(seed_BT)], config.seeded)
+                return self._dpo(self.generator, self.frozen, window_BNT, config.seeded, config.sharpness), any_BT
+            nats_B = -objectives.log_likelihood(self.generator, window_BNT[:, 0], config.seeded)
             return nats_B.mean() / config.continued, any_BT
         temperature = config.temperature + share * (config.last_temperature - config.temperature)
         noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)

@@ -31,7 +31,7 @@ class AdversarialConfig:
         faithful: back-propagate through every cached step (gumbel).
         feedback: links of the chain through the context in the parallel mode (gumbel).
         sharpness: of the likelihood ratio of a continuation (ddo, dpo).
-        n: continuations to pick from (best_of_n, dpo).
+        n: continuations to pick from or to rank (best_of_n, dpo), at least 2 for dpo.
         replay: share of remembered samples in a lesson of the discriminator.
         pause_above: a discriminator whose running AUROC is higher waits.
         ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.
@@ -90,6 +90,8 @@ class AdversarialConfig:
         for name in ("replay", "pause_above", "distinct"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in 0..1, found {getattr(self, name)}")
+        if self.objective == "dpo" and self.n < 2:
+            raise ConfigError(f"n must be at least 2 for dpo, found {self.n}")
         if not self.ema < 1:
             raise ConfigError(f"ema must be less than 1, found {self.ema}")
 

@@ -7,9 +7,9 @@ the copy's (Zheng et al. 2025, "Direct Discriminative Optimization"); no
 discriminator is needed.
 ``best_of_n``: that it write what the discriminator picked among its own
 continuations (expert iteration, Anthony et al. 2017).
-``dpo``: that its likelihood ratio to a frozen copy prefer the continuation that
-the discriminator picked to the one that it liked least (Rafailov et al. 2023,
-"Direct Preference Optimization"), of continuations that it wrote just now.
+``dpo``: that its likelihood ratio to a frozen copy rank continuations that it
+wrote just now as the discriminator does (Rafailov et al. 2023, "Direct
+Preference Optimization", appendix A.3).
 """
 
 from __future__ import annotations
@@ -71,27 +71,26 @@ def ddo(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int,
         seeded: tokens of the seed, which do not count.
         sharpness: what the log ratio of a whole continuation is multiplied by.
     """
-    real_B, fake_B = _log_ratios(generator, frozen, window_MT, seeded, sharpness)
+    real_B, fake_B = _log_ratios(generator, frozen, window_MT, seeded, sharpness).chunk(2)
     return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
 
 
-def dpo(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
-    """Return the loss of a likelihood ratio that does not prefer what was picked; arguments as for :func:`ddo`.
+def dpo(generator: Generator, frozen: Generator, window_BNT: Tensor, seeded: int, sharpness: float) -> Tensor:
+    """Return the loss of a likelihood ratio that does not rank the N windows of a seed in their order, best first.
 
-    ``window_MT`` has the windows that were liked best and, behind them, those of the same seeds that were liked least.
+    The ratio is the worth of a window in the ranking model of Plackett and Luce; other arguments as for :func:`ddo`.
     """
-    best_B, worst_B = _log_ratios(generator, frozen, window_MT, seeded, sharpness)
-    return F.softplus(worst_B - best_B).mean()
+    N = window_BNT.shape[1]
+    worth_BN = _log_ratios(generator, frozen, window_BNT.flatten(0, 1), seeded, sharpness).view(-1, N)
+    of_the_rest_BN = worth_BN.flip(1).logcumsumexp(1).flip(1)
+    return (of_the_rest_BN - worth_BN).sum(1).mean() / (N - 1)
 
 
-def _log_ratios(
-    generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float
-) -> tuple[Tensor, Tensor]:
-    """Return the log ratios of generator to frozen, sharpened, of the first half of the windows and of the other."""
+def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
+    """Return ``sharpness`` times the log likelihood ratio of generator to frozen copy, (M,)."""
     with torch.no_grad():
         before_M = log_likelihood(frozen, window_MT, seeded)
-    first_B, second_B = (sharpness * (log_likelihood(generator, window_MT, seeded) - before_M)).chunk(2)
-    return first_B, second_B
+    return sharpness * (log_likelihood(generator, window_MT, seeded) - before_M)
 
 
 def log_likelihood(generator: Generator, window_BT: Tensor, seeded: int) -> Tensor:

@@ -179,6 +179,7 @@ def test_windows_that_do_not_fit_are_refused_before_anything_is_sampled(small_co
     ("change", "message"),
     [
         ({"seconds": 5.0}, "give the budget either as tokens or as seconds, more than 0"),
+        ({"objective": "dpo", "n": 1}, "n must be at least 2 for dpo, found 1"),
         ({"objective": "wgan"}, "objective must be one of gumbel, ddo, best_of_n, dpo, found 'wgan'"),
         ({"batch": 0}, "batch must be at least 1, found 0"),
         ({"feedback": -1}, "feedback must be at least 0, found -1"),
@@ -212,20 +213,22 @@ def test_ddo_raises_the_ratio_of_real_music_and_lowers_its_own():
     assert ratio_M[:4].min() > 0 > ratio_M[4:].max()
 
 
-def test_dpo_widens_what_lies_between_the_liked_and_the_disliked():
+def test_dpo_brings_likelihood_ratios_into_the_order_of_the_ranking():
     torch.manual_seed(0)
     frozen = Generator(GENERATOR).requires_grad_(False)
     generator = Generator(GENERATOR)
-    window_MT = torch.randint(0, 388, (8, 20))
-    assert objectives.dpo(generator, frozen, window_MT, 8, 0.5).item() == pytest.approx(np.log(2), abs=1e-5)
+    window_BNT = torch.randint(0, 388, (2, 4, 20))
+    unmoved = np.log([4, 3, 2]).mean()  # of 4 one is first, of 3 one is next
+    assert objectives.dpo(generator, frozen, window_BNT, 8, 0.5).item() == pytest.approx(unmoved, abs=1e-5)
     optimiser = torch.optim.Adam(generator.parameters(), 0.01)
     for _ in range(20):
         optimiser.zero_grad()
-        objectives.dpo(generator, frozen, window_MT, 8, 0.5).backward()
+        objectives.dpo(generator, frozen, window_BNT, 8, 0.5).backward()
         optimiser.step()
+    window_MT = window_BNT.flatten(0, 1)
     with torch.no_grad():
         ratio_M = objectives.log_likelihood(generator, window_MT, 8) - objectives.log_likelihood(frozen, window_MT, 8)
-    assert (ratio_M[:4] - ratio_M[4:]).min() > 0
+    assert (ratio_M.view(2, 4).diff(dim=1) < 0).all()
 
 
 def test_candidates_are_ranked_and_one_is_told_that_nobody_picked(init):
