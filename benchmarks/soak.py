@@ -129,7 +129,7 @@ def real(minutes: float, seed: int = 0) -> list[Row]:
             greeting = next(line for line in bridge.stdout if line.startswith("listening"))
             *ports, osc_port = re.findall(r"(?:on |OSC 127\.0\.0\.1:)([^,;]+)", greeting)
             client = Peer(*ports)
-            growth = _play(client, int(osc_port), minutes, random.Random(seed), lambda: resident_mb(bridge.pid))
+            early_late_mb = _play(client, int(osc_port), minutes, random.Random(seed), lambda: resident_mb(bridge.pid))
             bridge.send_signal(signal.SIGINT)
             client.listen(1.0)
             bridge.stdout.read()
@@ -143,7 +143,8 @@ def real(minutes: float, seed: int = 0) -> list[Row]:
         row_of(f"{name}: note-off late", "ms", late_ms),
         row_of(f"{name}: late by 20 ms", "notes", np.array([float((late_ms > 20).sum())])),
         row_of(f"{name}: stuck", "notes", np.array([float(len(client.sounding()))])),
-        row_of(f"{name}: growth of memory", "%", np.array([100 * (growth[1] / growth[0] - 1)])),
+        row_of(f"{name}: memory at the end", "MB", np.array([early_late_mb[1]])),
+        row_of(f"{name}: growth of memory", "%", np.array([100 * (early_late_mb[1] / early_late_mb[0] - 1)])),
     ]
 
 

@@ -14,7 +14,6 @@ knows, and are about the window alone. It doubles the file and the time.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,7 +79,7 @@ def export(folder: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
         parameters=count_parameters(discriminator),
         corpus=str(record.get("corpus", {}).get("name", "unknown")),
         licence=str(record.get("licence", "unknown")),
-        generator=hash_of(generator),
+        generator=checkpoint.hash_of(generator)[:16],
         validation_auroc=max((row["auroc"] for row in history), default=None),
         record={"discriminator": asdict(discriminator.config), "history": history, "generator": record},
     )
@@ -88,14 +87,6 @@ def export(folder: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
         write(build_graph(discriminator, generator, info), info, partial)
         parity.check_discriminator(discriminator, generator, partial)
     return info
-
-
-def hash_of(generator: Generator) -> str:
-    """Return a hash of a generator's weights, whatever file they were in."""
-    digest = hashlib.sha256()
-    for weight in generator.state_dict().values():
-        digest.update(weight.float().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def build_graph(discriminator: Discriminator, generator: Generator, info: DiscriminatorInfo) -> Any:

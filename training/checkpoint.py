@@ -8,6 +8,7 @@ killed while it saves keeps its previous checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from musebridge import vocab
 from musebridge.errors import CheckpointError
@@ -92,6 +94,15 @@ def load_generator(path: Path) -> tuple[AnyGenerator, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its weights do not fit its description: {one_line(error)}") from error
     return generator.eval(), record
+
+
+def hash_of(*models: nn.Module, also: bytes = b"") -> str:
+    """Return a hash of weights, whatever file they were in, and of what else is told."""
+    digest = hashlib.sha256(also)
+    for model in models:
+        for weight in model.state_dict().values():
+            digest.update(weight.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def one_line(error: Exception) -> str:

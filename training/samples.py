@@ -8,7 +8,6 @@ the seed and its number.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from musebridge import vocab
 from musebridge.errors import CheckpointError, CorpusError
-from musebridge.training.checkpoint import replacing
+from musebridge.training.checkpoint import hash_of, replacing
 from musebridge.training.generator import Generator
 from musebridge.training.hints import hints
 from musebridge.training.sampler import sample_continuations
@@ -192,10 +191,7 @@ def _hinted(hinted: Callable[..., Tensor], generator: Generator, windows: list[T
 
 def fingerprint(generator: Generator, tokens: npt.NDArray[np.uint16]) -> str:
     """Return a hash of weights and tokens."""
-    digest = hashlib.sha256(tokens.tobytes())
-    for weight in generator.state_dict().values():
-        digest.update(weight.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return hash_of(generator, also=tokens.tobytes())
 
 
 def _check_card(folder: Path, card: dict[str, object]) -> None:

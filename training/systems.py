@@ -8,7 +8,6 @@ tells everything it depends on, so an interrupted comparison goes on where it wa
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -213,12 +212,11 @@ class System:
 
     def _key(self, seed_NT: Tokens, window: Window, shard: int) -> str:
         """Return a hash of all that the continuations depend on but the seeds' number."""
-        digest = hashlib.sha256(repr((self.truncation, self.n, window, shard)).encode())
-        digest.update(fingerprint(self.generator, seed_NT[:1].astype(np.uint16)).encode())
-        if self.pick is not None:
-            for model in (self.pick.discriminator, self.pick.hinter):
-                digest.update(b"".join(w.float().numpy().tobytes() for w in model.state_dict().values()))
-        return digest.hexdigest()[:12]
+        told = repr((self.truncation, self.n, window, shard)) + fingerprint(
+            self.generator, seed_NT[:1].astype(np.uint16)
+        )
+        judges = () if self.pick is None else (self.pick.discriminator, self.pick.hinter)
+        return checkpoint.hash_of(*judges, also=told.encode())[:12]
 
 
 def _slug(name: str) -> str:
