@@ -81,7 +81,12 @@ def export(folder: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
         licence=str(record.get("licence", "unknown")),
         generator=checkpoint.hash_of(generator)[:16],
         validation_auroc=max((row["auroc"] for row in history), default=None),
-        record={"discriminator": asdict(discriminator.config), "history": history, "generator": record},
+        record={
+            **state.get("record", {}),
+            "discriminator": asdict(discriminator.config),
+            "history": history,
+            "generator": record,
+        },
     )
     with beside(out) as partial:
         write(build_graph(discriminator, generator, info), info, partial)

@@ -56,6 +56,7 @@ class Adversarial:
         shape: of the discriminator.
         lessons: how it is trained before the generator is, and how its verdicts are scored.
         config: how to fine-tune.
+        command: how the run was started, for the record in the weights.
         compile: compile hints and the discriminator's loss.
         on_stage: told what is done and its share, 0..1, while samples are made and the discriminator is trained.
 
@@ -74,10 +75,12 @@ class Adversarial:
         lessons: DiscriminatorTraining,
         config: AdversarialConfig,
         *,
+        command: str,
         compile: bool = True,
         on_stage: Told = lambda stage, share: None,
     ) -> None:
         self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
+        self.command = command
         compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
         self._hints, self._dpo = compiled(hints), compiled(objectives.dpo)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -89,7 +92,7 @@ class Adversarial:
         held_out = self._pairs("validation", config.held_out, on_stage)
         kept, seed = folder / "discriminator", config.seed
         self.lessons = Discrimination(
-            self.frozen, self.train, held_out, kept, shape, lessons, seed=seed, compile=compile
+            self.frozen, self.train, held_out, kept, shape, lessons, command=command, seed=seed, compile=compile
         )
         if config.objective != "ddo":
             checkpoint.save_generator(kept / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
@@ -137,13 +140,10 @@ class Adversarial:
         taken = [i for i, row in enumerate(self.history) if row["taken"]]
         return taken[-1] if taken else -1
 
-    def run(
-        self, command: str, on_step: Callable[[Progress], None], on_row: Callable[[dict[str, float]], None]
-    ) -> None:
+    def run(self, on_step: Callable[[Progress], None], on_row: Callable[[dict[str, float]], None]) -> None:
         """Fine-tune to the end; interrupted at any step, it leaves a checkpoint.
 
         Args:
-            command: how the run was started, for the record in the weights.
             on_step: called after each step.
             on_row: called with each measurement; the first is of the pre-trained generator.
         """
@@ -164,9 +164,9 @@ class Adversarial:
                     measure()
                 if self.progress.seconds - saved_s >= self.config.save_s:
                     saved_s = self.progress.seconds
-                    self.save(command)
+                    self.save()
         finally:
-            self.save(command)
+            self.save()
 
     def step(self) -> None:
         """Take one step of generator and discriminator, and count it."""
@@ -273,7 +273,7 @@ class Adversarial:
     def _weights(self) -> dict[str, Tensor]:
         return {name: weight.detach().clone() for name, weight in self.averaged.state_dict().items()}
 
-    def save(self, command: str) -> None:
+    def save(self) -> None:
         """Write the resumable state, and the best generator."""
         state = {
             "begun": self._begun,
@@ -289,12 +289,12 @@ class Adversarial:
         checkpoint.save_state(self.folder, state)
         shipped = deepcopy(self.averaged)
         shipped.load_state_dict(self.best)
-        checkpoint.save_generator(self.folder / checkpoint.WEIGHTS, shipped, self.record(command), torch.bfloat16)
+        checkpoint.save_generator(self.folder / checkpoint.WEIGHTS, shipped, self.record(), torch.bfloat16)
 
-    def record(self, command: str) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         """Return how these weights came to be: what a model card states."""
         return {
-            "command": command,
+            "command": self.command,
             "corpus": {"name": self.corpus.card["name"], "sha256": self.corpus.sha256},
             "licence": self.corpus.card["licence"],
             "parameters": count_parameters(self.generator),
@@ -365,13 +365,14 @@ def begin(
     tables: dict[str, Any],
     budget: dict[str, float],
     *,
+    command: str,
     compile: bool = True,
     on_stage: Told = lambda stage, share: None,
 ) -> Adversarial:
     """Begin or resume a run by its TOML tables; a discriminator without a shape of its own takes the generator's.
 
     Args:
-        corpus, folder, init, compile, on_stage: see :class:`Adversarial`.
+        corpus, folder, init, command, compile, on_stage: see :class:`Adversarial`.
         tables: ``adversarial``, ``discriminator`` (its shape) and ``discrimination`` (its training).
         budget: ``tokens`` or ``seconds``.
 
@@ -386,7 +387,9 @@ def begin(
     training = build(DiscriminatorTraining, lessons, known[2])
     widths = asdict(_pretrained(init, torch.device("cpu"))[0].config)
     discriminator = build(DiscriminatorConfig, {**widths, **shape} if isinstance(shape, dict) else shape, known[1])
-    return Adversarial(corpus, folder, init, discriminator, training, config, compile=compile, on_stage=on_stage)
+    return Adversarial(
+        corpus, folder, init, discriminator, training, config, command=command, compile=compile, on_stage=on_stage
+    )
 
 
 def _pretrained(init: Path, device: torch.device) -> tuple[Generator, dict[str, Any]]:

@@ -71,6 +71,7 @@ class Discrimination:
         folder: of state and weights.
         shape: of the discriminator.
         config: how to train.
+        command: how it was started, for the record.
         seed: of weights, order and dropout.
         compile: compile the loss; slower to start, faster to run.
     """
@@ -84,11 +85,13 @@ class Discrimination:
         shape: DiscriminatorConfig,
         config: DiscriminatorTraining,
         *,
+        command: str,
         seed: int = 0,
         compile: bool = True,
     ) -> None:
         torch.manual_seed(seed)
         self.train, self.folder, self.config, self.seed = train, folder, config, seed
+        self.command = command
         self.device = next(frozen.parameters()).device
         chooses = held_out.piece_N % 2 == 0
         self.choosing, self.reported = held_out[chooses], held_out[~chooses]
@@ -187,6 +190,7 @@ class Discrimination:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "history": self.history,
+            "record": {"command": self.command, "pairs": len(self.train), "training": asdict(self.config)},
         }
         checkpoint.save_state(self.folder, state)
 

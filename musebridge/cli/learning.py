@@ -137,7 +137,16 @@ def _fine_tune(
     from musebridge.training import adversarial, corpus
 
     with _stages() as tell:
-        run = adversarial.begin(corpus.load(corpus_dir), run_dir, init, tables, budget, compile=compile, on_stage=tell)
+        run = adversarial.begin(
+            corpus.load(corpus_dir),
+            run_dir,
+            init,
+            tables,
+            budget,
+            command=command_line(),
+            compile=compile,
+            on_stage=tell,
+        )
         if run.lessons.history:
             found = run.lessons.report()
             say(
@@ -145,7 +154,6 @@ def _fine_tune(
                 f"macro-F1 {found.macro_f1}, MCC {found.mcc}"
             )
         run.run(
-            command_line(),
             lambda p: tell(f"step {p.step:,}  loss {p.loss:.3f}  NLL {p.nll:.3f}", run.fraction),
             lambda row: say(
                 f"step {row['step']:,}: judge {row['judge_auroc']:.3f}, NLL {row['nll']:.4f}, "

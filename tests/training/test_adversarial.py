@@ -33,6 +33,7 @@ CONFIG = AdversarialConfig(
     anchor_batch=1, lr=1e-3, patience=0, validate_s=1e9, save_s=1e9, nll_rise=9.0, distinct=0.0, warmup_steps=1,
 )  # fmt: skip
 STEPS = 6
+COMMAND = "musebridge train --phase adversarial"
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 
 
@@ -54,7 +55,7 @@ def music(folder: Path) -> corpus.Corpus:
 
 
 def begin(folder: Path, init: Path, run_dir: Path, config: AdversarialConfig = CONFIG) -> Adversarial:
-    return Adversarial(music(folder), run_dir, init, SHAPE, LESSONS, config, compile=False)
+    return Adversarial(music(folder), run_dir, init, SHAPE, LESSONS, config, command=COMMAND, compile=False)
 
 
 def run(training: Adversarial, stop_after: int | None = None) -> list[float]:
@@ -65,7 +66,7 @@ def run(training: Adversarial, stop_after: int | None = None) -> list[float]:
         if progress.step == stop_after:
             raise KeyboardInterrupt
 
-    training.run("musebridge train --phase adversarial", on_step, lambda row: None)
+    training.run(on_step, lambda row: None)
     return losses
 
 
@@ -74,6 +75,7 @@ def test_its_discriminator_can_be_exported(small_corpus, init, tmp_path):
     info = export(tmp_path / "discriminator", tmp_path / "d.onnx", precision="fp32")
     assert (info.seeded, info.continued) == (8, 12)
     assert info.validation_auroc == max(row["auroc"] for row in training.lessons.history)
+    assert (info.record["command"], info.record["pairs"]) == (COMMAND, 32)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -92,7 +94,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(small_corpus, ini
 def test_it_begins_with_samples_and_a_discriminator_that_are_kept(small_corpus, init, tmp_path, monkeypatch):
     told: list[tuple[str, float]] = []
     training = Adversarial(
-        music(small_corpus), tmp_path, init, SHAPE, LESSONS, CONFIG, compile=False,
+        music(small_corpus), tmp_path, init, SHAPE, LESSONS, CONFIG, command=COMMAND, compile=False,
         on_stage=lambda stage, share: told.append((stage, share)),
     )  # fmt: skip
     assert told[:2] == [("sampling train continuations", 1.0), ("sampling validation continuations", 1.0)]
@@ -158,7 +160,9 @@ def test_a_run_of_another_objective_is_refused(small_corpus, init, tmp_path):
 
 def test_a_corpus_of_too_few_pieces_to_validate_on_is_refused(small_corpus, init, tmp_path):
     with pytest.raises(CorpusError, match="validation has 2 pieces, 4 are needed"):
-        Adversarial(corpus.load(small_corpus), tmp_path / "run", init, SHAPE, LESSONS, CONFIG, compile=False)
+        Adversarial(
+            corpus.load(small_corpus), tmp_path / "run", init, SHAPE, LESSONS, CONFIG, command=COMMAND, compile=False
+        )
     assert not (tmp_path / "run").exists()
 
 

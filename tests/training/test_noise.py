@@ -29,9 +29,8 @@ def folder(small_corpus, tmp_path):
     tokens = corpus.load(small_corpus).splits["train"]
     made = pairs(generator, tokens, tmp_path / "samples", count=24, window=WINDOW, seed=0)
     checkpoint.save_generator(tmp_path / checkpoint.WEIGHTS, generator, {})
-    lessons = Discrimination(
-        generator, made, made, tmp_path, shape, DiscriminatorTraining(batch=8, validate_steps=3), compile=False
-    )
+    training = DiscriminatorTraining(batch=8, validate_steps=3)
+    lessons = Discrimination(generator, made, made, tmp_path, shape, training, command="train", compile=False)
     lessons.run(lambda share: None, lambda row: None)
     return tmp_path
 
