@@ -159,10 +159,10 @@ class Adversarial:
             while not self.has_ended:
                 self.step()
                 on_step(self.progress)
-                if self.progress.seconds - measured_s >= self.config.validate_s or self.fraction >= 1:
+                if is_due := self.progress.seconds - measured_s >= self.config.validate_s or self.fraction >= 1:
                     measured_s = self.progress.seconds
                     measure()
-                if self.progress.seconds - saved_s >= self.config.save_s:
+                if is_due or self.progress.seconds - saved_s >= self.config.save_s:
                     saved_s = self.progress.seconds
                     self.save()
         finally:
