@@ -39,9 +39,9 @@ from musebridge.training.losses import cross_entropy
 from musebridge.training.pretrain import SCORED_WHILE_TRAINING
 from musebridge.training.sampler import gumbel_noise
 from musebridge.training.samples import Pairs, Window, pairs
+from musebridge.training.systems import Discriminated
 
 _PIECES = 4
-_AT_ONCE = 32
 
 Told = Callable[[str, float], None]
 
@@ -82,7 +82,7 @@ class Adversarial:
         self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
         self.command = command
         compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
-        self._hints, self._dpo = compiled(hints), compiled(objectives.dpo)
+        self._dpo = compiled(objectives.dpo)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
         self.window = Window(seeded=config.seeded, continued=config.continued)
@@ -98,7 +98,9 @@ class Adversarial:
             checkpoint.save_generator(kept / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
             self.lessons.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
         self.discriminator = self.lessons.discriminator
-        self._discriminate = compiled(self.discriminator)
+        self._judge = Discriminated(
+            discriminator=compiled(self.discriminator), hinter=self.frozen, seeded=config.seeded, hint=compiled(hints)
+        )
         self.gauge = Gauge(
             self.frozen,
             self.lessons.choosing[slice(0, config.judged)],
@@ -212,11 +214,12 @@ class Adversarial:
         seed_BT = torch.from_numpy(chosen.seed_NT).to(self.device)
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
         if config.objective in ("best_of_n", "dpo"):
-            best_BNT, any_BT = objectives.ranked(self.generator, self._score, seed_BT, config.continued, config.n, rng)
-            window_BNT = torch.cat([seed_BT[:, None].expand(-1, config.n, -1), best_BNT], 2)
+            best_BNT, any_BT = objectives.ranked(self.generator, self._judge, seed_BT, config.continued, config.n, rng)
             if config.objective == "dpo":
+                window_BNT = torch.cat([seed_BT[:, None].expand(-1, config.n, -1), best_BNT], 2)
                 return self._dpo(self.generator, self.frozen, window_BNT, config.seeded, config.sharpness), any_BT
-            nats_B = -objectives.log_likelihood(self.generator, window_BNT[:, 0], config.seeded)
+            picked_BT = torch.cat([seed_BT, best_BNT[:, 0]], 1)
+            nats_B = -objectives.log_likelihood(self.generator, picked_BT, config.seeded)
             return nats_B.mean() / config.continued, any_BT
         temperature = config.temperature + share * (config.last_temperature - config.temperature)
         noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)
@@ -224,13 +227,6 @@ class Adversarial:
         return objectives.gumbel(
             self.generator, self.discriminator, self.frozen, seed_BT, noise_BTV, temperature, feedback=feedback
         )
-
-    def _score(self, window_MT: Tensor) -> Tensor:
-        verdicts = (
-            self._discriminate(window_BT, self._hints(self.frozen, window_BT), self.config.seeded)
-            for window_BT in torch.split(window_MT, _AT_ONCE)
-        )
-        return torch.cat([verdict.whole_B for verdict in verdicts])
 
     def _teach(self, chosen: Pairs, at: np.ndarray[Any, Any], written_BT: Tensor) -> None:
         """Give the discriminator a lesson on new and remembered samples, unless it is too good."""
@@ -242,8 +238,8 @@ class Adversarial:
         real_BT = torch.from_numpy(chosen.real_NT)
         window_MT = torch.cat([torch.cat([seed_BT, part], 1) for part in (real_BT, fake_BT)]).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16), torch.no_grad():
-            hints_MTF = self._hints(self.frozen, window_MT)
-            verdict: Verdict = self._discriminate(window_MT, hints_MTF, self.config.seeded)
+            hints_MTF = self._judge.hint(self.frozen, window_MT)
+            verdict: Verdict = self._judge.discriminator(window_MT, hints_MTF, self.config.seeded)
         real_B, fake_B = verdict.whole_B.double().cpu().chunk(2)
         progress.discriminator_auroc += 0.1 * (auroc(real_B.numpy(), fake_B.numpy()) - progress.discriminator_auroc)
         if progress.discriminator_auroc > self.config.pause_above:

@@ -29,7 +29,7 @@ from musebridge.training.memorisation import longest_runs
 from musebridge.training.noise import jittered
 from musebridge.training.resampling import Array, Resampling, figure
 from musebridge.training.similarity import standardise
-from musebridge.training.systems import Discriminated, Music, Tokens
+from musebridge.training.systems import Discriminated, Music, Part, Tokens
 
 JITTER_STEPS = 2
 """Of the control that every judge should hear: ±20 ms."""
@@ -213,11 +213,7 @@ class _Court:
         first, piece_N = next(iter(self._fakes.values()))[0], self._reported.piece_N
         swapped_N1 = (rng.random(len(piece_N)) < 0.5).reshape(-1, *[1] * (first.ndim - 1))
         one, other = (np.where(swapped_N1, *pair) for pair in ((self._real, first), (first, self._real)))
-        seeded = self._music.window.seeded
-        moved = [
-            np.concatenate([x_T[:seeded], jittered(x_T[seeded:], JITTER_STEPS, rng)[: len(x_T) - seeded]])
-            for x_T in self._reported.window_NT
-        ]
+        moved, more_moved = (self._perceive(self._jittered(part, rng)) for part in (self._reported, self._music.more))
         every = np.concatenate([self._real, self._more])
         piece_M = np.concatenate([piece_N, self._music.more.piece_N])
         order = np.argsort(piece_M, kind="stable")[: 2 * (len(piece_M) // 2)]
@@ -225,18 +221,26 @@ class _Court:
         return {
             "real against real": self._control(every[halves[0]], every[halves[1]], piece_M[halves[0]]),
             "shuffled labels": self._control(one, other, piece_N),
-            "±20 ms of jitter": self._control(self._real, self._perceive(moved), piece_N),
+            "±20 ms of jitter": self._control(every, np.concatenate([moved, more_moved]), piece_M, asked=len(piece_N)),
         }
 
-    def _control(self, one: Exhibits, other: Exhibits, piece_N: Tokens) -> Figure:
-        """Return the AUROC of a judge that is taught to tell one from other, of the same pieces."""
+    def _control(self, one: Exhibits, other: Exhibits, piece_N: Tokens, *, asked: int | None = None) -> Figure:
+        """Return the AUROC of a judge that is taught to tell one from other; of the first ``asked`` of each."""
+        asked_N = _flags(len(piece_N) if asked is None else asked, len(piece_N))
         score_M = self._control_judge.cross_fitted(
             np.concatenate([one, other]),
             _flags(len(one), 2 * len(one)),
             np.tile(piece_N, 2),
+            asked_M=np.tile(asked_N, 2),
             on_progress=partial(self._on_stage, f"controls of the {self._judge.name}"),
         )
-        return figure(Resampling(piece_N).auroc(*np.split(score_M, 2)))
+        return figure(Resampling(piece_N[asked_N]).auroc(*np.split(score_M, 2)))
+
+    def _jittered(self, part: Part, rng: np.random.Generator) -> Iterable[Tokens]:
+        """Give windows whose continuations begin and end their notes a little earlier or later, and are as long."""
+        seeded, length = self._music.window.seeded, self._music.window.length
+        for window_T in part.window_NT:
+            yield np.concatenate([window_T[:seeded], jittered(window_T[seeded:], JITTER_STEPS, rng)])[:length]
 
     def _behind(self, fake_NT: Tokens) -> Tokens:
         """Return windows that end in these continuations."""

@@ -112,11 +112,19 @@ def _earlier_of_its_piece(piece_N: Tokens) -> Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discriminated:
-    """A discriminator and the generator that hints to it, as a judge of windows."""
+    """A discriminator and the generator that hints to it, as a judge of windows.
+
+    Attributes:
+        discriminator: in evaluation mode.
+        hinter: the generator.
+        seeded: tokens of a seed.
+        hint: ``musebridge.training.hints.hints``, perhaps compiled.
+    """
 
     discriminator: Discriminator
     hinter: Generator
     seeded: int
+    hint: Callable[[Generator, Tensor], Tensor] = hints
 
     @torch.no_grad()
     def __call__(self, window_MT: Tensor) -> Tensor:
@@ -124,7 +132,7 @@ class Discriminated:
         parts = []
         for window_BT in torch.split(window_MT, _AT_ONCE):
             with torch.autocast(window_BT.device.type, torch.bfloat16):
-                parts.append(self.discriminator(window_BT, hints(self.hinter, window_BT), self.seeded).whole_B)
+                parts.append(self.discriminator(window_BT, self.hint(self.hinter, window_BT), self.seeded).whole_B)
         return torch.cat(parts)
 
 
