@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from musebridge.cli import main
+from musebridge.training.checkpoint import load_generator, load_state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -68,6 +71,25 @@ def test_prepare_and_train_end_to_end(midi_tree, tmp_path, config):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["generator.safetensors", "state.pt"]
     result = call(*train, "--budget", "2k")
     assert f"{tmp_path / 'run'}: 2,048 tokens, validation NLL " in result.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_ended_training_goes_on_after_its_last_whole_step(small_corpus, tmp_path, config, number):
+    """Both ways of ending it leave the curve of a training that nobody ended."""
+    config.write_text(config.read_text("utf-8") + "validate_s = 0.001\n", encoding="utf-8")
+    train = ("train", small_corpus, "--config", config, "--no-compile", "--budget", "12k", "--run")
+    ended = [sys.executable, "-m", "musebridge", *map(str, train), str(tmp_path / "ended")]
+    with subprocess.Popen(ended, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        next(line for line in process.stdout if line.startswith("step"))
+        process.send_signal(number)
+        assert process.wait(60) == 1
+        assert process.stderr.read().strip() == "Aborted!"
+    steps = load_state(tmp_path / "ended")["progress"]["step"]
+    assert 0 < steps < 12_000 // 128
+    for name in ("ended", "whole"):
+        assert call(*train, tmp_path / name).exit_code == 0
+    ended, whole = (load_generator(tmp_path / name)[0].state_dict() for name in ("ended", "whole"))
+    assert all(torch.equal(weight, whole[key]) for key, weight in ended.items())
 
 
 def test_train_mixes_corpora_and_draws_curves(small_corpus, tmp_path, config):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,7 +110,11 @@ def _pretrain(
     mixed = [(corpus.load(folder), share) for folder, share in mix]
     run = pretrain.begin(corpus.load(corpus_dir), run_dir, tables, budget, mixed=mixed, init=init, compile=compile)
     console.quiet = not run.peers.leads  # of the processes that torchrun started, one talks
-    with _stages() as tell, board.opened(run_dir, wanted=tensorboard and run.peers.leads) as curves:
+    with (
+        _stages() as show,
+        _ended_between_steps(show) as tell,
+        board.opened(run_dir, wanted=tensorboard and run.peers.leads) as curves,
+    ):
 
         def on_step(progress: pretrain.Progress) -> None:
             tell(_line(progress), run.fraction)
@@ -136,7 +141,7 @@ def _fine_tune(
     """Run phase 2; say how well the discriminator hears, and what each measurement found."""
     from musebridge.training import adversarial, corpus
 
-    with _stages() as tell:
+    with _stages() as show, _ended_between_steps(show) as tell:
         run = adversarial.begin(
             corpus.load(corpus_dir),
             run_dir,
@@ -161,6 +166,33 @@ def _fine_tune(
             ),
         )
     say(f"{run_dir}: the weights of step {run.best_row['step']:,}, judge {run.best_row['judge_auroc']:.3f}")
+
+
+@contextmanager
+def _ended_between_steps(show: Callable[[str, float], None]) -> Iterator[Callable[[str, float], None]]:
+    """Let Ctrl-C and SIGTERM end a training where it tells of its progress, so what is saved is of whole steps.
+
+    Asked twice, it ends at once. What is ignored, as Ctrl-C is by what runs in the background, stays so.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    def tell(stage: str, share: float) -> None:
+        show(stage, share)
+        if asked:
+            raise KeyboardInterrupt
+
+    heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = [signal.signal(number, ask) for number in heeded]
+    try:
+        yield tell
+    finally:
+        for number, handler in zip(heeded, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager
