@@ -13,7 +13,7 @@ import numpy as np
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from musebridge.benchmarks.measure import Row, resident_mb, row_of, seconds
-from musebridge.bridge import midi, osc
+from musebridge.bridge import midi, osc_namespace
 from musebridge.bridge.ports import MemoryPort
 from musebridge.bridge.scheduler import Scheduler
 from musebridge.bridge.server import Bridge
@@ -31,7 +31,7 @@ _DEADLINE_S = 20.0
 
 def order(chance: random.Random) -> bytes:
     """Return a datagram as a controller sends it: any address of the table, with a value that may be out of range."""
-    name, spec = chance.choice(list(osc.SPECS.items()))
+    name, spec = chance.choice(list(osc_namespace.SPECS.items()))
     if "low" not in spec:
         value: str | float = chance.choice(["off", "detect", "A minor", "H major"])
     elif isinstance(spec["low"], int) and chance.random() < 0.9:
@@ -39,12 +39,15 @@ def order(chance: random.Random) -> bytes:
     else:
         value = chance.uniform(spec["low"], spec["high"] * 1.1)
     choices: list[tuple[str | float, ...]] = [
-        (f"{osc.ROOT}/param/{name}", value),
-        (f"{osc.ROOT}/norm/{name}", chance.random()),
-        (f"{osc.ROOT}/mode", chance.choice(MODES)),
-        (f"{osc.ROOT}/{chance.choice(['handover', 'stop', 'retry', 'panic', 'reset'])}", chance.randint(0, 1)),
+        (f"{osc_namespace.ROOT}/param/{name}", value),
+        (f"{osc_namespace.ROOT}/norm/{name}", chance.random()),
+        (f"{osc_namespace.ROOT}/mode", chance.choice(MODES)),
+        (
+            f"{osc_namespace.ROOT}/{chance.choice(['handover', 'stop', 'retry', 'panic', 'reset'])}",
+            chance.randint(0, 1),
+        ),
         (f"/vkb_midi/{chance.randint(0, 15)}/note/{chance.randint(40, 90)}", chance.choice([0, 80])),
-        (f"{osc.ROOT}/get/{name}",),
+        (f"{osc_namespace.ROOT}/get/{name}",),
     ]
     address, *arguments = chance.choice(choices)
     return message(str(address), *arguments)
@@ -137,8 +140,8 @@ def datagrams(count: int, seed: int = 0) -> Row:
         controller.connect(bridge.osc.address)
 
         def ask() -> None:
-            controller.send(message(f"{osc.ROOT}/capabilities"))
-            while not controller.recv(65_535).startswith(f"{osc.ROOT}/capabilities".encode()):
+            controller.send(message(f"{osc_namespace.ROOT}/capabilities"))
+            while not controller.recv(65_535).startswith(f"{osc_namespace.ROOT}/capabilities".encode()):
                 pass
 
         def burst() -> None:
@@ -149,9 +152,9 @@ def datagrams(count: int, seed: int = 0) -> Row:
 
         times_ms = [1e3 * seconds(burst) for _ in range(0, count, _FENCE)]
         for name, value in asdict(Settings()).items():
-            controller.send(message(f"{osc.ROOT}/param/{name}", value))
+            controller.send(message(f"{osc_namespace.ROOT}/param/{name}", value))
         ask()
-        controller.send(message(f"{osc.ROOT}/handover"))
+        controller.send(message(f"{osc_namespace.ROOT}/handover"))
         plays = any(bridge.ended.wait(0.01) or target.poll() for _ in range(round(_DEADLINE_S / 0.01)))
     if bridge.failure or not plays:
         raise RuntimeError("the bridge plays no more") from bridge.failure

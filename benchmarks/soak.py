@@ -25,7 +25,7 @@ from musebridge.benchmarks.fuzz import message as osc_message
 from musebridge.benchmarks.fuzz import order
 from musebridge.benchmarks.kill import Peer
 from musebridge.benchmarks.measure import Row, resident_mb, row_of
-from musebridge.bridge import osc
+from musebridge.bridge import osc_namespace
 from musebridge.bridge.clock import MonotonicClock
 from musebridge.bridge.commands import Command, HandOver, SetMode, SetParameter, Stop
 from musebridge.bridge.scheduler import Owner, Scheduler, Sent
@@ -104,8 +104,8 @@ def _script(chance: random.Random, start_s: float) -> Script:
     for _ in range(chance.randrange(6)):
         at_s = start_s + chance.uniform(0, 5)
         with suppress(ConfigError):
-            asked = osc.parse(order(chance))
-            script += [(at_s, request) for request in asked if not isinstance(request, osc.Query)]
+            asked = osc_namespace.parse(order(chance))
+            script += [(at_s, request) for request in asked if not isinstance(request, osc_namespace.Query)]
     return [*script, (start_s + PHRASE_S - 0.01, Stop())]
 
 
@@ -160,7 +160,9 @@ def _play(
             played: list[tuple[float, Message | bytes]] = [*phrase(chance)]
             played += [(chance.uniform(0, 5), order(chance)) for _ in range(chance.randrange(6))]
             if chance.random() < 0.5:
-                played += [(0.0, osc_message(f"{osc.ROOT}/param/{name}", value)) for name, value in _DEFAULTS.items()]
+                played += [
+                    (0.0, osc_message(f"{osc_namespace.ROOT}/param/{name}", value)) for name, value in _DEFAULTS.items()
+                ]
             for at_s, message in sorted(played, key=lambda item: item[0]):
                 client.listen(now_s + at_s - clock.now())
                 if isinstance(message, bytes):

@@ -18,7 +18,8 @@ from musebridge.bridge import osc
 from musebridge.bridge.clock import MonotonicClock
 from musebridge.bridge.commands import HandOver, Panic, Roll, SetMode, SetParameter, Stop, TellBeats
 from musebridge.bridge.loop import Inbox
-from musebridge.bridge.osc import OscServer, Query, document, parse
+from musebridge.bridge.osc import OscServer
+from musebridge.bridge.osc_namespace import Query, document, parse
 from musebridge.errors import ConfigError, PortError
 from musebridge.events import NoteOff, NoteOn
 
@@ -83,7 +84,9 @@ def test_notes_come_by_osc_too() -> None:
 
 def test_the_page_about_osc_is_what_the_table_says() -> None:
     page = Path(__file__).parents[2] / "docs" / "osc.md"
-    assert page.read_text(encoding="utf-8") == document(), "run: python -m musebridge.bridge.osc > docs/osc.md"
+    assert page.read_text(encoding="utf-8") == document(), (
+        "run: python -m musebridge.bridge.osc_namespace > docs/osc.md"
+    )
 
 
 def test_a_bundle_is_its_messages_in_order() -> None:

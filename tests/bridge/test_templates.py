@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pythonosc.osc_message_builder import OscMessageBuilder
 
-from musebridge.bridge.osc import INCOMING, OUTGOING, SPECS, Request, parse
+from musebridge.bridge.osc_namespace import INCOMING, OUTGOING, SPECS, Request, parse
 
 DOCS = Path(__file__).parents[2] / "docs"
 SESSION = json.loads((DOCS / "templates" / "musebridge.json").read_text(encoding="utf-8"))
