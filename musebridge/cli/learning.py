@@ -215,6 +215,9 @@ def _stages() -> Iterator[Callable[[str, float], None]]:
 @click.option("--limit", type=click.IntRange(1), help="Score about this many tokens; default the whole split.")
 @click.option("--continuations", type=click.IntRange(0), default=0, help="Sample this many; are they copies?")
 @click.option("--noise-study", type=click.IntRange(0), default=0, metavar="WINDOWS", help="See below.")
+@click.option(
+    "--noise-lessons", type=click.IntRange(0), default=0, metavar="STEPS", help="Of two transformers, see below."
+)
 def evaluate(
     checkpoint: Path,
     corpus_dir: Path,
@@ -224,17 +227,22 @@ def evaluate(
     limit: int | None,
     continuations: int,
     noise_study: int,
+    noise_lessons: int,
 ) -> None:
     """Measure a trained generator's likelihood and write a report.
 
     With --noise-study, CHECKPOINT is a discriminator's folder (the folder "discriminator" in an adversarial run):
     from how much noise on velocities and time shifts does it hear that so many real windows were tampered with?
+    With --noise-lessons, two transformers are taught each noise as well: one attends over time, the other over
+    the batch, which was the mistake of earlier work.
     """
     from musebridge.training import corpus, evaluate
 
     if noise_study:
-        _noise_study(checkpoint, corpus_dir, out, split, noise_study)
+        _noise_study(checkpoint, corpus_dir, out, split, noise_study, noise_lessons)
         return
+    if noise_lessons:
+        raise ConfigError("--noise-lessons needs --noise-study")
     with progress("Scoring") as move:
         evaluation = evaluate.evaluate(
             checkpoint,
@@ -251,7 +259,7 @@ def evaluate(
     say(f"wrote {page}")
 
 
-def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows: int) -> None:
+def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows: int, lessons: int) -> None:
     from musebridge.training import corpus, noise
     from musebridge.training.samples import Window
 
@@ -263,6 +271,7 @@ def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows:
             split=split,
             windows=windows,
             window=Window(),
+            lessons=lessons,
             on_progress=move,
         ):
             say(f"{row.name}: AUROC of the discriminator {row.discriminator.auroc}, of a fresh judge {row.fresh.auroc}")

@@ -12,8 +12,10 @@ from musebridge.training import checkpoint, corpus
 from musebridge.training.discriminate import Discrimination, DiscriminatorTraining
 from musebridge.training.discriminator import DiscriminatorConfig
 from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.training.judging import auroc
 from musebridge.training.noise import jittered, study, with_noise, write_study
 from musebridge.training.samples import Window, pairs
+from musebridge.training.token_judge import TokenJudge, scores, taught
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -57,10 +59,47 @@ def test_the_study_hears_more_of_wider_noise_and_nothing_in_the_control(folder, 
     assert told[-1] == 1.0
     control = rows[0]
     assert control.discriminator.auroc.low <= 0.5 <= control.discriminator.auroc.high
+    assert {row.taught for row in rows} == {row.mistaken for row in rows} == {None}
     page = write_study(rows, folder / "report", "musebridge evaluate …")
     assert f"| TIME_SHIFT ±20 ms | {rows[4].discriminator.auroc} |" in page.read_text("utf-8")
     for kind in ("velocity", "time_shift"):
         assert (folder / "report" / f"noise-{kind}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_transformers_are_taught_each_noise_if_asked_for(folder, small_corpus):
+    rows = list(study(folder, corpus.load(small_corpus), split="train", windows=20, window=WINDOW, lessons=2))
+    page = write_study(rows, folder, "musebridge evaluate …").read_text("utf-8")
+    assert f"| VELOCITY ±1 of 32 bins | {rows[1].taught.auroc} |" in page
+    assert f" | {rows[-1].mistaken.auroc} | {rows[-1].mistaken.macro_f1} | {rows[-1].mistaken.mcc} |\n" in page
+    assert (rows[0].taught, rows[0].mistaken) == (None, None)
+
+
+@pytest.mark.parametrize("over_batch", [False, True])
+def test_only_a_judge_that_attends_over_time_hears_in_what_order_events_come(over_batch):
+    """The mistake of earlier work: shuffled music looks the same, and what else is judged matters."""
+    torch.manual_seed(0)
+    judge = TokenJudge(over_batch=over_batch).eval()
+    for block in judge.blocks:
+        torch.nn.init.normal_(block.attention.out.weight, std=0.1)
+    window_BT = torch.randint(0, vocab.N_EVENTS, (4, 20))
+    shuffled_BT = torch.cat([window_BT[:, :8], window_BT[:, 8:].flip(1)], 1)
+    with torch.no_grad():
+        logit_B = judge(window_BT, 8)
+        assert torch.allclose(judge(shuffled_BT, 8), logit_B, atol=1e-5) == over_batch
+        assert torch.allclose(judge(window_BT[:2], 8), logit_B[:2], atol=1e-5) != over_batch
+
+
+def test_a_judge_that_attends_over_time_learns_order_and_the_other_cannot():
+    """Half of the windows rise, the others are the same notes falling."""
+    rng = np.random.default_rng(0)
+    rising_NT = np.sort(rng.integers(20, 100, (288, 24)), 1)
+    falling_NT = rising_NT[:, ::-1].copy()
+    heard = []
+    for over_batch in (False, True):
+        judge = taught(rising_NT[:256], falling_NT[:256], 0, over_batch=over_batch, steps=60)
+        heard.append(auroc(*scores(judge, rising_NT[256:], falling_NT[256:], 0)))
+    assert heard[0] > 0.95
+    assert 0.3 < heard[1] < 0.7
 
 
 def test_a_folder_without_a_discriminator_is_one_line(small_corpus, tmp_path):
