@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from musebridge.training.generator import Generator
 from musebridge.training.judges import judges, shorter
 from musebridge.training.listener import Lessons
 from musebridge.training.samples import Window
-from musebridge.training.sweep import sweep
-from musebridge.training.systems import System, load, load_discriminated, real_music
+from musebridge.training.sweep import Tried, sweep
+from musebridge.training.systems import Discriminated, Music, System, load, load_discriminated, real_music
 
 PRETRAINED, FINE_TUNED = "pre-trained", "fine-tuned"
 _CONTROL_SHARE = 1 / 3
@@ -100,29 +100,18 @@ def run(
         ConfigError: the windows do not fit a generator's context.
         CorpusError: the split has too few pieces.
     """
-    stages, samples, window = _Stages(on_stage), folder / "samples", plan.window
+    stages, window = _Stages(on_stage), plan.window
     music = real_music(corpus.splits[plan.split], window, plan.windows)
     paths = {PRETRAINED: plan.pretrained, FINE_TUNED: plan.fine_tuned, **plan.rivals}
     generators = {name: _fitting(path, window) for name, path in paths.items()}
     picker = load_discriminated(plan.discriminator, window) if plan.discriminator else None
-    systems = [System(name=name, generator=generator) for name, generator in generators.items()]
-    rivals, tried = [*plan.rivals], []
-    if plan.sweep:
-        tell = partial(stages, "searching the best sampler setting")
-        tell(0.0)
-        tried = sweep(systems[0], music.choosing, window, samples, first=plan.sweep, on_progress=tell)
-        best = tried[0].truncation
-        systems.append(System(name=f"{PRETRAINED}, {best}", generator=systems[0].generator, truncation=best))
-        rivals.insert(0, systems[-1].name)
-    picked = f"{PRETRAINED}, best of {plan.candidates}" if picker else None
-    if picked:
-        systems.append(System(name=picked, generator=systems[0].generator, n=plan.candidates, pick=picker))
+    compared = _line_up(plan, generators, picker, music, folder / "samples", stages)
     written = {}
-    for system in systems:
+    for system in compared.systems:
         tell = partial(stages, f"sampling: {system.name}")
         tell(0.0)
         written[system.name] = [
-            system.continuations(music.reported, window, samples, seed=seed, on_progress=tell)
+            system.continuations(music.reported, window, folder / "samples", seed=seed, on_progress=tell)
             for seed in range(plan.samplings)
         ]
     stages("likelihood", 0.0)
@@ -138,16 +127,51 @@ def run(
         command=command,
         corpus={"name": str(corpus.card["name"]), "split": plan.split, "sha256": corpus.sha256},
         window=asdict(window),
-        models={system.name: _model(system, paths) for system in systems},
+        models={system.name: _model(system, paths) for system in compared.systems},
         comparison=comparison,
         nll=nll,
         nll_tokens=plan.limit,
         discriminator=skill,
-        tried=tried,
-        rivals=rivals,
-        picked=picked,
+        tried=compared.tried,
+        rivals=compared.rivals,
+        picked=compared.picked,
         seconds=stages.seconds,
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Field:
+    """Who is compared.
+
+    Attributes:
+        systems: the first is to be improved on, the second should do so.
+        rivals: names of those that the second must beat.
+        picked: name of the one that the discriminator picks for.
+        tried: the sampler settings that were tried, the best first.
+    """
+
+    systems: list[System]
+    rivals: list[str]
+    picked: str | None = None
+    tried: list[Tried] = field(default_factory=list)
+
+
+def _line_up(
+    plan: Plan, generators: dict[str, Generator], picker: Discriminated | None, music: Music, samples: Path, told: Told
+) -> _Field:
+    found = _Field(systems=[System(name=name, generator=g) for name, g in generators.items()], rivals=[*plan.rivals])
+    plain = found.systems[0]
+    if plan.sweep:
+        tell = partial(told, "searching the best sampler setting")
+        tell(0.0)
+        found.tried = sweep(plain, music.choosing, plan.window, samples, first=plan.sweep, on_progress=tell)
+        best = found.tried[0].truncation
+        found.systems.append(replace(plain, name=f"{PRETRAINED}, {best}", truncation=best))
+        found.rivals.insert(0, found.systems[-1].name)
+    if picker:
+        found.picked = f"{PRETRAINED}, best of {plan.candidates}"
+        found.systems.append(replace(plain, name=found.picked, n=plan.candidates, pick=picker))
+    return found
 
 
 def _fitting(path: Path, window: Window) -> Generator:
