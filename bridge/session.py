@@ -59,7 +59,7 @@ _EARLY_BEATS = 0.5
 _SOON_S = 0.05
 """What is due so soon stays when the player's event is woven in: reading that takes some 5 ms, and each token that
 is written again 2 or 3, so a chord would end late."""
-_FORESEEN_S = 2.0
+FORESEEN_S = 2.0
 """So long after the player's last event the model keeps itself ready for a hand-over, at a step of it every 10 ms."""
 _SLICE = 16
 """Tokens that are read in one piece of work, some 5 ms: so long may a player who interrupts have to wait."""
@@ -345,7 +345,7 @@ class Session:
 
     def _foresees(self, now_s: float) -> bool:
         """Whether the player may hand over at any moment: then the rest up to that is read before it comes."""
-        if self._answer is not None or self._phrase_s is None or now_s - self._heard_s >= _FORESEEN_S:
+        if self._answer is not None or self._phrase_s is None or now_s - self._heard_s >= FORESEEN_S:
             return False
         return self.mode == "manual" or self.settings.triggers
 
