@@ -82,7 +82,7 @@ class Adversarial:
         self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
         self.command = command
         compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
-        self._dpo = compiled(objectives.dpo)
+        self._dpo, self._policy_gradient = compiled(objectives.dpo), compiled(objectives.policy_gradient)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
         self.window = Window(seeded=config.seeded, continued=config.continued)
@@ -191,17 +191,19 @@ class Adversarial:
         self.discriminator.eval().requires_grad_(False)
         with torch.autocast(self.device.type, torch.bfloat16):
             asked, written_BT = self._objective(chosen)
-            likelihood = cross_entropy(self.generator, real_BT)
-            loss = config.weight * asked + config.anchor * likelihood
+            loss, told = config.weight * asked, {"loss": asked}
+            if config.anchor:
+                told["nll"] = cross_entropy(self.generator, real_BT)
+                loss = loss + config.anchor * told["nll"]
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), config.clip)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():
             torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - config.ema)
-        for name, value in (("loss", asked.item()), ("nll", likelihood.item())):
+        for name, value in told.items():
             before = getattr(self.progress, name)
-            setattr(self.progress, name, value if step == 0 else 0.95 * before + 0.05 * value)
+            setattr(self.progress, name, value.item() if step == 0 else 0.95 * before + 0.05 * value.item())
         if written_BT is not None:
             self._teach(chosen, at, written_BT.cpu())
 
@@ -213,20 +215,31 @@ class Adversarial:
             return objectives.ddo(self.generator, self.frozen, window_MT, config.seeded, config.sharpness), None
         seed_BT = torch.from_numpy(chosen.seed_NT).to(self.device)
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
-        if config.objective in ("best_of_n", "dpo"):
-            best_BNT, any_BT = objectives.ranked(self.generator, self._judge, seed_BT, config.continued, config.n, rng)
-            if config.objective == "dpo":
-                window_BNT = torch.cat([seed_BT[:, None].expand(-1, config.n, -1), best_BNT], 2)
-                return self._dpo(self.generator, self.frozen, window_BNT, config.seeded, config.sharpness), any_BT
-            picked_BT = torch.cat([seed_BT, best_BNT[:, 0]], 1)
-            nats_B = -objectives.log_likelihood(self.generator, picked_BT, config.seeded)
-            return nats_B.mean() / config.continued, any_BT
+        if config.objective != "gumbel":
+            window_BNT, score_BN = objectives.scored(
+                self.generator, self._judge, seed_BT, config.continued, config.n, rng
+            )
+            return self._learn_from(window_BNT, score_BN), window_BNT[:, 0, config.seeded :]
         temperature = config.temperature + share * (config.last_temperature - config.temperature)
         noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)
         feedback = None if config.faithful else config.feedback
         return objectives.gumbel(
             self.generator, self.discriminator, self.frozen, seed_BT, noise_BTV, temperature, feedback=feedback
         )
+
+    def _learn_from(self, window_BNT: Tensor, score_BN: Tensor) -> Tensor:
+        """Return the loss of windows that the generator wrote just now."""
+        config = self.config
+        models, best_BNT = (self.generator, self.frozen), objectives.ranked(window_BNT, score_BN)
+        loss: Tensor
+        if config.objective == "policy_gradient":
+            loss = self._policy_gradient(*models, window_BNT, score_BN.float(), config.seeded, config.kl)
+        elif config.objective == "dpo":
+            loss = self._dpo(*models, best_BNT, config.seeded, config.sharpness)
+        else:
+            nats_B = -objectives.log_likelihood(self.generator, best_BNT[:, 0], config.seeded)
+            loss = nats_B.mean() / config.continued
+        return loss
 
     def _teach(self, chosen: Pairs, at: np.ndarray[Any, Any], written_BT: Tensor) -> None:
         """Give the discriminator a lesson on new and remembered samples, unless it is too good."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from musebridge.errors import ConfigError
 
-OBJECTIVES = ("gumbel", "ddo", "best_of_n", "dpo")
+OBJECTIVES = ("gumbel", "ddo", "best_of_n", "dpo", "policy_gradient")
 _NOT_NEGATIVE = (
     "feedback", "lr", "discriminator_lr", "weight", "anchor", "replay", "ema", "patience", "seed", "validate_s",
-    "save_s", "nll_rise", "transpose", "warmup_steps",
+    "save_s", "nll_rise", "transpose", "warmup_steps", "kl",
 )  # fmt: skip
 
 
@@ -18,20 +18,24 @@ class AdversarialConfig:
     """How to fine-tune; the budget ends at ``tokens`` of continuation or ``seconds``, whichever is set.
 
     Attributes:
-        objective: ``gumbel``, ``ddo``, ``best_of_n`` or ``dpo``; see ``musebridge.training.objectives``.
+        objective: ``gumbel``, ``ddo``, ``best_of_n``, ``dpo`` or ``policy_gradient``; see
+            ``musebridge.training.objectives``.
         seeded, continued: tokens of a seed and of its continuation.
         pairs, held_out: real and artificial continuations to train the discriminator on, and to measure it.
         judged: held-out seeds by which checkpoints are measured.
         batch: seeds a step.
         lr, discriminator_lr: of AdamW, after ``warmup_steps``, falling linearly to zero at the end of the budget.
         weight: of the objective.
-        anchor: weight of the cross-entropy on real windows of ``anchor_context`` tokens, ``anchor_batch`` a step.
+        anchor: weight of the cross-entropy on real windows of ``anchor_context`` tokens, ``anchor_batch`` a step;
+            0 for none.
         transpose: of these windows, see :class:`Augmentation`.
         temperature, last_temperature: of the relaxation, at the beginning and at the end (gumbel).
         faithful: back-propagate through every cached step (gumbel).
         feedback: links of the chain through the context in the parallel mode (gumbel).
         sharpness: of the likelihood ratio of a continuation (ddo, dpo).
-        n: continuations to pick from or to rank (best_of_n, dpo), at least 2 for dpo.
+        kl: weight of the divergence from the pre-trained generator (policy_gradient).
+        n: continuations of a seed to pick from, rank or weigh, at least 2 (best_of_n, which may do with 1, dpo,
+            policy_gradient).
         replay: share of remembered samples in a lesson of the discriminator.
         pause_above: a discriminator whose running AUROC is higher waits.
         ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.
@@ -63,6 +67,7 @@ class AdversarialConfig:
     faithful: bool = False
     feedback: int = 0
     sharpness: float = 0.05
+    kl: float = 1.0
     n: int = 8
     replay: float = 0.5
     pause_above: float = 0.9
@@ -90,8 +95,8 @@ class AdversarialConfig:
         for name in ("replay", "pause_above", "distinct"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in 0..1, found {getattr(self, name)}")
-        if self.objective == "dpo" and self.n < 2:
-            raise ConfigError(f"n must be at least 2 for dpo, found {self.n}")
+        if self.objective in ("dpo", "policy_gradient") and self.n < 2:
+            raise ConfigError(f"n must be at least 2 for {self.objective}, found {self.n}")
         if not self.ema < 1:
             raise ConfigError(f"ema must be less than 1, found {self.ema}")
 

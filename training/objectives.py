@@ -10,6 +10,11 @@ continuations (expert iteration, Anthony et al. 2017).
 ``dpo``: that its likelihood ratio to a frozen copy rank continuations that it
 wrote just now as the discriminator does (Rafailov et al. 2023, "Direct
 Preference Optimization", appendix A.3).
+``policy_gradient``: that the discriminator find more real what it writes, without
+going further from a frozen copy than that is worth (Williams 1992, "REINFORCE",
+with the mean of a seed's continuations as the baseline; KL penalty of Ziegler et
+al. 2019). A discriminator's logit is a log ratio of densities, so where both weigh
+the same, the best that can be reached is the distribution of real music.
 """
 
 from __future__ import annotations
@@ -86,6 +91,31 @@ def dpo(generator: Generator, frozen: Generator, window_BNT: Tensor, seeded: int
     return (of_the_rest_BN - worth_BN).sum(1).mean() / (N - 1)
 
 
+def policy_gradient(
+    generator: Generator, frozen: Generator, window_BNT: Tensor, score_BN: Tensor, seeded: int, kl: float
+) -> Tensor:
+    """Return how far the generator's KL divergence from a frozen copy outweighs the score of what it wrote, per token.
+
+    Args:
+        generator: to be trained; it wrote the windows.
+        frozen: what it should stay near, token by token.
+        window_BNT: N windows of each seed.
+        score_BN: of the windows, in nats.
+        seeded: tokens of the seed, which do not count.
+        kl: weight of the divergence.
+    """
+    window_MT = window_BNT.flatten(0, 1)
+    log_p_MCV = generator(window_MT[:, :-1])[:, seeded - 1 :].log_softmax(-1)
+    with torch.no_grad():
+        log_q_MCV = frozen(window_MT[:, :-1])[:, seeded - 1 :].log_softmax(-1)
+    chosen_M = log_p_MCV.gather(-1, window_MT[:, seeded:, None])[..., 0].sum(1)
+    ahead_M = (score_BN - score_BN.mean(1, keepdim=True)).flatten()
+    gain = (ahead_M * chosen_M).mean()  # its gradient is that of the mean score, its value means nothing
+    divergence = (log_p_MCV.exp() * (log_p_MCV - log_q_MCV)).sum((1, 2)).mean()
+    loss: Tensor = kl * divergence - score_BN.mean() - (gain - gain.detach())
+    return loss / log_p_MCV.shape[1]
+
+
 def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
     """Return ``sharpness`` times the log likelihood ratio of generator to frozen copy, (M,)."""
     with torch.no_grad():
@@ -100,7 +130,7 @@ def log_likelihood(generator: Generator, window_BT: Tensor, seeded: int) -> Tens
 
 
 @torch.no_grad()
-def ranked(
+def scored(
     generator: Generator,
     score: Callable[[Tensor], Tensor],
     seed_BT: Tensor,
@@ -121,10 +151,15 @@ def ranked(
         dtype: of the sampling.
 
     Returns:
-        The continuations, best first, (B, n, length), and the first that was written of each seed, (B, length).
+        The windows, (B, n, T), and their scores, (B, n).
     """
     seed_NT = seed_BT.repeat_interleave(n, 0)
     written_NT = sample(generator, seed_NT, gumbel_noise(len(seed_NT), length, rng), dtype=dtype)
-    order_BN = score(torch.cat([seed_NT, written_NT], 1)).view(-1, n).argsort(1, descending=True)
-    written_BNT = written_NT.view(len(seed_BT), n, length)
-    return written_BNT.gather(1, order_BN[..., None].expand_as(written_BNT)), written_BNT[:, 0]
+    window_NT = torch.cat([seed_NT, written_NT], 1)
+    return window_NT.view(len(seed_BT), n, -1), score(window_NT).view(-1, n)
+
+
+def ranked(window_BNT: Tensor, score_BN: Tensor) -> Tensor:
+    """Return the windows of each seed, the best first."""
+    order_BN = score_BN.argsort(1, descending=True)
+    return window_BNT.gather(1, order_BN[..., None].expand_as(window_BNT))

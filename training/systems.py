@@ -26,7 +26,7 @@ from musebridge.training.discriminate import load_discriminator
 from musebridge.training.discriminator import Discriminator
 from musebridge.training.generator import Generator
 from musebridge.training.hints import hints
-from musebridge.training.objectives import ranked
+from musebridge.training.objectives import ranked, scored
 from musebridge.training.sampler import NONE, Truncation, sample_continuations
 from musebridge.training.samples import Window, fingerprint, kept, starts_within_pieces
 from musebridge.training.workers import side_by_side
@@ -215,7 +215,8 @@ class System:
             )
         else:
             parts = torch.split(seed_BT, max(1, SHARD // self.n))
-            written_BT = torch.cat([ranked(self.generator, self.pick, x, length, self.n, rng)[0][:, 0] for x in parts])
+            best = [ranked(*scored(self.generator, self.pick, x, length, self.n, rng))[:, 0] for x in parts]
+            written_BT = torch.cat(best)[:, seed_BT.shape[1] :]
         return np.asarray(written_BT.numpy(), np.uint16)
 
     def _key(self, seed_NT: Tokens, window: Window, shard: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def test_windows_that_do_not_fit_are_refused_before_anything_is_sampled(small_co
     [
         ({"seconds": 5.0}, "give the budget either as tokens or as seconds, more than 0"),
         ({"objective": "dpo", "n": 1}, "n must be at least 2 for dpo, found 1"),
-        ({"objective": "wgan"}, "objective must be one of gumbel, ddo, best_of_n, dpo, found 'wgan'"),
+        ({"objective": "wgan"}, "objective must be one of gumbel, ddo, best_of_n, dpo, policy_gradient, found 'wgan'"),
         ({"batch": 0}, "batch must be at least 1, found 0"),
         ({"feedback": -1}, "feedback must be at least 0, found -1"),
         ({"temperature": 0.0}, "temperature must be more than 0, found 0.0"),
@@ -235,17 +236,43 @@ def test_dpo_brings_likelihood_ratios_into_the_order_of_the_ranking():
     assert (ratio_M.view(2, 4).diff(dim=1) < 0).all()
 
 
-def test_candidates_are_ranked_and_one_is_told_that_nobody_picked(init):
+def test_the_policy_gradient_ends_where_score_and_divergence_balance():
+    """At a weight of 1 that is where the frozen distribution is tilted by the exponential of the score."""
+    torch.manual_seed(0)
+    frozen = Generator(GENERATOR).requires_grad_(False)
+    generator = deepcopy(frozen).requires_grad_(True)
+    wanted, seed_NT = 60, torch.randint(0, 388, (512, 8))
+    with torch.no_grad():
+        before_V = frozen(seed_NT[:1])[0, -1].softmax(-1)
+    optimiser = torch.optim.Adam(generator.parameters(), 0.003)
+    for _ in range(150):
+        with torch.no_grad():
+            written_N1 = generator(seed_NT[:1])[0, -1].softmax(-1).multinomial(512, replacement=True)[:, None]
+        window_BNT = torch.cat([seed_NT[:1].expand(512, -1), written_N1], 1)[None]
+        score_BN = 4.0 * (window_BNT[..., -1] == wanted)
+        optimiser.zero_grad()
+        objectives.policy_gradient(generator, frozen, window_BNT, score_BN, 8, 1.0).backward()
+        optimiser.step()
+    tilted_V = before_V * torch.where(torch.arange(len(before_V)) == wanted, np.exp(4.0), 1.0)
+    with torch.no_grad():
+        after_V = generator(seed_NT[:1])[0, -1].softmax(-1)
+    assert before_V[wanted] < 0.01
+    assert after_V[wanted].item() == pytest.approx((tilted_V / tilted_V.sum())[wanted].item(), rel=0.25)
+
+
+def test_candidates_are_scored_and_ranked(init):
     generator, _ = checkpoint.load_generator(init)
     seed_BT = torch.randint(0, 388, (3, 5), generator=torch.Generator().manual_seed(1))
     rng = torch.Generator().manual_seed(2)
     score = lambda window_MT: window_MT[:, 5:].double().mean(1)  # noqa: E731
-    best_BNT, any_BT = objectives.ranked(generator, score, seed_BT, 6, 4, rng, torch.float32)
+    window_BNT, score_BN = objectives.scored(generator, score, seed_BT, 6, 4, rng, torch.float32)
+    best_BNT = objectives.ranked(window_BNT, score_BN)[..., 5:]
     noise_NTV = objectives.gumbel_noise(12, 6, torch.Generator().manual_seed(2))
     all_BNT = objectives.sample(generator, seed_BT.repeat_interleave(4, 0), noise_NTV).view(3, 4, 6)
     by_score = all_BNT.double().mean(2).sort(1, descending=True).values
     assert torch.equal(best_BNT.double().mean(2), by_score)
-    assert torch.equal(any_BT, all_BNT[:, 0])
+    assert torch.equal(window_BNT[..., 5:], all_BNT)
+    assert torch.equal(window_BNT[..., :5], seed_BT[:, None].expand(-1, 4, -1))
 
 
 # What chooses
