@@ -112,8 +112,8 @@ def policy_gradient(
     ahead_M = (score_BN - score_BN.mean(1, keepdim=True)).flatten()
     gain = (ahead_M * chosen_M).mean()  # its gradient is that of the mean score, its value means nothing
     divergence = (log_p_MCV.exp() * (log_p_MCV - log_q_MCV)).sum((1, 2)).mean()
-    loss: Tensor = kl * divergence - score_BN.mean() - (gain - gain.detach())
-    return loss / log_p_MCV.shape[1]
+    per_token: Tensor = (kl * divergence - score_BN.mean() - (gain - gain.detach())) / log_p_MCV.shape[1]
+    return per_token
 
 
 def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
