@@ -159,7 +159,7 @@ def _fine_tune(
                 f"macro-F1 {found.macro_f1}, MCC {found.mcc}"
             )
         run.run(
-            lambda p: tell(f"step {p.step:,}  loss {p.loss:.3f}  NLL {p.nll:.3f}", run.fraction),
+            lambda p: tell(f"step {p.step:,}  loss {p.loss:.4f}", run.fraction),
             lambda row: say(
                 f"step {row['step']:,}: judge {row['judge_auroc']:.3f}, NLL {row['nll']:.4f}, "
                 f"distinct-4 {row['distinct_4']:.3f}{', the best so far' if row['taken'] else ''}"
