@@ -185,15 +185,14 @@ class Adversarial:
 
     def _optimise(self, chosen: Pairs, at: np.ndarray[Any, Any]) -> None:
         step, config = self.progress.step, self.config
-        real_BT = torch.from_numpy(
-            np.stack([self.real.window(step * config.anchor_batch + i) for i in range(config.anchor_batch)])
-        ).to(self.device)
         self.discriminator.eval().requires_grad_(False)
         with torch.autocast(self.device.type, torch.bfloat16):
             asked, written_BT = self._objective(chosen)
             loss, told = config.weight * asked, {"loss": asked}
             if config.anchor:
-                told["nll"] = cross_entropy(self.generator, real_BT)
+                first = step * config.anchor_batch
+                real_BT = torch.from_numpy(np.stack([self.real.window(first + i) for i in range(config.anchor_batch)]))
+                told["nll"] = cross_entropy(self.generator, real_BT.to(self.device))
                 loss = loss + config.anchor * told["nll"]
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(self.generator.parameters(), config.clip)
@@ -230,14 +229,16 @@ class Adversarial:
     def _learn_from(self, window_BNT: Tensor, score_BN: Tensor) -> Tensor:
         """Return the loss of windows that the generator wrote just now."""
         config = self.config
-        models, best_BNT = (self.generator, self.frozen), objectives.ranked(window_BNT, score_BN)
+        models = self.generator, self.frozen
         loss: Tensor
         if config.objective == "policy_gradient":
             loss = self._policy_gradient(*models, window_BNT, score_BN.float(), config.seeded, config.kl)
         elif config.objective == "dpo":
+            best_BNT = objectives.ranked(window_BNT, score_BN)
             loss = self._dpo(*models, best_BNT, config.seeded, config.sharpness)
         else:
-            nats_B = -objectives.log_likelihood(self.generator, best_BNT[:, 0], config.seeded)
+            best_BT = objectives.ranked(window_BNT, score_BN)[:, 0]
+            nats_B = -objectives.log_likelihood(self.generator, best_BT, config.seeded)
             loss = nats_B.mean() / config.continued
         return loss
 
