@@ -8,14 +8,15 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
-_STEPS = 5
 _COEFFICIENTS = (3.4445, -4.775, 2.0315)
 """Of the quintic that drives singular values towards 1, after Jordan; it stops within 0.7..1.2 of it."""
+_LONG = 3, 2
+"""Iterations on one Gram matrix: five at once blow up in bfloat16, three and two are as good as one by one."""
 _SMALLEST = 1e-7
 
 
 class Muon(torch.optim.Optimizer):
-    """As ``torch.optim.Muon``, but one batched product for all matrices of a shape: two thirds of the time.
+    """As ``torch.optim.Muon``, but one batched product for all matrices of a shape, and fewer for long ones.
 
     Args:
         params: matrices.
@@ -34,14 +35,12 @@ class Muon(torch.optim.Optimizer):
             alike: dict[tuple[int, ...], list[nn.Parameter]] = {}
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    alike.setdefault(tuple(sorted(matrix.shape)), []).append(matrix)
-            for matrices in alike.values():
-                moved_MNN = torch.stack([_wide(self._momentum(matrix, group["momentum"])) for matrix in matrices])
-                for matrix, update_NN in zip(matrices, orthogonal(moved_MNN), strict=True):
-                    height, width = matrix.shape
+                    alike.setdefault(tuple(matrix.shape), []).append(matrix)
+            for (height, width), matrices in alike.items():
+                moved_MHW = torch.stack([self._momentum(matrix, group["momentum"]) for matrix in matrices])
+                for matrix, update_HW in zip(matrices, orthogonal(moved_MHW), strict=True):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                    turned = update_NN if height <= width else update_NN.mT
-                    matrix.add_(turned, alpha=-group["lr"] * sqrt(max(1, height / width)))
+                    matrix.add_(update_HW, alpha=-group["lr"] * sqrt(max(1, height / width)))
 
     def _momentum(self, matrix: nn.Parameter, momentum: float) -> Tensor:
         assert matrix.grad is not None
@@ -52,19 +51,33 @@ class Muon(torch.optim.Optimizer):
         return matrix.grad.lerp(buffer, momentum).bfloat16()
 
 
-def _wide(matrix: Tensor) -> Tensor:
-    return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
+def orthogonal(matrix_MHW: Tensor) -> Tensor:
+    """Return the nearest matrices with orthonormal rows or columns, roughly, by Newton-Schulz iterations.
 
-
-def orthogonal(wide_MNN: Tensor) -> Tensor:
-    """Return the nearest matrices with orthonormal rows, roughly, by Newton-Schulz iterations.
+    Those of long matrices are done on the small Gram matrix (Zhang et al. 2026, "Gram Newton-Schulz").
 
     Args:
-        wide_MNN: matrices not higher than wide, (M, height, width).
+        matrix_MHW: M matrices of one shape.
     """
+    x_MHW: Tensor = matrix_MHW / matrix_MHW.norm(dim=(1, 2), keepdim=True).clamp(min=_SMALLEST)
+    height, width = x_MHW.shape[1:]
+    is_tall, is_long = height > width, max(height, width) > 2 * min(height, width)
+    for steps in _LONG if is_long else (1,) * sum(_LONG):
+        scale, rest_MNN = _steps(x_MHW.mT @ x_MHW if is_tall else x_MHW @ x_MHW.mT, steps)
+        factors = (x_MHW, rest_MNN) if is_tall else (rest_MNN, x_MHW)
+        x_MHW = torch.baddbmm(x_MHW, *factors, beta=scale)
+    return x_MHW
+
+
+def _steps(gram_MNN: Tensor, steps: int) -> tuple[float, Tensor]:
+    """Return s and R such that ``steps`` iterations multiply a matrix of this Gram matrix by s I + R."""
     a, b, c = _COEFFICIENTS
-    x_MNN: Tensor = wide_MNN / wide_MNN.norm(dim=(1, 2), keepdim=True).clamp(min=_SMALLEST)
-    for _ in range(_STEPS):
-        gram_MNN = x_MNN @ x_MNN.mT
-        x_MNN = torch.baddbmm(x_MNN, torch.baddbmm(gram_MNN, gram_MNN, gram_MNN, beta=b, alpha=c), x_MNN, beta=a)
-    return x_MNN
+    scale, more_MNN = a, torch.baddbmm(gram_MNN, gram_MNN, gram_MNN, beta=b, alpha=c)
+    rest_MNN = more_MNN
+    for _ in range(steps - 1):
+        half_MNN = torch.baddbmm(gram_MNN, gram_MNN, more_MNN, beta=a)
+        gram_MNN = torch.baddbmm(half_MNN, half_MNN, more_MNN, beta=a)
+        more_MNN = torch.baddbmm(gram_MNN, gram_MNN, gram_MNN, beta=b, alpha=c)
+        rest_MNN = (scale * more_MNN).add_(rest_MNN, alpha=a).baddbmm_(more_MNN, rest_MNN)
+        scale *= a
+    return scale, rest_MNN

@@ -33,7 +33,7 @@ def test_it_steps_as_torchs_own_does():
     walk(Muon(ours, lr=0.02, weight_decay=0.1, momentum=0.95), ours, range(5))
     walk(torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95), theirs, range(5))
     for a, b, before in zip(ours, theirs, start, strict=True):
-        assert (a - b).norm() < 0.02 * (b - before).norm()  # products in bfloat16 round as their order is
+        assert (a - b).norm() < 0.04 * (b - before).norm()  # products in bfloat16 round as their order is
 
 
 def test_it_resumes_where_it_was():
@@ -62,6 +62,18 @@ def test_singular_values_come_near_to_one():
     values = torch.linalg.svdvals(orthogonal(wide_MNN))
     assert values.min() > 0.6
     assert values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (64, 256), (256, 64)])
+def test_a_matrix_of_which_little_matters_does_not_blow_up_in_bfloat16(shape):
+    rng = torch.Generator().manual_seed(0)
+    u, _, vt = torch.linalg.svd(torch.randn(shape, generator=rng), full_matrices=False)
+    slight = u * torch.logspace(0, -4, 64) @ vt
+    half = orthogonal(slight.bfloat16()[None])[0].float()
+    values = torch.linalg.svdvals(half)
+    assert values.max() < 1.3
+    whole = orthogonal(slight.double()[None])[0].float()  # the same polynomial, without rounding
+    assert (half * (u @ vt)).sum() > 0.99 * (whole * (u @ vt)).sum()
 
 
 def test_no_gradient_at_all_gives_no_nan():
