@@ -51,6 +51,20 @@ def build(cls: type[T], table: dict[str, Any], where: str) -> T:
         raise ConfigError(f"{where}: {error}") from error
 
 
+def at_least(config: DataclassInstance, low: float, *names: str) -> None:
+    """Raise a ConfigError unless the fields of these names are ``low`` or more."""
+    for name in names:
+        if not getattr(config, name) >= low:  # which no NaN is
+            raise ConfigError(f"{name} must be at least {low}, found {getattr(config, name)}")
+
+
+def more_than(config: DataclassInstance, low: float, *names: str) -> None:
+    """Raise a ConfigError unless the fields of these names are more than ``low``."""
+    for name in names:
+        if not getattr(config, name) > low:
+            raise ConfigError(f"{name} must be more than {low}, found {getattr(config, name)}")
+
+
 def _fits(value: object, kind: Any) -> bool:
     if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)

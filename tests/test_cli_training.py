@@ -164,7 +164,7 @@ def test_fine_tuning_tells_what_the_discriminator_hears_and_keeps_the_best_weigh
             "[adversarial]\nobjective = 'wgan'",
             "adversarial: objective must be one of gumbel, ddo, best_of_n, dpo, policy_gradient",
         ),
-        ("[discriminator]\nhidden = 0", "discriminator: discriminator hidden must be at least 1, found 0"),
+        ("[discriminator]\nhidden = 0", "discriminator: hidden must be at least 1, found 0"),
         ("[discrimination]\nr1 = -1", "discrimination: r1 must be at least 0, found -1"),
         ("adversarial = 3", "adversarial: must be a table of keys and values, found 3"),
     ],

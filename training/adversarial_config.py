@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from musebridge.config import at_least, more_than
 from musebridge.errors import ConfigError
 
 OBJECTIVES = ("gumbel", "ddo", "best_of_n", "dpo", "policy_gradient")
-_NOT_NEGATIVE = (
-    "feedback", "lr", "discriminator_lr", "weight", "anchor", "replay", "ema", "patience", "seed", "validate_s",
-    "save_s", "nll_rise", "transpose", "warmup_steps", "kl",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +82,11 @@ class AdversarialConfig:
             raise ConfigError("give the budget either as tokens or as seconds, more than 0")
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"objective must be one of {', '.join(OBJECTIVES)}, found {self.objective!r}")
-        counts = ("seeded", "continued", "pairs", "held_out", "judged", "batch", "anchor_context", "anchor_batch", "n")
-        for name, low in (dict.fromkeys(_NOT_NEGATIVE, 0) | dict.fromkeys(counts, 1)).items():
-            if not getattr(self, name) >= low:
-                raise ConfigError(f"{name} must be at least {low}, found {getattr(self, name)}")
-        for name in ("temperature", "last_temperature", "clip", "sharpness"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} must be more than 0, found {getattr(self, name)}")
+        at_least(self, 0, "feedback", "lr", "discriminator_lr", "weight", "anchor", "replay", "ema", "patience", "seed")
+        at_least(self, 0, "validate_s", "save_s", "nll_rise", "transpose", "warmup_steps", "kl")
+        at_least(self, 1, "seeded", "continued", "pairs", "held_out", "judged", "batch")
+        at_least(self, 1, "anchor_context", "anchor_batch", "n")
+        more_than(self, 0, "temperature", "last_temperature", "clip", "sharpness")
         for name in ("replay", "pause_above", "distinct"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in 0..1, found {getattr(self, name)}")

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musebridge.config import build
-from musebridge.errors import CheckpointError, ConfigError
+from musebridge.config import at_least, build, more_than
+from musebridge.errors import CheckpointError
 from musebridge.training import checkpoint
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig, DiscriminatorLoss
 from musebridge.training.generator import Generator
@@ -54,12 +54,9 @@ class DiscriminatorTraining(DiscriminatorLoss):
 
     def __post_init__(self) -> None:
         DiscriminatorLoss.__post_init__(self)
-        least = {"passes": 0, "batch": 1, "muon_lr": 0, "adam_lr": 0, "weight_decay": 0, "warmup_steps": 0}
-        for name, low in (least | {"validate_steps": 1, "patience": 0}).items():
-            if not getattr(self, name) >= low:
-                raise ConfigError(f"discriminator {name} must be at least {low}, found {getattr(self, name)}")
-        if not self.clip > 0:
-            raise ConfigError(f"discriminator clip must be more than 0, found {self.clip}")
+        at_least(self, 0, "passes", "muon_lr", "adam_lr", "weight_decay", "warmup_steps", "patience")
+        at_least(self, 1, "batch", "validate_steps")
+        more_than(self, 0, "clip")
 
 
 class Discrimination:

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musebridge import vocab
+from musebridge.config import at_least
 from musebridge.errors import ConfigError
 from musebridge.training.generator import Block, Generator, GeneratorConfig, embed, norm, rope_table
 from musebridge.training.hints import N_HINTS, N_STATISTICS, statistics
@@ -54,8 +55,7 @@ class DiscriminatorConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"discriminator dropout must be at least 0 and less than 1, found {self.dropout}")
-        if self.hidden < 1:
-            raise ConfigError(f"discriminator hidden must be at least 1, found {self.hidden}")
+        at_least(self, 1, "hidden")
         _ = self.blocks  # checks its own ranges
 
     @property
@@ -165,9 +165,7 @@ class DiscriminatorLoss:
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 0.5:
             raise ConfigError(f"smoothing must be at least 0 and less than 0.5, found {self.smoothing}")
-        for name in ("relativistic", "tokens", "r1", "jitter"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} must be at least 0, found {getattr(self, name)}")
+        at_least(self, 0, "relativistic", "tokens", "r1", "jitter")
 
     def __call__(self, discriminator: Discriminator, window_MT: Tensor, hints_MTF: Tensor, seeded: int) -> Tensor:
         """Return the loss of real windows and, behind them, the artificial ones of the same seeds."""

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musebridge import vocab
+from musebridge.config import at_least
 from musebridge.errors import ConfigError
 
 ROPE_BASE = 10_000.0
@@ -36,9 +37,7 @@ class GeneratorConfig:
     context: int = 1024
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if value < 1:
-                raise ConfigError(f"generator {name} must be at least 1, found {value}")
+        at_least(self, 1, *asdict(self))
         if self.d_model % (2 * self.n_heads):
             raise ConfigError(
                 f"generator d_model must be a multiple of 2 × n_heads, found {self.d_model} and {self.n_heads}"

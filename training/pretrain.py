@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from musebridge.config import build
+from musebridge.config import at_least, build, more_than
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint
 from musebridge.training.augment import Augmentation
@@ -32,17 +32,6 @@ from musebridge.training.peers import Peers
 
 SCORED_WHILE_TRAINING = 65_536
 _SAVED = torch.bfloat16
-_NOT_NEGATIVE = (
-    "muon_lr",
-    "adam_lr",
-    "weight_decay",
-    "warmup_steps",
-    "ema",
-    "patience",
-    "seed",
-    "validate_s",
-    "save_s",
-)
 _OPTIMISERS = ("muon", "adamw")
 
 
@@ -91,12 +80,10 @@ class PretrainConfig:
             raise ConfigError(f"ema must be less than 1, found {self.ema}")
         if self.optimiser not in _OPTIMISERS:
             raise ConfigError(f"optimiser must be one of {', '.join(_OPTIMISERS)}, found {self.optimiser!r}")
-        if not self.clip > 0:
-            raise ConfigError(f"clip must be more than 0, found {self.clip}")
-        least = {"batch": 1} | dict.fromkeys(_NOT_NEGATIVE, 0)
-        for name, low in least.items():
-            if not getattr(self, name) >= low:
-                raise ConfigError(f"{name} must be at least {low}, found {getattr(self, name)}")
+        more_than(self, 0, "clip")
+        at_least(self, 1, "batch")
+        at_least(self, 0, "muon_lr", "adam_lr", "weight_decay", "warmup_steps", "ema")
+        at_least(self, 0, "patience", "seed", "validate_s", "save_s")
         _ = self.augmentation  # checks its own ranges
 
     @property

@@ -9,12 +9,13 @@ against; it is trained and scored here, not exported.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from musebridge import vocab
+from musebridge.config import at_least
 from musebridge.errors import ConfigError
 
 
@@ -32,9 +33,7 @@ class ReferenceConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"generator dropout must be at least 0 and less than 1, found {self.dropout}")
-        for name, value in asdict(self).items():
-            if name != "dropout" and value < 1:
-                raise ConfigError(f"generator {name} must be at least 1, found {value}")
+        at_least(self, 1, "n_layers", "d_model", "n_heads", "d_ff", "context")
         if self.d_model % self.n_heads or self.d_model % 2:
             raise ConfigError(
                 f"generator d_model must be even and a multiple of n_heads, found {self.d_model} and {self.n_heads}"

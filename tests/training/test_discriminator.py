@@ -169,8 +169,8 @@ def test_the_penalty_counts_how_far_verdicts_on_real_music_move(frozen):
     ("make", "message"),
     [
         (lambda: replace(SHAPE, dropout=1.0), "discriminator dropout must be at least 0 and less than 1, found 1.0"),
-        (lambda: replace(SHAPE, hidden=0), "discriminator hidden must be at least 1, found 0"),
-        (lambda: replace(SHAPE, n_layers=0), "generator n_layers must be at least 1, found 0"),
+        (lambda: replace(SHAPE, hidden=0), "hidden must be at least 1, found 0"),
+        (lambda: replace(SHAPE, n_layers=0), "n_layers must be at least 1, found 0"),
         (lambda: DiscriminatorLoss(smoothing=0.5), "smoothing must be at least 0 and less than 0.5, found 0.5"),
         (lambda: DiscriminatorLoss(r1=-1), "r1 must be at least 0, found -1"),
     ],

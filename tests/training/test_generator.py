@@ -133,8 +133,8 @@ def test_rotation_makes_products_depend_on_distance_only():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_layers": 0}, "generator n_layers must be at least 1, found 0"),
-        ({"context": -5}, "generator context must be at least 1, found -5"),
+        ({"n_layers": 0}, "n_layers must be at least 1, found 0"),
+        ({"context": -5}, "context must be at least 1, found -5"),
         ({"d_model": 36}, "generator d_model must be a multiple of 2 × n_heads, found 36 and 8"),
         ({"n_kv_heads": 3}, "generator n_heads must be a multiple of n_kv_heads, found 8 and 3"),
     ],

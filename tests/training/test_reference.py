@@ -73,7 +73,7 @@ def test_a_table_without_a_kind_is_the_default_and_an_unknown_kind_is_one_line()
     ("change", "message"),
     [
         ({"dropout": 1.0}, "generator dropout must be at least 0 and less than 1, found 1.0"),
-        ({"n_layers": 0}, "generator n_layers must be at least 1, found 0"),
+        ({"n_layers": 0}, "n_layers must be at least 1, found 0"),
         ({"d_model": 15}, "generator d_model must be even and a multiple of n_heads, found 15 and 2"),
     ],
 )
