@@ -36,6 +36,7 @@ from musebridge.training.generator import Generator, count_parameters
 from musebridge.training.hints import hints
 from musebridge.training.judging import auroc
 from musebridge.training.losses import cross_entropy
+from musebridge.training.optimisers import take_step
 from musebridge.training.pretrain import SCORED_WHILE_TRAINING
 from musebridge.training.sampler import gumbel_noise
 from musebridge.training.samples import Pairs, Window, pairs
@@ -195,9 +196,7 @@ class Adversarial:
                 told["nll"] = cross_entropy(self.generator, real_BT.to(self.device))
                 loss = loss + config.anchor * told["nll"]
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), config.clip)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        take_step(self.generator, [self.optimiser], config.clip)
         with torch.no_grad():
             torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - config.ema)
         for name, value in told.items():
@@ -263,9 +262,7 @@ class Adversarial:
         with torch.autocast(self.device.type, torch.bfloat16):
             loss = self.lessons.loss(self.discriminator, window_MT, hints_MTF, self.config.seeded)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.config.clip)
-        self.teacher.step()
-        self.teacher.zero_grad(set_to_none=True)
+        take_step(self.discriminator, [self.teacher], self.config.clip)
 
     def _measure(self) -> None:
         row = {**asdict(self.progress), **self.gauge.measure(self.averaged)}

@@ -22,7 +22,7 @@ from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.generator import Generator
 from musebridge.training.hints import statistics
 from musebridge.training.judging import Scores, Skill, auroc, best_threshold, skill
-from musebridge.training.pretrain import optimisers_of
+from musebridge.training.optimisers import optimisers_of, set_rates, take_step
 from musebridge.training.samples import Pairs
 
 _AT_ONCE = 32
@@ -147,9 +147,7 @@ class Discrimination:
 
     def _optimise(self) -> float:
         rise = min(1.0, (self.step + 1) / max(1, self.config.warmup_steps))
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak_lr"] * rise * (1 - self.step / self.steps)
+        set_rates(self.optimisers, rise * (1 - self.step / self.steps))
         per_pass = len(self.train) // self.config.batch
         number, position = divmod(self.step, per_pass)
         order = np.random.default_rng([self.seed, 4, number]).permutation(len(self.train))
@@ -160,10 +158,7 @@ class Discrimination:
         with torch.autocast(self.device.type, torch.bfloat16):
             loss: Tensor = self.loss(self.discriminator, window_MT, hints_MTF, chosen.seed_NT.shape[1])
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.config.clip)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        take_step(self.discriminator, self.optimisers, self.config.clip)
         return loss.item()
 
     def _validate(self, loss: float) -> None:

@@ -25,7 +25,7 @@ from musebridge import vocab
 from musebridge.training.features import notes_of
 from musebridge.training.generator import Block, GeneratorConfig, norm, rope_table
 from musebridge.training.judging import Scores
-from musebridge.training.pretrain import optimisers_of
+from musebridge.training.optimisers import optimisers_of, set_rates, take_step
 
 Ids = npt.NDArray[np.int64]
 
@@ -144,17 +144,12 @@ def teach(
     label_B = torch.tensor([1.0, 0.0]).repeat_interleave(lessons.batch // 2)
     for step in range(lessons.steps):
         rise, fall = min(1.0, 10 * (step + 1) / lessons.steps), 1 - step / lessons.steps
-        for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak_lr"] * rise * fall
+        set_rates(optimisers, rise * fall)
         chosen = np.concatenate([rng.choice(members, lessons.batch // 2) for members in classes])
         notes_BSA = torch.from_numpy(_transposed(notes_MSA[chosen], rng, lessons.transpose))
         loss = F.binary_cross_entropy_with_logits(listener(notes_BSA), label_B)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(listener.parameters(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        take_step(listener, optimisers, clip=1.0)
         on_progress((step + 1) / lessons.steps)
     return lambda others_NSA: _scores(listener, others_NSA)
 

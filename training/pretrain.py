@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from musebridge.config import at_least, build, more_than
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
@@ -27,7 +27,7 @@ from musebridge.training.corpus import Corpus, Mixture, Windows
 from musebridge.training.generator import count_parameters
 from musebridge.training.losses import cross_entropy, nll
 from musebridge.training.models import AnyGenerator, Shape, create, shape_from, table_of
-from musebridge.training.muon import Muon
+from musebridge.training.optimisers import optimisers_of, set_rates, take_step
 from musebridge.training.peers import Peers
 
 SCORED_WHILE_TRAINING = 65_536
@@ -283,19 +283,14 @@ class Pretraining:
 
     def _optimise(self) -> float:
         factor = learning_rate_factor(self.config, self.progress.step, self.fraction)
-        for optimiser in self.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak_lr"] * factor
+        set_rates(self.optimisers, factor)
         first, count = self.peers.share(self.progress.step * self.config.batch, self.config.batch)
         window_BT = torch.from_numpy(self.windows.batch(first, count)).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             loss: Tensor = self._loss(self.generator, window_BT)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         loss = self.peers.average(self.generator, loss)
-        torch.nn.utils.clip_grad_norm_(self.generator.parameters(), self.config.clip)
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        take_step(self.generator, self.optimisers, self.config.clip)
         if self.averaged is not None:
             with torch.no_grad():
                 torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - self.config.ema)
@@ -383,26 +378,3 @@ def begin(
     base = table_of(checkpoint.load_generator(init)[0].config) if init else {}
     generator = shape_from({**base, **shape} if isinstance(shape, dict) else shape, "generator")
     return Pretraining(corpus, folder, generator, config, mixed=mixed, init=init, compile=compile)
-
-
-def optimisers_of(
-    model: nn.Module, blocks: nn.Module, muon_lr: float | None, adam_lr: float, weight_decay: float
-) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices of a model's blocks, AdamW for the rest; AdamW for all without a rate for Muon.
-
-    The learning rates given are kept in each group as ``peak_lr``.
-    """
-    matrices = [p for p in blocks.parameters() if p.ndim == 2]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    groups = [{"params": others, "weight_decay": 0.0}]
-    optimisers: list[torch.optim.Optimizer] = []
-    if muon_lr is None:
-        groups.append({"params": matrices, "weight_decay": weight_decay})
-    else:
-        optimisers.append(Muon(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=0.95))
-    optimisers.append(torch.optim.AdamW(groups, lr=adam_lr, betas=(0.9, 0.95), fused=True))
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
-            group["peak_lr"] = group["lr"]
-    return optimisers

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from musebridge import vocab
 from musebridge.training.generator import Block, GeneratorConfig, embed, norm, rope_table
 from musebridge.training.judging import Scores
-from musebridge.training.pretrain import optimisers_of
+from musebridge.training.optimisers import optimisers_of, set_rates, take_step
 
 Tokens = npt.NDArray[np.int64]
 
@@ -81,19 +81,14 @@ def taught(
     optimisers = optimisers_of(judge, judge.blocks, _MUON_LR, _ADAM_LR, _WEIGHT_DECAY)
     both_MT, is_real_M = np.concatenate([real_NT, other_NT]), np.arange(2 * len(real_NT)) < len(real_NT)
     for step in range(steps):
-        for optimiser in optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = group["peak_lr"] * (1 - step / steps)
+        set_rates(optimisers, 1 - step / steps)
         halves = [first + rng.integers(0, len(real_NT), batch // 2) for first in (0, len(real_NT))]
         at = rng.permutation(np.concatenate(halves))
         with torch.autocast("cpu", torch.bfloat16):
             logit_B = judge(torch.from_numpy(both_MT[at]), seeded)
         loss = F.binary_cross_entropy_with_logits(logit_B, torch.from_numpy(is_real_M[at]).float())
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(judge.parameters(), 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
+        take_step(judge, optimisers, clip=1.0)
     return judge.eval()
 
 
