@@ -29,7 +29,9 @@ from musebridge.training import checkpoint, objectives
 from musebridge.training.adversarial_config import AdversarialConfig, Progress
 from musebridge.training.augment import Augmentation
 from musebridge.training.corpus import Corpus, Windows
-from musebridge.training.discriminate import Discrimination, DiscriminatorTraining
+from musebridge.training.course import DiscriminatorTraining
+from musebridge.training.critic import Appraised, Criticism
+from musebridge.training.discriminate import Discrimination
 from musebridge.training.discriminator import DiscriminatorConfig, Verdict
 from musebridge.training.gauge import Gauge
 from musebridge.training.generator import Generator, count_parameters
@@ -102,6 +104,15 @@ class Adversarial:
         self._judge = Discriminated(
             discriminator=compiled(self.discriminator), hinter=self.frozen, seeded=config.seeded, hint=compiled(hints)
         )
+        self._score: Callable[[Tensor], Tensor] = self._judge
+        self.criticism: Criticism | None = None
+        if config.objective == "actor_critic":
+            self.criticism = Criticism(
+                self.frozen, self.discriminator, self.train, self.lessons.choosing, folder / "critic", lessons,
+                command=command, seed=seed, compile=compile,
+            )  # fmt: skip
+            self.criticism.run(lambda share: on_stage("training the critic", share), lambda row: None)
+            self._score = Appraised(judge=self._judge, critic=compiled(self.criticism.critic))
         self.gauge = Gauge(
             self.frozen,
             self.lessons.choosing[slice(0, config.judged)],
@@ -214,10 +225,8 @@ class Adversarial:
         seed_BT = torch.from_numpy(chosen.seed_NT).to(self.device)
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
         if config.objective != "gumbel":
-            window_BNT, score_BN = objectives.scored(
-                self.generator, self._judge, seed_BT, config.continued, config.n, rng
-            )
-            return self._learn_from(window_BNT, score_BN), window_BNT[:, 0, config.seeded :]
+            window_BNT, score = objectives.scored(self.generator, self._score, seed_BT, config.continued, config.n, rng)
+            return self._learn_from(window_BNT, score), window_BNT[:, 0, config.seeded :]
         temperature = config.temperature + share * (config.last_temperature - config.temperature)
         noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)
         feedback = None if config.faithful else config.feedback
@@ -225,18 +234,22 @@ class Adversarial:
             self.generator, self.discriminator, self.frozen, seed_BT, noise_BTV, temperature, feedback=feedback
         )
 
-    def _learn_from(self, window_BNT: Tensor, score_BN: Tensor) -> Tensor:
+    def _learn_from(self, window_BNT: Tensor, score: Tensor) -> Tensor:
         """Return the loss of windows that the generator wrote just now."""
         config = self.config
         models = self.generator, self.frozen
         loss: Tensor
-        if config.objective == "policy_gradient":
-            loss = self._policy_gradient(*models, window_BNT, score_BN.float(), config.seeded, config.kl)
+        if config.objective == "actor_critic":
+            ahead_BNC = objectives.advantages(score, config.decay)
+            loss = self._policy_gradient(*models, window_BNT, ahead_BNC, config.seeded, config.kl)
+        elif config.objective == "policy_gradient":
+            ahead_BN1 = objectives.ahead_of_others(score.float())
+            loss = self._policy_gradient(*models, window_BNT, ahead_BN1, config.seeded, config.kl)
         elif config.objective == "dpo":
-            best_BNT = objectives.ranked(window_BNT, score_BN)
+            best_BNT = objectives.ranked(window_BNT, score)
             loss = self._dpo(*models, best_BNT, config.seeded, config.sharpness)
         else:
-            best_BT = objectives.ranked(window_BNT, score_BN)[:, 0]
+            best_BT = objectives.ranked(window_BNT, score)[:, 0]
             nats_B = -objectives.log_likelihood(self.generator, best_BT, config.seeded)
             loss = nats_B.mean() / config.continued
         return loss

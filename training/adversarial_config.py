@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from musebridge.config import at_least, more_than
 from musebridge.errors import ConfigError
 
-OBJECTIVES = ("gumbel", "ddo", "best_of_n", "dpo", "policy_gradient")
+OBJECTIVES = ("gumbel", "ddo", "best_of_n", "dpo", "policy_gradient", "actor_critic")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,7 @@ class AdversarialConfig:
     """How to fine-tune; the budget ends at ``tokens`` of continuation or ``seconds``, whichever is set.
 
     Attributes:
-        objective: ``gumbel``, ``ddo``, ``best_of_n``, ``dpo`` or ``policy_gradient``; see
+        objective: ``gumbel``, ``ddo``, ``best_of_n``, ``dpo``, ``policy_gradient`` or ``actor_critic``; see
             ``musebridge.training.objectives``.
         seeded, continued: tokens of a seed and of its continuation.
         pairs, held_out: real and artificial continuations to train the discriminator on, and to measure it.
@@ -30,9 +30,10 @@ class AdversarialConfig:
         faithful: back-propagate through every cached step (gumbel).
         feedback: links of the chain through the context in the parallel mode (gumbel).
         sharpness: of the likelihood ratio of a continuation (ddo, dpo).
-        kl: weight of the divergence from the pre-trained generator (policy_gradient).
-        n: continuations of a seed to pick from, rank or weigh, at least 2 (best_of_n, which may do with 1, dpo,
-            policy_gradient).
+        kl: weight of the divergence from the pre-trained generator (policy_gradient, actor_critic).
+        decay: of the credit of a token for what comes later (actor_critic).
+        n: continuations of a seed to pick from, rank or weigh (best_of_n, dpo, policy_gradient, actor_critic); at
+            least 2 where they are compared (dpo, policy_gradient).
         replay: share of remembered samples in a lesson of the discriminator.
         pause_above: a discriminator whose running AUROC is higher waits.
         ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.
@@ -65,6 +66,7 @@ class AdversarialConfig:
     feedback: int = 0
     sharpness: float = 0.05
     kl: float = 1.0
+    decay: float = 0.95
     n: int = 8
     replay: float = 0.5
     pause_above: float = 0.9
@@ -87,7 +89,7 @@ class AdversarialConfig:
         at_least(self, 1, "seeded", "continued", "pairs", "held_out", "judged", "batch")
         at_least(self, 1, "anchor_context", "anchor_batch", "n")
         more_than(self, 0, "temperature", "last_temperature", "clip", "sharpness")
-        for name in ("replay", "pause_above", "distinct"):
+        for name in ("replay", "pause_above", "distinct", "decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in 0..1, found {getattr(self, name)}")
         if self.objective in ("dpo", "policy_gradient") and self.n < 2:

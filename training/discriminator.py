@@ -39,6 +39,7 @@ class DiscriminatorConfig:
         dropout: of embedded and of pooled tokens while training.
         inherit: begin with the generator's embedding and lowest blocks, whose widths must be the same.
         hinted: whether it is told what a frozen generator thinks; see ``musebridge.training.hints``.
+        causal: whether no token hears a later one, as in a critic.
     """
 
     n_layers: int = 4
@@ -51,6 +52,7 @@ class DiscriminatorConfig:
     dropout: float = 0.1
     inherit: bool = True
     hinted: bool = True
+    causal: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
@@ -85,7 +87,7 @@ class Discriminator(nn.Module):
         self.config = config
         D = config.d_model
         self.embedding = nn.Embedding(vocab.N_TOKENS, D)
-        self.blocks = nn.ModuleList(Block(config.blocks, causal=False) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config.blocks, causal=config.causal) for _ in range(config.n_layers))
         self.hint = nn.Linear(N_HINTS, D, bias=False)
         self.token = nn.Linear(D, 1)
         self.hidden = nn.Linear(D + N_STATISTICS, config.hidden)

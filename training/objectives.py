@@ -15,6 +15,8 @@ going further from a frozen copy than that is worth (Williams 1992, "REINFORCE",
 with the mean of a seed's continuations as the baseline; KL penalty of Ziegler et
 al. 2019). A discriminator's logit is a log ratio of densities, so where both weigh
 the same, the best that can be reached is the distribution of real music.
+``actor_critic``: the same, but each token is credited with what was expected of the
+continuation after it and not before (Schulman et al. 2016; ``musebridge.training.critic``).
 """
 
 from __future__ import annotations
@@ -92,15 +94,15 @@ def dpo(generator: Generator, frozen: Generator, window_BNT: Tensor, seeded: int
 
 
 def policy_gradient(
-    generator: Generator, frozen: Generator, window_BNT: Tensor, score_BN: Tensor, seeded: int, kl: float
+    generator: Generator, frozen: Generator, window_BNT: Tensor, ahead_BNC: Tensor, seeded: int, kl: float
 ) -> Tensor:
-    """Return how far the generator's KL divergence from a frozen copy outweighs the score of what it wrote, per token.
+    """Return the generator's KL divergence from a frozen copy, per token; its gradient is that of what it outweighs.
 
     Args:
         generator: to be trained; it wrote the windows.
         frozen: what it should stay near, token by token.
         window_BNT: N windows of each seed.
-        score_BN: of the windows, in nats.
+        ahead_BNC: how much better than expected each token was, in nats; or each window, (B, N, 1).
         seeded: tokens of the seed, which do not count.
         kl: weight of the divergence.
     """
@@ -108,12 +110,30 @@ def policy_gradient(
     log_p_MCV = generator(window_MT[:, :-1])[:, seeded - 1 :].log_softmax(-1)
     with torch.no_grad():
         log_q_MCV = frozen(window_MT[:, :-1])[:, seeded - 1 :].log_softmax(-1)
-    chosen_M = log_p_MCV.gather(-1, window_MT[:, seeded:, None])[..., 0].sum(1)
-    ahead_M = (score_BN - score_BN.mean(1, keepdim=True)).flatten()
-    gain = (ahead_M * chosen_M).mean()  # its gradient is that of the mean score, its value means nothing
+    chosen_MC = log_p_MCV.gather(-1, window_MT[:, seeded:, None])[..., 0]
+    gain = (ahead_BNC.flatten(0, 1) * chosen_MC).mean(0).sum()  # its gradient is a score's; its value means nothing
     divergence = (log_p_MCV.exp() * (log_p_MCV - log_q_MCV)).sum((1, 2)).mean()
-    per_token: Tensor = (kl * divergence - score_BN.mean() - (gain - gain.detach())) / log_p_MCV.shape[1]
+    per_token: Tensor = (kl * divergence - (gain - gain.detach())) / log_p_MCV.shape[1]
     return per_token
+
+
+def ahead_of_others(score_BN: Tensor) -> Tensor:
+    """Return how much better each window was than the mean of its seed's, (B, N, 1)."""
+    return (score_BN - score_BN.mean(1, keepdim=True))[..., None]
+
+
+def advantages(value_BNC: Tensor, decay: float) -> Tensor:
+    """Return how much better than expected each token was, (B, N, C), by generalised advantage estimation.
+
+    Args:
+        value_BNC: what score is expected before each token, and the score itself at the end, (B, N, C + 1).
+        decay: the lambda of Schulman et al. 2016: the weight of what comes a token later.
+    """
+    rise_BNC = value_BNC.diff(dim=-1)
+    C = rise_BNC.shape[-1]
+    later_CC = torch.arange(C)[:, None] - torch.arange(C)
+    weight_CC = torch.where(later_CC >= 0, decay ** later_CC.clamp(min=0), 0.0).to(rise_BNC)
+    return rise_BNC @ weight_CC
 
 
 def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
@@ -151,12 +171,12 @@ def scored(
         dtype: of the sampling.
 
     Returns:
-        The windows, (B, n, T), and their scores, (B, n).
+        The windows, (B, n, T), and their scores, (B, n), or (B, n, …) where there are more of each.
     """
     seed_NT = seed_BT.repeat_interleave(n, 0)
     written_NT = sample(generator, seed_NT, gumbel_noise(len(seed_NT), length, rng), dtype=dtype)
     window_NT = torch.cat([seed_NT, written_NT], 1)
-    return window_NT.view(len(seed_BT), n, -1), score(window_NT).view(-1, n)
+    return window_NT.view(len(seed_BT), n, -1), torch.stack(torch.split(score(window_NT), n))
 
 
 def ranked(window_BNT: Tensor, score_BN: Tensor) -> Tensor:

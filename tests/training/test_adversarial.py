@@ -17,7 +17,8 @@ from musebridge.export.discriminator import export
 from musebridge.training import checkpoint, corpus, objectives
 from musebridge.training.adversarial import Adversarial
 from musebridge.training.adversarial_config import OBJECTIVES, AdversarialConfig
-from musebridge.training.discriminate import DiscriminatorTraining
+from musebridge.training.course import DiscriminatorTraining
+from musebridge.training.critic import Appraised
 from musebridge.training.discriminator import DiscriminatorConfig
 from musebridge.training.gauge import fresh_judge
 from musebridge.training.generator import Generator, GeneratorConfig
@@ -107,6 +108,26 @@ def test_it_begins_with_samples_and_a_discriminator_that_are_kept(small_corpus, 
     assert again.lessons.history == training.lessons.history
 
 
+def test_a_critic_guesses_the_verdict_from_what_it_has_heard_so_far(small_corpus, init, tmp_path):
+    config = replace(CONFIG, objective="actor_critic", pairs=64, held_out=48)
+    lessons = replace(LESSONS, passes=6, validate_steps=24)
+    training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, lessons, config, command=COMMAND, compile=False)
+    assert training.criticism is not None
+    explained = [row["explained"] for row in training.criticism.history]
+    assert len(explained) == 4
+    assert explained[0] < explained[-1] < 1  # so few lessons: it has not found the verdicts' mean yet
+    critic, judge = training.criticism.critic, training._judge
+    window_MT = torch.randint(0, 388, (4, 20))
+    value_MC = Appraised(judge=judge, critic=critic)(window_MT)
+    assert value_MC.shape == (4, 13)
+    assert torch.equal(value_MC[:, -1], judge(window_MT))
+    changed_MT = window_MT.clone()
+    changed_MT[:, 14:] = torch.randint(0, 388, (4, 6))
+    changed_MC = Appraised(judge=judge, critic=critic)(changed_MT)
+    torch.testing.assert_close(changed_MC[:, :7], value_MC[:, :7])  # 8 of the seed and 6 more are the same
+    assert not torch.isclose(changed_MC[:, 7:], value_MC[:, 7:]).any()
+
+
 def test_the_first_candidate_is_what_phase_1_left(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path)
     with pytest.raises(KeyboardInterrupt):
@@ -185,7 +206,10 @@ def test_windows_that_do_not_fit_are_refused_before_anything_is_sampled(small_co
     [
         ({"seconds": 5.0}, "give the budget either as tokens or as seconds, more than 0"),
         ({"objective": "dpo", "n": 1}, "n must be at least 2 for dpo, found 1"),
-        ({"objective": "wgan"}, "objective must be one of gumbel, ddo, best_of_n, dpo, policy_gradient, found 'wgan'"),
+        (
+            {"objective": "wgan"},
+            f"objective must be one of {', '.join(OBJECTIVES)}, found 'wgan'",
+        ),
         ({"batch": 0}, "batch must be at least 1, found 0"),
         ({"feedback": -1}, "feedback must be at least 0, found -1"),
         ({"temperature": 0.0}, "temperature must be more than 0, found 0.0"),
@@ -236,6 +260,13 @@ def test_dpo_brings_likelihood_ratios_into_the_order_of_the_ranking():
     assert (ratio_M.view(2, 4).diff(dim=1) < 0).all()
 
 
+def test_tokens_are_credited_with_the_rise_of_what_is_expected():
+    value_BNC = torch.tensor([[[0.0, 1.0, 3.0, 2.0]]])  # the score is 2, of which 0 was expected at first
+    torch.testing.assert_close(objectives.advantages(value_BNC, 0.0), torch.tensor([[[1.0, 2.0, -1.0]]]))
+    torch.testing.assert_close(objectives.advantages(value_BNC, 0.5), torch.tensor([[[1.75, 1.5, -1.0]]]))
+    torch.testing.assert_close(objectives.advantages(value_BNC, 1.0), torch.tensor([[[2.0, 1.0, -1.0]]]))
+
+
 def test_the_policy_gradient_ends_where_score_and_divergence_balance():
     """At a weight of 1 that is where the frozen distribution is tilted by the exponential of the score."""
     torch.manual_seed(0)
@@ -249,9 +280,9 @@ def test_the_policy_gradient_ends_where_score_and_divergence_balance():
         with torch.no_grad():
             written_N1 = generator(seed_NT[:1])[0, -1].softmax(-1).multinomial(512, replacement=True)[:, None]
         window_BNT = torch.cat([seed_NT[:1].expand(512, -1), written_N1], 1)[None]
-        score_BN = 4.0 * (window_BNT[..., -1] == wanted)
+        ahead_BN1 = objectives.ahead_of_others(4.0 * (window_BNT[..., -1] == wanted))
         optimiser.zero_grad()
-        objectives.policy_gradient(generator, frozen, window_BNT, score_BN, 8, 1.0).backward()
+        objectives.policy_gradient(generator, frozen, window_BNT, ahead_BN1, 8, 1.0).backward()
         optimiser.step()
     tilted_V = before_V * torch.where(torch.arange(len(before_V)) == wanted, np.exp(4.0), 1.0)
     with torch.no_grad():

@@ -9,7 +9,8 @@ import torch
 from musebridge import vocab
 from musebridge.errors import CheckpointError
 from musebridge.training import checkpoint, corpus
-from musebridge.training.discriminate import Discrimination, DiscriminatorTraining
+from musebridge.training.course import DiscriminatorTraining
+from musebridge.training.discriminate import Discrimination
 from musebridge.training.discriminator import DiscriminatorConfig
 from musebridge.training.generator import Generator, GeneratorConfig
 from musebridge.training.judging import auroc
