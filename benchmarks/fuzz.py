@@ -13,7 +13,7 @@ import numpy as np
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from musebridge.benchmarks.measure import Row, resident_mb, row_of, seconds
-from musebridge.bridge import midi, osc_namespace
+from musebridge.bridge import backends, osc_namespace
 from musebridge.bridge.ports import MemoryPort
 from musebridge.bridge.scheduler import Scheduler
 from musebridge.bridge.server import Bridge
@@ -177,7 +177,7 @@ def noise(count: int, seed: int = 0) -> Row:
         burst = [_noise(chance) for _ in range(chance.randint(1, 200))]
         count -= sum(map(len, burst))
         messages: list[Message | None] = []
-        spent_s = seconds(lambda: messages.extend(map(midi._decode, burst)))  # noqa: B023  # called at once
+        spent_s = seconds(lambda: messages.extend(map(backends.decode, burst)))  # noqa: B023  # called at once
         times_us.append(1e6 * spent_s / len(burst))
         script = [(now_s + 0.001 * i, message) for i, message in enumerate(messages) if message]
         began_s, now_s = now_s, now_s + 0.001 * len(messages) + 0.1

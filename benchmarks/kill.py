@@ -27,7 +27,8 @@ import numpy as np
 from rich.table import Table
 
 from musebridge.benchmarks.measure import seconds
-from musebridge.bridge.midi import CLIENT, MidiSystem
+from musebridge.bridge.backends import CLIENT
+from musebridge.bridge.midi import MidiSystem
 from musebridge.bridge.scheduler import NoteLedger, silence
 from musebridge.bridge.watch import JackWatch
 from musebridge.errors import PortError

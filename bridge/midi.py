@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 
-import mido
 import rtmidi
 
-from musebridge import midifile
+from musebridge.bridge import backends
+from musebridge.bridge.backends import CLIENT
 from musebridge.bridge.scheduler import NoteLedger, silence
-from musebridge.bridge.watch import LONGEST_PERIOD_S, JackWatch, Watch
+from musebridge.bridge.watch import LONGEST_PERIOD_S
 from musebridge.errors import PortError
 from musebridge.events import SUSTAIN, Control, Message
 
-CLIENT = "MuseBridge"
 VIRTUAL = "virtual"
-_BACKENDS = {
-    "jack": rtmidi.API_UNIX_JACK,
-    "alsa": rtmidi.API_LINUX_ALSA,
-    "coremidi": rtmidi.API_MACOSX_CORE,
-    "winmm": rtmidi.API_WINDOWS_MM,
-}
 WINDOWS_HINT = (
     "Windows has no virtual ports of its own: create one with loopMIDI or Windows MIDI Services, "
     "then start with --port and its name"
@@ -43,7 +34,7 @@ class MidiSystem:
     """
 
     def __init__(self, backend: str = "auto") -> None:
-        self.backend, self.watch = _connect(backend)
+        self.backend, self.watch = backends.connect(backend)
         self._open: list[_Port] = []
 
     def input(self, name: str) -> RtMidiInput:
@@ -92,7 +83,7 @@ class MidiSystem:
         clients = [self.client(kind) for kind in (rtmidi.MidiIn, rtmidi.MidiOut)]
         inputs, outputs = (tuple(client.get_ports()) for client in clients)
         for client in clients:
-            _close(client)
+            backends.close(client)
         return PortList(self.backend, inputs, outputs)
 
     def client(self, kind: type) -> rtmidi.MidiIn | rtmidi.MidiOut:
@@ -101,7 +92,7 @@ class MidiSystem:
         Raises:
             PortError: the system does not answer.
         """
-        return _client(kind, self.backend)
+        return backends.client(kind, self.backend)
 
     def took(self, port: _Port) -> None:
         """Take down that a port was opened."""
@@ -134,7 +125,7 @@ class MidiSystem:
         for port in self._open:
             port.drop()
         dead.close()
-        _, self.watch = _connect(self.backend)
+        _, self.watch = backends.connect(self.backend)
         for port in self._open:
             try:
                 port.reopen()
@@ -200,7 +191,7 @@ class _Port:
             client, self._client = self._client, None
         self._lost = True
         if client is not None:
-            _close(client)
+            backends.close(client)
 
     def close(self) -> None:
         """Close the port and its client."""
@@ -288,7 +279,7 @@ class RtMidiInput(_Port):
         events = []
         with self._lock:
             while self._client is not None and (received := self._client.get_message()) is not None:
-                event = _decode(received[0])
+                event = backends.decode(received[0])
                 if event is not None:
                     events.append(event)
         self._note(events)
@@ -328,7 +319,7 @@ class RtMidiOutput(_Port):
             if self._client is None or self._lost or self._system.watch.dead:
                 raise PortError(f"{self.name} is gone")
             try:
-                self._client.send_message(_encode(message))
+                self._client.send_message(backends.encode(message))
             except Exception as error:
                 self._lost = True
                 raise PortError(f"{self.name}: cannot send: {error}") from error
@@ -385,67 +376,3 @@ def open_pair(in_name: str, out_name: str, backend: str = "auto") -> tuple[RtMid
         PortError: no MIDI system, no such port, or it is in use.
     """
     return MidiSystem(backend).pair(in_name, out_name)
-
-
-def _connect(backend: str) -> tuple[str, Watch]:
-    """Return the first MIDI system that answers, and a watch on it."""
-    # A bridge never starts a JACK server behind its user's back.
-    os.environ.setdefault("JACK_NO_START_SERVER", "1")
-    failures = []
-    for name, api in _BACKENDS.items():
-        if backend not in ("auto", name) or api not in rtmidi.get_compiled_api():
-            continue
-        try:
-            with _native_chatter_muted():
-                return name, _watch(name)
-        except PortError as error:
-            failures.append(f"{name}: {error}")
-    tried = "; ".join(failures) or f"{backend} is not available on this computer"
-    raise PortError(f"no MIDI system answers ({tried}); start one (JACK: jackd), or use --port memory")
-
-
-def _watch(backend: str) -> Watch:
-    if backend == "jack":
-        return JackWatch()
-    _close(_client(rtmidi.MidiIn, backend))
-    return Watch()
-
-
-def _client(kind: type, backend: str) -> rtmidi.MidiIn | rtmidi.MidiOut:
-    try:
-        with _native_chatter_muted():
-            return kind(_BACKENDS[backend], name=CLIENT)
-    except Exception as error:  # rtmidi's own error types share no base but this
-        raise PortError(str(error).rstrip(".")) from error
-
-
-@contextmanager
-def _native_chatter_muted() -> Iterator[None]:
-    """Hide what libjack and libasound print when they find no server; the exception says it."""
-    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(sink)
-
-
-def _close(port: rtmidi.MidiIn | rtmidi.MidiOut) -> None:
-    port.close_port()
-    port.delete()  # without it a JACK server takes seconds to stop
-
-
-@lru_cache(maxsize=4096)
-def _encode(message: Message) -> list[int]:
-    """Return a message's bytes: the same few messages are sent again and again."""
-    data: list[int] = midifile.to_message(message).bytes()
-    return data
-
-
-def _decode(data: list[int]) -> Message | None:
-    try:
-        return midifile.from_message(mido.Message.from_bytes(data))
-    except (ValueError, IndexError):  # the latter for a pitch bend that is cut off
-        return None  # a device sent nonsense; playing goes on

@@ -33,7 +33,7 @@ class DiscriminatorTraining(DiscriminatorLoss):
         batch: pairs a step.
         muon_lr, adam_lr, weight_decay, clip: as in pre-training.
         warmup_steps: linear rise of the learning rates; from there they fall linearly to zero.
-        validate_steps: steps between measurements of the held-out AUROC.
+        validate_steps: steps between measurements on held-out pieces.
         patience: end after this many without a new best; 0 for never.
     """
 

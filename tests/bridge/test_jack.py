@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musebridge import midifile
-from musebridge.bridge import midi
+from musebridge.bridge import backends, midi
 from musebridge.bridge.loop import KEEP_S, POLL_S
 from musebridge.errors import PortError
 
@@ -183,7 +183,7 @@ def test_system_exclusive_time_code_and_sensing_do_not_disturb(served: Served, c
 
 @given(st.lists(st.integers(0, 255), max_size=6))
 def test_whatever_bytes_a_device_sends_are_a_message_or_nothing(data: list[int]) -> None:
-    message = midi._decode(data)
+    message = backends.decode(data)
     assert message is None or midifile.to_message(message).bytes()[0] & 0xF0 in {data[0] & 0xF0, NOTE_OFF}
 
 
