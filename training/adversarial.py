@@ -1,7 +1,8 @@
 """Phase 2: fine-tune a pre-trained generator until its music is harder to tell from real music.
 
 It begins with samples of the frozen generator and a discriminator trained on
-them (``musebridge.training.discriminate``). Then every step gives the generator
+them (``musebridge.training.discriminate``), and where tokens are to be credited one
+by one a critic (``musebridge.training.critic``). Then every step gives the generator
 the objective's gradient (``musebridge.training.objectives``) together with the
 likelihood of real music, which keeps it a musician, and the discriminator one
 lesson on new and on remembered samples, unless it is too good already.
@@ -61,7 +62,7 @@ class Adversarial:
         config: how to fine-tune.
         command: how the run was started, for the record in the weights.
         compile: compile hints and the discriminator's loss.
-        on_stage: told what is done and its share, 0..1, while samples are made and the discriminator is trained.
+        on_stage: told what is done and its share, 0..1, while samples, discriminator and critic are made.
 
     Raises:
         CheckpointError: ``init`` is no default generator, or the folder holds another run.
