@@ -159,7 +159,8 @@ def _fine_tune(
                 f"macro-F1 {found.macro_f1}, MCC {found.mcc}"
             )
         if run.criticism:
-            say(f"the critic explains {run.criticism.history[-1]['explained']:.0%} of the verdicts' variance")
+            explained = max(row["explained"] for row in run.criticism.history)  # by the weights that are kept
+            say(f"the critic explains {explained:.0%} of the verdicts' variance")
         run.run(
             lambda p: tell(f"step {p.step:,}  loss {p.loss:.4f}", run.fraction),
             lambda row: say(

@@ -206,10 +206,7 @@ def test_windows_that_do_not_fit_are_refused_before_anything_is_sampled(small_co
     [
         ({"seconds": 5.0}, "give the budget either as tokens or as seconds, more than 0"),
         ({"objective": "dpo", "n": 1}, "n must be at least 2 for dpo, found 1"),
-        (
-            {"objective": "wgan"},
-            f"objective must be one of {', '.join(OBJECTIVES)}, found 'wgan'",
-        ),
+        ({"objective": "wgan"}, f"objective must be one of {', '.join(OBJECTIVES)}, found 'wgan'"),
         ({"batch": 0}, "batch must be at least 1, found 0"),
         ({"feedback": -1}, "feedback must be at least 0, found -1"),
         ({"temperature": 0.0}, "temperature must be more than 0, found 0.0"),

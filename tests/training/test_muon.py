@@ -33,7 +33,9 @@ def test_it_steps_as_torchs_own_does():
     walk(Muon(ours, lr=0.02, weight_decay=0.1, momentum=0.95), ours, range(5))
     walk(torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1, momentum=0.95), theirs, range(5))
     for a, b, before in zip(ours, theirs, start, strict=True):
-        assert (a - b).norm() < 0.04 * (b - before).norm()  # products in bfloat16 round as their order is
+        is_long = max(a.shape) > 2 * min(a.shape)  # its Gram matrix is rounded as well
+        bound = 0.04 if is_long else 0.02  # products in bfloat16 round as their order is
+        assert (a - b).norm() < bound * (b - before).norm()
 
 
 def test_it_resumes_where_it_was():
