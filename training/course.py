@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from musebridge.config import at_least, build, more_than
-from musebridge.errors import CheckpointError
+from musebridge.errors import CheckpointError, ConfigError
 from musebridge.training import checkpoint
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig, DiscriminatorLoss
 from musebridge.training.optimisers import optimisers_of, set_rates, take_step
@@ -31,6 +31,7 @@ class DiscriminatorTraining(DiscriminatorLoss):
     Attributes:
         passes: over the training pairs, at most.
         batch: pairs a step.
+        spoilt: share of them whose artificial continuation is not the generator's, but real music made wrong.
         muon_lr, adam_lr, weight_decay, clip: as in pre-training.
         warmup_steps: linear rise of the learning rates; from there they fall linearly to zero.
         validate_steps: steps between measurements on held-out pieces.
@@ -39,6 +40,7 @@ class DiscriminatorTraining(DiscriminatorLoss):
 
     passes: int = 1
     batch: int = 16
+    spoilt: float = 0.125
     muon_lr: float = 3e-3
     adam_lr: float = 1e-3
     weight_decay: float = 0.1
@@ -52,6 +54,8 @@ class DiscriminatorTraining(DiscriminatorLoss):
         at_least(self, 0, "passes", "muon_lr", "adam_lr", "weight_decay", "warmup_steps", "patience")
         at_least(self, 1, "batch", "validate_steps")
         more_than(self, 0, "clip")
+        if not 0 <= self.spoilt <= 1:
+            raise ConfigError(f"spoilt must be in 0..1, found {self.spoilt}")
 
 
 class Course(ABC):

@@ -2,6 +2,10 @@
 
 Half of the held-out pieces choose the weights; what is reported is measured on
 the other half, which chose nothing.
+
+A few of its lessons are on what no generator writes: real music in a wrong order,
+or after another seed. Without them it learns what gives the generator away, and
+takes noise for music.
 """
 
 from __future__ import annotations
@@ -19,12 +23,14 @@ from musebridge.training import checkpoint
 from musebridge.training.course import Course, DiscriminatorTraining
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.generator import Generator
-from musebridge.training.hints import statistics
+from musebridge.training.hints import hints, statistics
 from musebridge.training.judging import Scores, Skill, auroc, best_threshold, skill
-from musebridge.training.samples import Pairs
+from musebridge.training.samples import Pairs, Tokens
 
 _AT_ONCE = 32
 _CALIBRATED_BY = 512
+_BLOCKS = 1, 4, 16, 64
+"""Tokens that stay together where the order is spoilt: from noise to a phrase in the wrong place."""
 
 
 class Discrimination(Course):
@@ -64,6 +70,7 @@ class Discrimination(Course):
             self.discriminator.inherit(frozen)
         _calibrate(self.discriminator, train[slice(0, _CALIBRATED_BY)])
         self.loss = torch.compile(config.__call__) if compile else config
+        self._frozen = frozen
         super().__init__(self.discriminator, train, folder, config, command=command, seed=seed)
 
     def report(self) -> Skill:
@@ -78,10 +85,16 @@ class Discrimination(Course):
         return real, fake
 
     def _loss(self, at: npt.NDArray[np.int64]) -> Tensor:
-        chosen = self.train[at]
+        chosen, seeded = self.train[at], self.train.window.seeded
         window_MT = torch.from_numpy(chosen.windows).to(self.device)
         hints_MTF = torch.from_numpy(chosen.hints).float().to(self.device)
-        loss: Tensor = self.loss(self.discriminator, window_MT, hints_MTF, chosen.seed_NT.shape[1])
+        if count := round(self.config.spoilt * len(chosen)):
+            wrong = slice(len(chosen), len(chosen) + count)
+            rng = np.random.default_rng([self.seed, 6, self.step])
+            window_MT[wrong, seeded:] = torch.from_numpy(spoilt(chosen.real_NT, count, rng)).to(self.device)
+            with torch.no_grad():
+                hints_MTF[wrong] = hints(self._frozen, window_MT[wrong]).float()
+        loss: Tensor = self.loss(self.discriminator, window_MT, hints_MTF, seeded)
         return loss
 
     def _measure(self) -> float:
@@ -92,6 +105,22 @@ def _calibrate(discriminator: Discriminator, some: Pairs) -> None:
     window_MT, hints_MTF = torch.from_numpy(some.windows), torch.from_numpy(some.hints).float()
     seeded = some.seed_NT.shape[1]
     discriminator.calibrate(statistics(window_MT[:, seeded:], hints_MTF[:, seeded:]))
+
+
+def spoilt(real_NT: Tokens, count: int, rng: np.random.Generator) -> Tokens:
+    """Return what does not follow the first ``count`` seeds: another's continuation, or theirs in a new order.
+
+    Args:
+        real_NT: what does follow, two at least.
+        count: how many to spoil.
+        rng: chooses how.
+    """
+    spoilt_NT = np.roll(real_NT, 1, axis=0)[:count]
+    for row_T, real_T, block in zip(spoilt_NT, real_NT, rng.choice([0, *_BLOCKS], count), strict=False):
+        if block:
+            parts = np.split(real_T, range(block, len(real_T), block))
+            row_T[:] = np.concatenate([parts[i] for i in rng.permutation(len(parts))])
+    return spoilt_NT
 
 
 @torch.no_grad()

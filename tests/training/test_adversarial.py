@@ -19,9 +19,11 @@ from musebridge.training.adversarial import Adversarial
 from musebridge.training.adversarial_config import OBJECTIVES, AdversarialConfig
 from musebridge.training.course import DiscriminatorTraining
 from musebridge.training.critic import Appraised
+from musebridge.training.discriminate import spoilt
 from musebridge.training.discriminator import DiscriminatorConfig
 from musebridge.training.gauge import fresh_judge
 from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.training.hints import hints
 from musebridge.training.judging import auroc
 from musebridge.training.reference import ReferenceConfig, ReferenceGenerator
 
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 GENERATOR = GeneratorConfig(n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_ff=16, context=24)
 SHAPE = DiscriminatorConfig(n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_ff=16, context=24, hidden=8)
-LESSONS = DiscriminatorTraining(batch=4, warmup_steps=1, validate_steps=4)
+LESSONS = DiscriminatorTraining(batch=4, spoilt=0.5, warmup_steps=1, validate_steps=4)
 CONFIG = AdversarialConfig(
     tokens=6 * 4 * 12, seeded=8, continued=12, pairs=32, held_out=24, judged=16, batch=4, anchor_context=23, n=2,
     anchor_batch=1, lr=1e-3, patience=0, validate_s=1e9, save_s=1e9, nll_rise=9.0, distinct=0.0, warmup_steps=1,
@@ -106,6 +108,40 @@ def test_it_begins_with_samples_and_a_discriminator_that_are_kept(small_corpus, 
     monkeypatch.setattr("musebridge.training.samples.sample_continuations", lambda *_, **__: pytest.fail("again"))
     again = begin(small_corpus, init, tmp_path)
     assert again.lessons.history == training.lessons.history
+
+
+def test_what_is_spoilt_is_real_music_in_another_order_or_after_another_seed():
+    real_NT = np.arange(40 * 192).reshape(40, 192)
+    wrong_NT = spoilt(real_NT, 40, np.random.default_rng(0))
+    of = [set(row_T // 192) for row_T in wrong_NT]
+    others = [i for i in range(40) if of[i] == {(i - 1) % 40}]
+    reordered = [i for i in range(40) if of[i] == {i}]
+    assert sorted(others + reordered) == list(range(40))
+    assert all((wrong_NT[i] == real_NT[i - 1]).all() for i in others)
+    assert all((np.sort(wrong_NT[i]) == real_NT[i]).all() for i in reordered)
+    assert not (wrong_NT == real_NT).all(1).any()
+    kept = {sum(np.diff(wrong_NT[i]) == 1) for i in reordered}
+    assert min(kept) < 20 < 160 < max(kept)  # from single tokens to long blocks
+
+
+def test_a_lesson_tells_of_spoilt_music_and_what_the_generator_thinks_of_it(small_corpus, init, tmp_path):
+    heard: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def loss(discriminator, window_MT, hints_MTF, seeded):
+        heard.append((window_MT, hints_MTF))
+        return discriminator(window_MT, hints_MTF, seeded).whole_B.mean()
+
+    lessons = begin(small_corpus, init, tmp_path).lessons
+    lessons.loss = loss
+    at = np.arange(4)
+    lessons._loss(at)
+    window_MT, hints_MTF = heard[0]
+    pairs = lessons.train[at]
+    changed_M = (window_MT.numpy() != pairs.windows).any(1)
+    assert changed_M.tolist() == [False] * 4 + [True, True, False, False]
+    assert (window_MT[:, :8].numpy() == np.tile(pairs.seed_NT, (2, 1))).all()
+    expected_MTF = hints(lessons._frozen, window_MT)
+    torch.testing.assert_close(hints_MTF, expected_MTF, atol=0.02, rtol=0.01)  # most were kept in float16
 
 
 def test_a_critic_guesses_the_verdict_from_what_it_has_heard_so_far(small_corpus, init, tmp_path):
