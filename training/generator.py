@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from musebridge import vocab
 from musebridge.config import at_least
 from musebridge.errors import ConfigError
+from musebridge.training.attention import attend
 
 ROPE_BASE = 10_000.0
 NORM_EPS = 1e-6
@@ -110,6 +111,9 @@ class Attention(nn.Module):
         k_BKTP = norm(self.key(x_BTD).view(B, T, -1, P)).transpose(1, 2)
         v_BKSP = self.value(x_BTD).view(B, T, -1, P).transpose(1, 2)
         q_BHTP, k_BKSP = rotate(q_BHTP, cos_TP, sin_TP), rotate(k_BKTP, cos_TP, sin_TP)
+        if past is None and torch.compiler.is_compiling() and torch.is_grad_enabled() and x_BTD.device.type == "cpu":
+            y_BHTP = attend(q_BHTP, k_BKSP, v_BKSP, self.causal)
+            return self.out(y_BHTP.transpose(1, 2).reshape(B, T, D)), (k_BKSP, v_BKSP)
         mask_TS = None
         if past is not None:
             k_BKSP, v_BKSP = torch.cat([past[0], k_BKSP], 2), torch.cat([past[1], v_BKSP], 2)

@@ -5,7 +5,7 @@ et al. 2014), which is a draw from their softmax. Who keeps the noise can find
 the same tokens again: see ``musebridge.training.gumbel``.
 
 Tensor names end in their shape, as in ``musebridge.training.generator``; G is
-the query heads that share a key/value head.
+the query heads that share a key/value head, J heads of several kinds.
 """
 
 from __future__ import annotations
@@ -183,7 +183,6 @@ class _Layer:
         attention = block.attention
         self._config, self._dtype = attention.config, dtype
         parts = [attention.query.weight, attention.key.weight, attention.value.weight]
-        self._widths = [len(part) for part in parts]
         self._qkv = torch.cat(parts).to(dtype)
         self._out, self._up, self._down = (w.weight.to(dtype) for w in (attention.out, block.up, block.down))
         shape = (batch, self._config.n_kv_heads, capacity, self._config.d_head)
@@ -191,19 +190,16 @@ class _Layer:
 
     def read(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, rows: slice, start: int) -> Tensor:
         B, T, D = x_BTD.shape
-        q_BTD, k_BTD, v_BTD = torch.split(F.linear(norm(x_BTD).to(self._dtype), self._qkv), self._widths, -1)
-        q_BHTP = rotate(self._heads(norm(q_BTD.reshape(B, T, -1, self._config.d_head))), cos_TP, sin_TP)
-        k_BKTP = rotate(self._heads(norm(k_BTD.reshape(B, T, -1, self._config.d_head))), cos_TP, sin_TP)
-        end = start + T
+        H, K, P, end = self._config.n_heads, self._config.n_kv_heads, self._config.d_head, start + T
+        qkv_BTJP = F.linear(norm(x_BTD).to(self._dtype), self._qkv).view(B, T, H + 2 * K, P)
+        qk_BTJP, v_BTKP = torch.split(qkv_BTJP, [H + K, K], 2)
+        qk_BJTP = rotate(norm(qk_BTJP).transpose(1, 2), cos_TP, sin_TP)
+        q_BHTP, k_BKTP = torch.split(qk_BJTP, [H, K], 1)
         self._key_BKSP[rows, :, start:end] = k_BKTP
-        self._value_BKSP[rows, :, start:end] = self._heads(v_BTD.reshape(B, T, -1, self._config.d_head))
+        self._value_BKSP[rows, :, start:end] = v_BTKP.transpose(1, 2)
         y_BHTP = self._attend(q_BHTP.to(self._dtype), self._key_BKSP[rows, :, :end], self._value_BKSP[rows, :, :end])
         x_BTD = x_BTD + F.linear(y_BHTP.transpose(1, 2).reshape(B, T, D), self._out)
         return x_BTD + F.linear(F.relu(F.linear(norm(x_BTD).to(self._dtype), self._up)).square(), self._down)
-
-    @staticmethod
-    def _heads(x_BTHP: Tensor) -> Tensor:
-        return x_BTHP.transpose(1, 2)
 
     def _attend(self, q_BHTP: Tensor, k_BKSP: Tensor, v_BKSP: Tensor) -> Tensor:
         B, H, T, P = q_BHTP.shape
