@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from musebridge import vocab
-from musebridge.benchmarks.measure import Row, row_of, seconds
+from musebridge.benchmarks.measure import Row, Subjects, in_turns, row_of, seconds
 from musebridge.errors import CheckpointError, CorpusError
 from musebridge.training import corpus, objectives
 from musebridge.training.checkpoint import load_generator
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.generator import Generator
 from musebridge.training.gumbel import faithful, parallel
-from musebridge.training.sampler import gumbel_noise, sample_continuations
+from musebridge.training.sampler import gumbel_noise, sample, sample_continuations
 from musebridge.training.samples import starts_within_pieces
 
 NAIVE, OURS = "continuations, concatenated cache", "continuations, allocated cache, bfloat16"
@@ -80,21 +80,29 @@ def rows(
     frozen = Generator(generator.config).eval().requires_grad_(False)
     frozen.load_state_dict(generator.state_dict())
 
-    def update(feedback: int | None) -> Callable[[], object]:
-        def call() -> None:
-            with torch.autocast(seed_BT.device.type, torch.bfloat16):
-                loss, _ = objectives.gumbel(generator, judge, frozen, few_BT, noise_BTV, 1.0, feedback=feedback)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-            generator.zero_grad()
+    parts = generator, judge, frozen, few_BT
+    compiled, bf16 = torch.compile(objectives.gumbel), torch.bfloat16
 
-        return call
+    def in_parallel(feedback: int) -> Tensor:
+        tokens_BT = sample(generator, few_BT, noise_BTV, dtype=bf16)
+        loss: Tensor = compiled(*parts, tokens_BT, noise_BTV, torch.tensor(1.0), feedback)
+        return loss
 
-    subjects = {FAITHFUL: update(None), PARALLEL: update(0), "update, parallel, 1 round of feedback": update(1)}
-    times_s: dict[str, list[float]] = {name: [] for name in subjects}
-    for _ in range(rounds):
-        for name, call in subjects.items():
-            times_s[name].append(seconds(call))
-    yield from (row_of(name, "ms", np.array(s) * 1e3) for name, s in times_s.items())
+    def step_by_step() -> Tensor:
+        return objectives.recognised(judge, frozen, few_BT, faithful(generator, few_BT, noise_BTV, 1.0))
+
+    def update(loss: Callable[[], Tensor]) -> None:
+        with torch.autocast(seed_BT.device.type, bf16):
+            value = loss()
+        value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        generator.zero_grad()
+
+    subjects: Subjects = {
+        FAITHFUL: lambda: update(step_by_step),
+        PARALLEL: lambda: update(lambda: in_parallel(0)),
+        "update, parallel, 1 round of feedback": lambda: update(lambda: in_parallel(1)),
+    }
+    yield from in_turns(subjects, rounds, turn=1)
     yield from _agreement(generator, few_BT, noise_BTV, rounds)
 
 
@@ -135,6 +143,7 @@ def _naive(generator: Generator, seed_BT: Tensor, length: int, rng: torch.Genera
 def _agreement(generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, rounds: int) -> Iterator[Row]:
     """Measure the cosine between the modes' gradients of random weights on the straight-through tokens, in float32."""
     cosines: dict[int, list[float]] = {0: [], 1: [], 4: []}
+    tokens_BT = sample(generator, seed_BT, noise_BTV)
     for i in range(rounds):
         weight_BTV = torch.randn(noise_BTV.shape, generator=torch.Generator().manual_seed(i))
 
@@ -144,7 +153,7 @@ def _agreement(generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, rounds:
 
         whole = gradient(faithful(generator, seed_BT, noise_BTV, 1.0))
         for feedback, found in cosines.items():
-            part = gradient(parallel(generator, seed_BT, noise_BTV, 1.0, feedback=feedback))
+            part = gradient(parallel(generator, seed_BT, tokens_BT, noise_BTV, 1.0, feedback=feedback))
             found.append(torch.cosine_similarity(whole, part, dim=0).item())
     for feedback, found in cosines.items():
         yield row_of(f"gradient, parallel with {feedback} rounds of feedback and faithful", "cosine", np.array(found))

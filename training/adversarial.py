@@ -36,12 +36,13 @@ from musebridge.training.discriminate import Discrimination
 from musebridge.training.discriminator import DiscriminatorConfig, Verdict
 from musebridge.training.gauge import Gauge
 from musebridge.training.generator import Generator, count_parameters
+from musebridge.training.gumbel import faithful
 from musebridge.training.hints import hints
 from musebridge.training.judging import auroc
 from musebridge.training.losses import cross_entropy
 from musebridge.training.optimisers import take_step
 from musebridge.training.pretrain import SCORED_WHILE_TRAINING
-from musebridge.training.sampler import gumbel_noise
+from musebridge.training.sampler import gumbel_noise, sample
 from musebridge.training.samples import Pairs, Window, pairs
 from musebridge.training.systems import Discriminated
 
@@ -86,7 +87,8 @@ class Adversarial:
         self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
         self.command = command
         compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
-        self._dpo, self._policy_gradient = compiled(objectives.dpo), compiled(objectives.policy_gradient)
+        losses = objectives.gumbel, objectives.ddo, objectives.best_of_n, objectives.dpo, objectives.policy_gradient
+        self._losses = {loss.__name__: compiled(loss) for loss in losses}
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
         self.window = Window(seeded=config.seeded, continued=config.continued)
@@ -222,37 +224,39 @@ class Adversarial:
         config, share = self.config, min(1.0, self.fraction)
         if config.objective == "ddo":
             window_MT = torch.from_numpy(chosen.windows).to(self.device)
-            return objectives.ddo(self.generator, self.frozen, window_MT, config.seeded, config.sharpness), None
+            return self._losses["ddo"](self.generator, self.frozen, window_MT, config.seeded, config.sharpness), None
         seed_BT = torch.from_numpy(chosen.seed_NT).to(self.device)
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
         if config.objective != "gumbel":
             window_BNT, score = objectives.scored(self.generator, self._score, seed_BT, config.continued, config.n, rng)
             return self._learn_from(window_BNT, score), window_BNT[:, 0, config.seeded :]
-        temperature = config.temperature + share * (config.last_temperature - config.temperature)
         noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)
-        feedback = None if config.faithful else config.feedback
-        return objectives.gumbel(
-            self.generator, self.discriminator, self.frozen, seed_BT, noise_BTV, temperature, feedback=feedback
-        )
+        # A number that changes would be compiled anew each time; a tensor is not.
+        temperature = torch.tensor(config.temperature + share * (config.last_temperature - config.temperature))
+        loss: Tensor
+        if config.faithful:
+            written_BTV = faithful(self.generator, seed_BT, noise_BTV, temperature)
+            loss = objectives.recognised(self.discriminator, self.frozen, seed_BT, written_BTV)
+            return loss, written_BTV.detach().argmax(-1)
+        tokens_BT = sample(self.generator, seed_BT, noise_BTV, dtype=torch.bfloat16)
+        models = self.generator, self.discriminator, self.frozen
+        loss = self._losses["gumbel"](*models, seed_BT, tokens_BT, noise_BTV, temperature, config.feedback)
+        return loss, tokens_BT
 
     def _learn_from(self, window_BNT: Tensor, score: Tensor) -> Tensor:
         """Return the loss of windows that the generator wrote just now."""
-        config = self.config
-        models = self.generator, self.frozen
+        config, models = self.config, (self.generator, self.frozen)
         loss: Tensor
-        if config.objective == "actor_critic":
-            ahead_BNC = objectives.advantages(score, config.decay)
-            loss = self._policy_gradient(*models, window_BNT, ahead_BNC, config.seeded, config.kl)
-        elif config.objective == "policy_gradient":
-            ahead_BN1 = objectives.ahead_of_others(score.float())
-            loss = self._policy_gradient(*models, window_BNT, ahead_BN1, config.seeded, config.kl)
-        elif config.objective == "dpo":
+        if config.objective == "dpo":
             best_BNT = objectives.ranked(window_BNT, score)
-            loss = self._dpo(*models, best_BNT, config.seeded, config.sharpness)
-        else:
+            loss = self._losses["dpo"](*models, best_BNT, config.seeded, config.sharpness)
+        elif config.objective == "best_of_n":
             best_BT = objectives.ranked(window_BNT, score)[:, 0]
-            nats_B = -objectives.log_likelihood(self.generator, best_BT, config.seeded)
-            loss = nats_B.mean() / config.continued
+            loss = self._losses["best_of_n"](self.generator, best_BT, config.seeded)
+        else:
+            is_credited = config.objective == "actor_critic"
+            ahead = objectives.advantages(score, config.decay) if is_credited else objectives.ahead_of_others(score)
+            loss = self._losses["policy_gradient"](*models, window_BNT, ahead.float(), config.seeded, config.kl)
         return loss
 
     def _teach(self, chosen: Pairs, at: np.ndarray[Any, Any], written_BT: Tensor) -> None:

@@ -22,10 +22,9 @@ from torch import Tensor
 
 from musebridge import vocab
 from musebridge.training.generator import Generator, KVCache
-from musebridge.training.sampler import sample
 
 
-def straight_through(logits_BTV: Tensor, noise_BTV: Tensor, tokens_BT: Tensor, temperature: float) -> Tensor:
+def straight_through(logits_BTV: Tensor, noise_BTV: Tensor, tokens_BT: Tensor, temperature: float | Tensor) -> Tensor:
     """Return tokens as one-hots (B, T, V) whose gradient is that of the soft relaxation."""
     soft_BTV = ((logits_BTV + noise_BTV) / temperature).softmax(-1)
     hard_BTV = F.one_hot(tokens_BT, logits_BTV.shape[-1]).to(soft_BTV)
@@ -33,7 +32,7 @@ def straight_through(logits_BTV: Tensor, noise_BTV: Tensor, tokens_BT: Tensor, t
     return hard_BTV + (soft_BTV - soft_BTV.detach())
 
 
-def faithful(generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, temperature: float) -> Tensor:
+def faithful(generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, temperature: float | Tensor) -> Tensor:
     """Continue seeds with given noise, back-propagating through every cached step.
 
     Args:
@@ -58,26 +57,22 @@ def faithful(generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, temperatu
 def parallel(
     generator: Generator,
     seed_BT: Tensor,
+    tokens_BT: Tensor,
     noise_BTV: Tensor,
-    temperature: float,
+    temperature: float | Tensor,
     *,
     feedback: int = 0,
-    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Continue seeds with given noise; the gradient takes ``1 + feedback`` passes instead of one step a token.
+    """Return sampled continuations as :func:`faithful` does, in ``1 + feedback`` passes in place of a step a token.
 
     Args:
         generator: as in :func:`faithful`.
         seed_BT: token ids.
+        tokens_BT: what :func:`musebridge.training.sampler.sample` wrote with the noise.
         noise_BTV: standard Gumbel noise.
         temperature: of the soft relaxation.
         feedback: links of the chain through the context that the gradient follows.
-        dtype: of the sampling; the tokens are those that it sampled.
-
-    Returns:
-        As :func:`faithful`: with the same noise the same tokens, where no two candidates are as near as rounding.
     """
-    tokens_BT = sample(generator, seed_BT, noise_BTV, dtype=dtype)
     written = relaxed(generator, seed_BT, tokens_BT, noise_BTV, temperature)
     for _ in range(feedback):
         written = relaxed(generator, seed_BT, tokens_BT, noise_BTV, temperature, given=written)
@@ -89,7 +84,7 @@ def relaxed(
     seed_BT: Tensor,
     tokens_BT: Tensor,
     noise_BTV: Tensor,
-    temperature: float,
+    temperature: float | Tensor,
     *,
     given: Tensor | None = None,
 ) -> Tensor:

@@ -28,9 +28,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from musebridge import vocab
-from musebridge.training.discriminator import Discriminator
+from musebridge.training.discriminator import Discriminator, Verdict
 from musebridge.training.generator import Generator
-from musebridge.training.gumbel import faithful, parallel
+from musebridge.training.gumbel import parallel
 from musebridge.training.hints import hints
 from musebridge.training.sampler import gumbel_noise, sample
 
@@ -40,32 +40,29 @@ def gumbel(
     discriminator: Discriminator,
     frozen: Generator,
     seed_BT: Tensor,
+    tokens_BT: Tensor,
     noise_BTV: Tensor,
-    temperature: float,
-    *,
-    feedback: int | None = 0,
-    dtype: torch.dtype = torch.bfloat16,
-) -> tuple[Tensor, Tensor]:
-    """Return the loss of samples that are not taken for real, and the sampled tokens (B, T).
+    temperature: float | Tensor,
+    feedback: int,
+) -> Tensor:
+    """Return the loss of samples that are not taken for real, in the parallel mode.
 
     Args:
         generator: to be trained.
         discriminator: in evaluation mode.
         frozen: gives the hints.
-        seed_BT: token ids.
-        noise_BTV: standard Gumbel noise.
-        temperature: of the relaxation.
-        feedback: see :func:`musebridge.training.gumbel.parallel`; None for the faithful mode.
-        dtype: of the parallel mode's sampling.
+        seed_BT, tokens_BT, noise_BTV, temperature, feedback: see :func:`musebridge.training.gumbel.parallel`.
     """
-    if feedback is None:
-        written_BTV = faithful(generator, seed_BT, noise_BTV, temperature)
-    else:
-        written_BTV = parallel(generator, seed_BT, noise_BTV, temperature, feedback=feedback, dtype=dtype)
+    written_BTV = parallel(generator, seed_BT, tokens_BT, noise_BTV, temperature, feedback=feedback)
+    return recognised(discriminator, frozen, seed_BT, written_BTV)
+
+
+def recognised(discriminator: Discriminator, frozen: Generator, seed_BT: Tensor, written_BTV: Tensor) -> Tensor:
+    """Return the loss of straight-through continuations that are not taken for real."""
     seed_BTV = F.one_hot(seed_BT, vocab.N_TOKENS).to(written_BTV)
     window_BTV = torch.cat([seed_BTV, F.pad(written_BTV, (0, vocab.N_TOKENS - vocab.N_EVENTS))], 1)
-    verdict = discriminator(window_BTV, hints(frozen, window_BTV), seed_BT.shape[1])
-    return F.softplus(-verdict.whole_B).mean(), written_BTV.detach().argmax(-1)
+    verdict: Verdict = discriminator(window_BTV, hints(frozen, window_BTV), seed_BT.shape[1])
+    return F.softplus(-verdict.whole_B).mean()
 
 
 def ddo(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
@@ -80,6 +77,11 @@ def ddo(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int,
     """
     real_B, fake_B = _log_ratios(generator, frozen, window_MT, seeded, sharpness).chunk(2)
     return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
+
+
+def best_of_n(generator: Generator, best_BT: Tensor, seeded: int) -> Tensor:
+    """Return how unlikely the picked windows' continuations are, in nats per token."""
+    return -log_likelihood(generator, best_BT, seeded).mean() / (best_BT.shape[1] - seeded)
 
 
 def dpo(generator: Generator, frozen: Generator, window_BNT: Tensor, seeded: int, sharpness: float) -> Tensor:
