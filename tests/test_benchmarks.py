@@ -122,7 +122,8 @@ def test_a_study_trains_once_and_writes_its_table(small_corpus, tmp_path, monkey
     monkeypatch.setattr(study, "CONTEXT", 32)
     monkeypatch.setattr(study, "BATCH", 2)
     trials = study.scaling([128], [1e10])
-    rows = list(study.run(trials, corpus.load(small_corpus), tmp_path))
+    with torch.compiler.set_stance("force_eager"):  # compiling takes longer than these few steps
+        rows = list(study.run(trials, corpus.load(small_corpus), tmp_path))
     assert rows[0]["nll"] < 6
     monkeypatch.setattr(study, "_measure", lambda trial, corpus: pytest.fail("it was trained already"))
     assert list(study.run(trials, corpus.load(small_corpus), tmp_path)) == rows
