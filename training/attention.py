@@ -1,10 +1,9 @@
 """Attention over whole windows, for compiled training on a CPU.
 
-There torch's fused kernel needs four times as long backward as forward (``musebridge
-bench train`` with it: a third of the step). In blocks of queries the same arithmetic
-is a few plain matrix products, which the processor does three times as fast, and what lies
-between them is fused by the compiler. The weights of attention are kept for the backward
-pass, which costs memory that a processor has.
+There torch's fused kernel takes four times as long backward as forward, which was a third of a
+training step. In blocks of queries the same arithmetic is a few plain matrix products, which
+run faster, and what lies between them is fused by the compiler. The weights of attention are
+kept for the backward pass, which costs memory that a processor has.
 
 Tensor names end in their shape, as in ``musebridge.training.generator``; G is the query heads that
 share a key/value head, R the rows of a block: its moments, once for each of the G.

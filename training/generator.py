@@ -111,22 +111,23 @@ class Attention(nn.Module):
         k_BKTP = norm(self.key(x_BTD).view(B, T, -1, P)).transpose(1, 2)
         v_BKSP = self.value(x_BTD).view(B, T, -1, P).transpose(1, 2)
         q_BHTP, k_BKSP = rotate(q_BHTP, cos_TP, sin_TP), rotate(k_BKTP, cos_TP, sin_TP)
-        if past is None and torch.compiler.is_compiling() and torch.is_grad_enabled() and x_BTD.device.type == "cpu":
-            y_BHTP = attend(q_BHTP, k_BKSP, v_BKSP, self.causal)
-            return self.out(y_BHTP.transpose(1, 2).reshape(B, T, D)), (k_BKSP, v_BKSP)
         mask_TS = None
         if past is not None:
             k_BKSP, v_BKSP = torch.cat([past[0], k_BKSP], 2), torch.cat([past[1], v_BKSP], 2)
             S = k_BKSP.shape[2]
             mask_TS = torch.ones(T, S, dtype=torch.bool, device=x_BTD.device).tril(S - T)
-        y_BHTP = F.scaled_dot_product_attention(
-            q_BHTP,
-            k_BKSP,
-            v_BKSP,
-            attn_mask=mask_TS,
-            is_causal=self.causal and past is None,
-            enable_gqa=self.config.n_kv_heads != self.config.n_heads,
-        )
+        is_trained_compiled = past is None and torch.compiler.is_compiling() and torch.is_grad_enabled()
+        if is_trained_compiled and x_BTD.device.type == "cpu":
+            y_BHTP = attend(q_BHTP, k_BKSP, v_BKSP, self.causal)
+        else:
+            y_BHTP = F.scaled_dot_product_attention(
+                q_BHTP,
+                k_BKSP,
+                v_BKSP,
+                attn_mask=mask_TS,
+                is_causal=self.causal and past is None,
+                enable_gqa=self.config.n_kv_heads != self.config.n_heads,
+            )
         return self.out(y_BHTP.transpose(1, 2).reshape(B, T, D)), (k_BKSP, v_BKSP)
 
 
