@@ -37,7 +37,8 @@ def test_two_processes_take_the_path_of_one_with_the_same_global_batch(small_cor
     assert one is not None
     assert two is not None
     assert one["progress"]["step"] == two["progress"]["step"] == 40
-    assert two["progress"]["train_nll"] == pytest.approx(one["progress"]["train_nll"], abs=1e-4)
+    # How bfloat16 products are rounded depends on the rows of a batch, and on the processor.
+    assert two["progress"]["train_nll"] == pytest.approx(one["progress"]["train_nll"], abs=1e-3)
     assert two["history"][-1]["validation_nll"] == pytest.approx(one["history"][-1]["validation_nll"], abs=2e-3)
 
 
