@@ -24,6 +24,7 @@ from musebridge.training.generator import Block, Generator, norm, rotate
 from musebridge.training.workers import side_by_side
 
 _TOKENS_AT_ONCE = 2048
+_PACKS_BFLOAT16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-untyped-call]
 _FEWEST_ROWS = 16
 """Fewer at a time are not worth a core of their own."""
 
@@ -155,7 +156,7 @@ class _Reader:
         if capacity > config.context:
             raise ValueError(f"at most {config.context} positions fit the context, found {capacity}")
         self._generator, self._length = generator, 0
-        self._head = generator.head.weight.to(dtype)
+        self._head = _product(generator.head.weight, dtype)
         self._layers = [_Layer(block, batch, capacity, dtype) for block in generator.blocks]  # type: ignore[arg-type]
 
     def read(self, tokens_BT: Tensor) -> Tensor:
@@ -173,7 +174,19 @@ class _Reader:
         x_BTD = norm(self._generator.embedding(tokens_BT))
         for layer in self._layers:
             x_BTD = layer.read(x_BTD, cos_TP, sin_TP, rows, start)
-        return F.linear(norm(x_BTD[:, -1]).to(self._head.dtype), self._head).float()
+        return self._head(norm(x_BTD[:, -1])).float()
+
+
+def _product(weight_NK: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Return what multiplies with a matrix, in the order in which the processor's library wants to read it.
+
+    Given a matrix as it is, the library reorders it each time, which for a few rows takes as long as the product.
+    """
+    weight_NK = weight_NK.detach().to(dtype)
+    if weight_NK.device.type == "cpu" and dtype == torch.bfloat16 and _PACKS_BFLOAT16:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK, _FEWEST_ROWS)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, None, "none", [], "")
+    return lambda x: F.linear(x.to(dtype), weight_NK)
 
 
 class _Layer:
@@ -183,23 +196,23 @@ class _Layer:
         attention = block.attention
         self._config, self._dtype = attention.config, dtype
         parts = [attention.query.weight, attention.key.weight, attention.value.weight]
-        self._qkv = torch.cat(parts).to(dtype)
-        self._out, self._up, self._down = (w.weight.to(dtype) for w in (attention.out, block.up, block.down))
+        self._qkv = _product(torch.cat(parts), dtype)
+        self._out, self._up, self._down = (_product(w.weight, dtype) for w in (attention.out, block.up, block.down))
         shape = (batch, self._config.n_kv_heads, capacity, self._config.d_head)
-        self._key_BKSP, self._value_BKSP = self._qkv.new_empty(shape), self._qkv.new_empty(shape)
+        self._key_BKSP, self._value_BKSP = (parts[0].new_empty(shape, dtype=dtype) for _ in "kv")
 
     def read(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, rows: slice, start: int) -> Tensor:
         B, T, D = x_BTD.shape
         H, K, P, end = self._config.n_heads, self._config.n_kv_heads, self._config.d_head, start + T
-        qkv_BTJP = F.linear(norm(x_BTD).to(self._dtype), self._qkv).view(B, T, H + 2 * K, P)
+        qkv_BTJP = self._qkv(norm(x_BTD)).view(B, T, H + 2 * K, P)
         qk_BTJP, v_BTKP = torch.split(qkv_BTJP, [H + K, K], 2)
         qk_BJTP = rotate(norm(qk_BTJP).transpose(1, 2), cos_TP, sin_TP)
         q_BHTP, k_BKTP = torch.split(qk_BJTP, [H, K], 1)
         self._key_BKSP[rows, :, start:end] = k_BKTP
         self._value_BKSP[rows, :, start:end] = v_BTKP.transpose(1, 2)
         y_BHTP = self._attend(q_BHTP.to(self._dtype), self._key_BKSP[rows, :, :end], self._value_BKSP[rows, :, :end])
-        x_BTD = x_BTD + F.linear(y_BHTP.transpose(1, 2).reshape(B, T, D), self._out)
-        return x_BTD + F.linear(F.relu(F.linear(norm(x_BTD).to(self._dtype), self._up)).square(), self._down)
+        x_BTD = x_BTD + self._out(y_BHTP.transpose(1, 2).reshape(B, T, D))
+        return x_BTD + self._down(F.relu(self._up(norm(x_BTD))).square())
 
     def _attend(self, q_BHTP: Tensor, k_BKSP: Tensor, v_BKSP: Tensor) -> Tensor:
         B, H, T, P = q_BHTP.shape
