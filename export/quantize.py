@@ -14,9 +14,10 @@ Dynamic quantisation prefills faster, but it rounds all tokens of a call with on
 scale, so a token's logits depend on the tokens after it; and its product
 saturates on the many CPUs that have AVX2 without VNNI.
 
-Keys and values in eight bits (onnxruntime 1.31, one scale a tensor, 15 M
-parameters) make a step at position 1,024 1.4 to 1.7 times as fast, but 2,047 tokens
-of prefill 2 to 3 times as slow: they stay in 32 bits.
+Keys and values are rounded too, with a scale for each layer that nothing exceeds. Before and after, on one
+core without AMX: a step at position 1,024 1.20 and 0.63 ms, at 2,000 2.18 and 0.90 ms; 2,047 tokens of
+prefill 470 and 484 ms. The change of NLL over 100 k tokens went from +0.0008 to +0.0016, and with blocks of
+256, which are some 5 % faster there, to +0.0018.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-BLOCK = 128
+BLOCK = 256
 _ZERO_POINT = 128
 
 

@@ -107,11 +107,15 @@ def test_the_likeliest_continuation_is_torchs(tmp_path: Path, generator: Generat
     assert answer(engine, engine.prefill(seed), 25) == sequence[20:]
 
 
+ROUNDING = {"fp32": 1e-3, "int8": 0.1}
+"""How far the cut into calls moves a logit; in int8 a call rounds what it has read when it ends."""
+
+
 @pytest.mark.parametrize("cut", [1, 2, 17, 63, 64])
 def test_chunks_of_any_length_give_the_same_logits(model: Path, cut: int) -> None:
     whole, parts, sequence = OnnxEngine(model), OnnxEngine(model), tokens(65)
     parts.prefill(sequence[:cut])
-    np.testing.assert_allclose(parts.prefill(sequence[cut:]), whole.prefill(sequence), atol=1e-3)
+    np.testing.assert_allclose(parts.prefill(sequence[cut:]), whole.prefill(sequence), atol=ROUNDING[model.stem])
     assert parts.length == whole.length == 65
 
 
@@ -119,7 +123,7 @@ def test_a_long_prefill_is_cut_into_chunks(model: Path, monkeypatch: pytest.Monk
     whole, cut, sequence = OnnxEngine(model), OnnxEngine(model), tokens(101)
     right_V = whole.prefill(sequence)
     monkeypatch.setattr(engine_module, "_CHUNK", 32)
-    np.testing.assert_allclose(cut.prefill(sequence), right_V, atol=1e-3)
+    np.testing.assert_allclose(cut.prefill(sequence), right_V, atol=ROUNDING[model.stem])
     assert cut.length == 101
 
 

@@ -106,10 +106,26 @@ def test_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_operators_and_opset_are_those_we_promise(generator: Generator) -> None:
     model = build_graph(generator, describe(generator, {}, "int8"))
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 20), ("com.microsoft", 1)]
-    kinds = [node.op_type for node in model.graph.node]
-    assert kinds.count("GroupQueryAttention") == 2
-    assert kinds.count("MatMulNBits") == 2 * 4 + 1
-    assert "MatMul" not in kinds
+    *_, choice = model.graph.node
+    assert choice.op_type == "If"
+    for way in choice.attribute:
+        kinds = [node.op_type for node in way.g.node]
+        assert kinds.count("GroupQueryAttention") == 2
+        assert kinds.count("MatMulNBits") == 2 * 4 + 1
+        assert "MatMul" not in kinds
+        assert not way.g.initializer  # both have the same weights
+
+
+def test_the_largest_key_and_value_can_be_rounded(generator: Generator) -> None:
+    value_KD = generator.get_parameter("blocks.0.attention.value.weight")
+    with torch.no_grad():  # nothing has a larger product with a row than what points the same way
+        generator.embedding.weight[5] = value_KD[value_KD.norm(dim=1).argmax()]
+    model = build_graph(generator, describe(generator, {}, "int8"))
+    weights = {w.name: onnx.numpy_helper.to_array(w) for w in model.graph.initializer}
+    with torch.inference_mode():
+        k, v = generator.extend(torch.tensor([[5]]), None)[1][0]
+    assert v.abs().max().item() == pytest.approx(127 * weights["v0_scale"], rel=1e-3)
+    assert 0.2 < k.abs().max().item() * generator.config.d_head**-0.25 / (127 * weights["k0_scale"]) <= 1
 
 
 def test_one_layer_and_odd_shapes_are_exported(tmp_path: Path) -> None:
