@@ -216,7 +216,7 @@ class Adversarial:
         for name, value in told.items():
             before = getattr(self.progress, name)
             setattr(self.progress, name, value.item() if step == 0 else 0.95 * before + 0.05 * value.item())
-        if written_BT is not None:
+        if written_BT is not None and self.config.discriminator_lr:
             self._teach(chosen, at, written_BT.cpu())
 
     def _objective(self, chosen: Pairs) -> tuple[Tensor, Tensor | None]:

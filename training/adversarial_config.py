@@ -21,7 +21,8 @@ class AdversarialConfig:
         pairs, held_out: real and artificial continuations to train the discriminator on, and to measure it.
         judged: held-out seeds by which checkpoints are measured.
         batch: seeds a step.
-        lr, discriminator_lr: of AdamW, after ``warmup_steps``, falling linearly to zero at the end of the budget.
+        lr, discriminator_lr: of AdamW, after ``warmup_steps``, falling linearly to zero at the end of the budget; a
+            discriminator with 0 stays as it was.
         weight: of the objective.
         anchor: weight of the cross-entropy on real windows of ``anchor_context`` tokens, ``anchor_batch`` a step;
             0 for none.

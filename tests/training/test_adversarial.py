@@ -210,6 +210,15 @@ def test_a_discriminator_that_is_too_good_waits(small_corpus, init, tmp_path):
     assert all(torch.equal(weight, before[name]) for name, weight in training.discriminator.state_dict().items())
 
 
+def test_a_discriminator_that_learns_no_more_is_not_asked_either(small_corpus, init, tmp_path):
+    training = begin(small_corpus, init, tmp_path, replace(CONFIG, discriminator_lr=0.0))
+    before = {name: weight.clone() for name, weight in training.discriminator.state_dict().items()}
+    training._judge = None  # so asking it would fail
+    run(training)
+    assert training.progress.step == STEPS
+    assert all(torch.equal(weight, before[name]) for name, weight in training.discriminator.state_dict().items())
+
+
 def test_a_run_of_another_objective_is_refused(small_corpus, init, tmp_path):
     run(begin(small_corpus, init, tmp_path))
     with pytest.raises(CheckpointError, match="holds another run; choose another --run folder"):
