@@ -28,6 +28,7 @@ Logits = npt.NDArray[np.float32]
 
 N_STEPS = 256
 _FEW = 8
+"""Tokens of a call, no more than the int8 graph reads over its rounded buffers."""
 CHUNKS = (1, 2, 7, 64, 3, 33, 128)
 """Lengths of prefill that are mixed, over and over, until the context is full."""
 
