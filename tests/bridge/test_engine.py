@@ -108,7 +108,8 @@ def test_the_likeliest_continuation_is_torchs(tmp_path: Path, generator: Generat
 
 
 ROUNDING = {"fp32": 1e-3, "int8": 0.1}
-"""How far the cut into calls moves a logit; in int8 a call rounds what it has read when it ends."""
+"""How far the cut into calls moves a logit; in int8 a call rounds what it has read when it ends, and with VNNI what
+single tokens ask for, and the last bit of what is rounded decides."""
 
 
 @pytest.mark.parametrize("cut", [1, 2, 17, 63, 64])
@@ -177,7 +178,7 @@ def test_the_rows_of_a_fork_know_nothing_of_each_other(model: Path) -> None:
     logits_TBV = np.stack([fork.step(tokens_B).copy() for tokens_B in after_BT.T.tolist()])
     for i, after in enumerate(after_BT.tolist()):
         engine.rollback(30)
-        np.testing.assert_allclose(logits_TBV[:, i], steps(engine, after), atol=1e-3)
+        np.testing.assert_allclose(logits_TBV[:, i], steps(engine, after), atol=ROUNDING[model.stem])
 
 
 def test_a_fork_leaves_the_stream_as_it_was_and_the_next_one_follows_it(model: Path) -> None:
