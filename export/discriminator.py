@@ -20,19 +20,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
-from onnx import TensorProto, helper
-from torch import nn
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
 
 from musebridge import vocab
 from musebridge.artifact import DiscriminatorInfo
 from musebridge.config import build
-from musebridge.errors import CheckpointError
-from musebridge.export import parity
+from musebridge.errors import CheckpointError, ModelError
+from musebridge.export import parity, quantize
 from musebridge.export.nodes import CONTRIB, Nodes, Transformer, beside, write
 from musebridge.training import checkpoint
-from musebridge.training.discriminate import load_discriminator
-from musebridge.training.discriminator import Discriminator
+from musebridge.training.discriminate import Taught, load_discriminator
+from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.generator import Generator, GeneratorConfig, count_parameters, norm, rope_table
 from musebridge.training.hints import N_HINTS, kinds
 from musebridge.training.samples import Window
@@ -92,6 +93,59 @@ def export(folder: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
         write(build_graph(discriminator, generator, info), info, partial)
         parity.check_discriminator(discriminator, generator, partial)
     return info
+
+
+def read_back(path: Path) -> Taught:
+    """Return the discriminator of an exported file, as exact as the file's precision.
+
+    What judges single tokens, which only training asks for, is not in the file: it is random.
+
+    Raises:
+        ModelError: the file is missing or damaged, or no discriminator.
+    """
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except Exception as error:  # of no common class
+        raise ModelError(f"{path}: is not an ONNX file ({checkpoint.one_line(error)}); export it again") from error
+    info = DiscriminatorInfo.from_metadata({entry.key: entry.value for entry in model.metadata_props}, str(path))
+    try:
+        discriminator = Discriminator(build(DiscriminatorConfig, info.record["discriminator"], str(path)))
+        _fill(discriminator, {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = checkpoint.one_line(error)
+        raise ModelError(f"{path}: its weights do not fit its description ({reason}); export it again") from error
+    return Taught(discriminator.eval().requires_grad_(False), info)
+
+
+@torch.no_grad()
+def _fill(discriminator: Discriminator, stored: dict[str, npt.NDArray[Any]]) -> None:
+    """Give a discriminator the weights of a graph."""
+    blocks: list[Any] = [*discriminator.blocks]
+    for i, block in enumerate(blocks):
+        a = block.attention
+        for name, *layers in (("qkv", a.query, a.key, a.value), ("out", a.out), ("up", block.up), ("down", block.down)):
+            whole_NK = _matrix(stored, f"{name}judge_{i}", width=layers[0].in_features)
+            parts = torch.split(whole_NK, [layer.out_features for layer in layers])
+            for layer, part_NK in zip(layers, parts, strict=True):
+                layer.weight.copy_(part_NK)
+    for weight, name in (
+        (discriminator.embedding.weight, "judge_embedding"),
+        (discriminator.hint.weight.T, "hint"),
+        (discriminator.hidden.weight.T, "hidden_weight"),
+        (discriminator.hidden.bias, "hidden_bias"),
+        (discriminator.verdict.weight.T, "whole_weight"),
+        (discriminator.verdict.bias, "whole_bias"),
+        (discriminator.centre_N, "centre"),
+        (discriminator.spread_N, "spread"),
+    ):
+        weight.copy_(torch.tensor(stored[name]))
+
+
+def _matrix(stored: dict[str, npt.NDArray[Any]], name: str, *, width: int) -> Tensor:
+    """Return a weight (N, ``width``) that :meth:`Nodes.linear` stored."""
+    if f"{name}_scale" in stored:
+        return torch.tensor(quantize.restored(stored[name], stored[f"{name}_scale"], width))
+    return torch.tensor(stored[name].T).float()
 
 
 def build_graph(discriminator: Discriminator, generator: Generator, info: DiscriminatorInfo) -> Any:

@@ -52,3 +52,10 @@ def blockwise(
     scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
     rounded = np.rint(padded / scale) + _ZERO_POINT
     return rounded.astype(np.uint8), scale[:, :, 0]
+
+
+def restored(rounded: npt.NDArray[np.uint8], scales: npt.NDArray[np.float32], width: int) -> npt.NDArray[np.float32]:
+    """Return the weights, shape (N, ``width``), that :func:`blockwise` rounded to these."""
+    N, blocks, _ = rounded.shape
+    weight: npt.NDArray[np.float32] = (rounded.astype(np.float32) - _ZERO_POINT) * scales.reshape(N, blocks, 1)
+    return weight.reshape(N, -1)[:, :width]

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from musebridge.cli import main
-from musebridge.training.checkpoint import load_generator, load_state
+from musebridge.training.checkpoint import load_generator, load_state, save_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -154,6 +154,48 @@ def test_fine_tuning_tells_what_the_discriminator_hears_and_keeps_the_best_weigh
     assert (tmp_path / "fine" / "generator.safetensors").exists()
     again = call(*pretrained)  # over already: nothing is sampled or trained
     assert again.output.splitlines()[-1] == result.output.splitlines()[-1]
+
+
+@pytest.fixture
+def with_discriminator(pretrained, tmp_path):
+    """What a fine-tuning says of its discriminator, and the command of another that takes that one."""
+    said = call(*pretrained).output
+    exported = tmp_path / "d.onnx"
+    assert call("export", tmp_path / "fine" / "discriminator", "-o", exported, "--precision", "fp32").exit_code == 0
+    command = [*pretrained, "--discriminator", exported]
+    command[command.index(tmp_path / "fine")] = tmp_path / "again"
+    return re.search(r"the discriminator on .*", said)[0], command
+
+
+def test_fine_tuning_takes_a_discriminator_that_was_exported(with_discriminator, tmp_path):
+    said, command = with_discriminator
+    for _ in ("begun", "resumed"):
+        result = call(*command)
+        assert result.exit_code == 0, result.output
+        assert said in result.output
+    trained, taken = (load_state(tmp_path / run / "discriminator") for run in ("fine", "again"))
+    assert taken["record"]["command"] == trained["record"]["command"]
+    assert len(taken["history"]) == 1
+
+
+def test_a_discriminator_of_something_else_is_one_line(with_discriminator, config, tmp_path):
+    _, command = with_discriminator
+    config.write_text(ADVERSARIAL.replace("seeded = 8", "seeded = 6"), encoding="utf-8")
+    assert complaint(*command).startswith("the discriminator knows windows of ")
+    config.write_text(ADVERSARIAL + "[discriminator]\nhidden = 7", encoding="utf-8")
+    assert complaint(*command).startswith("a discriminator that is given has a shape")
+    config.write_text(ADVERSARIAL, encoding="utf-8")
+    other = [*command, "--init", tmp_path / "fine"]
+    other[other.index(tmp_path / "again")] = tmp_path / "other"
+    generator, record = load_generator(tmp_path / "pretrained")
+    generator.head.weight.data += 0.1
+    save_generator(tmp_path / "fine" / "generator.safetensors", generator, record)
+    assert complaint(*other).startswith("the discriminator knows another generator")
+
+
+def test_only_fine_tuning_takes_a_discriminator(small_corpus, config, tmp_path):
+    train = ("train", small_corpus, "--run", tmp_path / "run", "--budget", "1k", "--config", config)
+    assert complaint(*train, "--discriminator", config) == "--discriminator is for --phase adversarial"
 
 
 @pytest.mark.parametrize(

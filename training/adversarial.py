@@ -32,7 +32,7 @@ from musebridge.training.augment import Augmentation
 from musebridge.training.corpus import Corpus, Windows
 from musebridge.training.course import DiscriminatorTraining
 from musebridge.training.critic import Appraised, Criticism
-from musebridge.training.discriminate import Discrimination
+from musebridge.training.discriminate import Discrimination, Taught
 from musebridge.training.discriminator import DiscriminatorConfig, Verdict
 from musebridge.training.gauge import Gauge
 from musebridge.training.generator import Generator, count_parameters
@@ -62,6 +62,7 @@ class Adversarial:
         lessons: how it is trained before the generator is, and how its verdicts are scored.
         config: how to fine-tune.
         command: how the run was started, for the record in the weights.
+        taught: a discriminator to take as it is; none is trained then.
         compile: compile hints and the discriminator's loss.
         on_stage: told what is done and its share, 0..1, while samples, discriminator and critic are made.
 
@@ -81,6 +82,7 @@ class Adversarial:
         config: AdversarialConfig,
         *,
         command: str,
+        taught: Taught | None = None,
         compile: bool = True,
         on_stage: Told = lambda stage, share: None,
     ) -> None:
@@ -102,6 +104,8 @@ class Adversarial:
         )
         if config.objective != "ddo":
             checkpoint.save_generator(kept / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
+            if taught:
+                self.lessons.adopt(taught)
             self.lessons.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
         self.discriminator = self.lessons.discriminator
         self._judge = Discriminated(
@@ -391,13 +395,14 @@ def begin(
     budget: dict[str, float],
     *,
     command: str,
+    taught: Taught | None = None,
     compile: bool = True,
     on_stage: Told = lambda stage, share: None,
 ) -> Adversarial:
     """Begin or resume a run by its TOML tables; a discriminator without a shape of its own takes the generator's.
 
     Args:
-        corpus, folder, init, command, compile, on_stage: see :class:`Adversarial`.
+        corpus, folder, init, command, taught, compile, on_stage: see :class:`Adversarial`.
         tables: ``adversarial``, ``discriminator`` (its shape) and ``discrimination`` (its training).
         budget: ``tokens`` or ``seconds``.
 
@@ -412,9 +417,14 @@ def begin(
     training = build(DiscriminatorTraining, lessons, known[2])
     widths = asdict(_pretrained(init, torch.device("cpu"))[0].config)
     discriminator = build(DiscriminatorConfig, {**widths, **shape} if isinstance(shape, dict) else shape, known[1])
+    if taught:
+        if shape:
+            raise ConfigError("a discriminator that is given has a shape: leave the table discriminator away")
+        discriminator = taught.discriminator.config
     return Adversarial(
-        corpus, folder, init, discriminator, training, config, command=command, compile=compile, on_stage=on_stage
-    )
+        corpus, folder, init, discriminator, training, config,
+        command=command, taught=taught, compile=compile, on_stage=on_stage,
+    )  # fmt: skip
 
 
 def _pretrained(init: Path, device: torch.device) -> tuple[Generator, dict[str, Any]]:

@@ -84,7 +84,8 @@ class Course(ABC):
         seed: int,
     ) -> None:
         self.pupil, self.train, self.folder, self.config = pupil, train, folder, config
-        self.command, self.seed = command, seed
+        self.seed = seed
+        self.record: dict[str, Any] = {"command": command, "pairs": len(train), "training": asdict(config)}
         self.device = next(pupil.parameters()).device
         self.optimisers = optimisers_of(pupil, pupil.blocks, config.muon_lr, config.adam_lr, config.weight_decay)
         self.step, self.history, self.best = 0, list[dict[str, float]](), dict[str, Tensor]()
@@ -157,7 +158,7 @@ class Course(ABC):
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
             "history": self.history,
-            "record": {"command": self.command, "pairs": len(self.train), "training": asdict(self.config)},
+            "record": self.record,
         }
         checkpoint.save_state(self.folder, state)
 
@@ -171,6 +172,7 @@ class Course(ABC):
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
             self.best, self.step, self.history = state["best"], state["step"], state["history"]
+            self.record = state["record"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{self.folder / checkpoint.STATE}: is not the state of a discriminator "

@@ -11,26 +11,35 @@ takes noise for music.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from musebridge.artifact import DiscriminatorInfo
 from musebridge.config import build
-from musebridge.errors import CheckpointError
+from musebridge.errors import CheckpointError, ConfigError
 from musebridge.training import checkpoint
 from musebridge.training.course import Course, DiscriminatorTraining
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.generator import Generator
 from musebridge.training.hints import hints, statistics
 from musebridge.training.judging import Scores, Skill, auroc, best_threshold, skill
-from musebridge.training.samples import Pairs, Tokens
+from musebridge.training.samples import Pairs, Tokens, Window
 
 _AT_ONCE = 32
 _CALIBRATED_BY = 512
 _BLOCKS = 1, 4, 16, 64
 """Tokens that stay together where the order is spoilt: from noise to a phrase in the wrong place."""
+
+
+class Taught(NamedTuple):
+    """A discriminator that was trained before, and what its file says about it."""
+
+    discriminator: Discriminator
+    info: DiscriminatorInfo
 
 
 class Discrimination(Course):
@@ -72,6 +81,23 @@ class Discrimination(Course):
         self.loss = torch.compile(config.__call__) if compile else config
         self._frozen = frozen
         super().__init__(self.discriminator, train, folder, config, command=command, seed=seed)
+
+    def adopt(self, taught: Taught) -> None:
+        """Take a discriminator as it is in place of a training, if there was none yet.
+
+        Raises:
+            ConfigError: it knows another generator, or other windows.
+        """
+        if taught.info.generator != checkpoint.hash_of(self._frozen)[:16]:
+            raise ConfigError("the discriminator knows another generator; begin with that one, or train another")
+        window = Window(seeded=taught.info.seeded, continued=taught.info.continued)
+        if window != self.train.window:
+            raise ConfigError(f"the discriminator knows windows of {window}; set seeded and continued alike")
+        if self.step == 0:
+            self.pupil.load_state_dict(taught.discriminator.state_dict())
+            self.step, self.record = self.steps, taught.info.record
+            self._validate(float("nan"))
+            self._save()
 
     def report(self) -> Skill:
         """Return what the discriminator can do on the pieces that chose nothing."""

@@ -65,6 +65,7 @@ def _budget(context: click.Context, option: click.Parameter, text: str) -> dict[
     help="Take this share of the windows from another corpus; may be given again.",
 )
 @click.option("--init", type=click.Path(path_type=Path), help="Begin with these weights instead of random ones.")
+@click.option("--discriminator", "taught", type=FILE, help="Take this exported discriminator; train none.")
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run's folder.")
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Compile the training step.")
 def train(
@@ -75,6 +76,7 @@ def train(
     config_file: Path | None,
     mix: tuple[tuple[Path, float], ...],
     init: Path | None,
+    taught: Path | None,
     tensorboard: bool,
     compile: bool,
 ) -> None:
@@ -87,8 +89,10 @@ def train(
     if phase == "adversarial":
         if mix or tensorboard or init is None:
             raise ConfigError("--phase adversarial needs --init, and knows neither --mix nor --tensorboard")
-        _fine_tune(corpus_dir, run_dir, budget, tables, init, compile)
+        _fine_tune(corpus_dir, run_dir, budget, tables, init, taught, compile)
         return
+    if taught:
+        raise ConfigError("--discriminator is for --phase adversarial")
     if unknown := set(tables) - {"generator", phase}:
         raise ConfigError(f"{config_file}: unknown table {sorted(unknown)[0]!r}; known are generator and {phase}")
     _pretrain(corpus_dir, run_dir, budget, tables, mix, init, tensorboard, compile)
@@ -136,10 +140,19 @@ def _line(progress: pretrain.Progress) -> str:
 
 
 def _fine_tune(
-    corpus_dir: Path, run_dir: Path, budget: dict[str, float], tables: dict[str, Any], init: Path, compile: bool
+    corpus_dir: Path,
+    run_dir: Path,
+    budget: dict[str, float],
+    tables: dict[str, Any],
+    init: Path,
+    taught: Path | None,
+    compile: bool,
 ) -> None:
     """Run phase 2; say how well the discriminator hears, and what each measurement found."""
     from musebridge.training import adversarial, corpus
+
+    if taught:
+        from musebridge.export.discriminator import read_back
 
     with _stages() as show, _ended_between_steps(show) as tell:
         run = adversarial.begin(
@@ -149,6 +162,7 @@ def _fine_tune(
             tables,
             budget,
             command=command_line(),
+            taught=read_back(taught) if taught else None,
             compile=compile,
             on_stage=tell,
         )

@@ -20,7 +20,7 @@ from musebridge.bridge.discriminator import OnnxDiscriminator
 from musebridge.bridge.engine import OnnxEngine
 from musebridge.cli import main
 from musebridge.errors import CheckpointError, EngineError, ModelError
-from musebridge.export.discriminator import export, is_discriminator
+from musebridge.export.discriminator import export, is_discriminator, read_back
 from musebridge.training import checkpoint
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
@@ -116,6 +116,38 @@ def test_the_file_judges_as_the_discriminator_does(
     atol = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.03}[precision]
     assert right_B.std() > 3 * atol  # so that the line below can fail
     np.testing.assert_allclose(exported.judge(window_BT, SEEDED), right_B, atol=atol)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_what_is_read_back_judges_as_the_discriminator_does(
+    tmp_path: Path, discriminator: Discriminator, frozen: Generator, precision: str
+) -> None:
+    info = export(saved(tmp_path, discriminator, frozen), tmp_path / "d.onnx", precision=precision)
+    taught, window_BT = read_back(tmp_path / "d.onnx"), windows(6)
+    assert taught.info == info
+    assert taught.discriminator.config == discriminator.config
+    right_B = right(discriminator, frozen, window_BT, SEEDED)
+    atol = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.03}[precision]
+    np.testing.assert_allclose(right(taught.discriminator, frozen, window_BT, SEEDED), right_B, atol=atol)
+
+
+@pytest.mark.parametrize("name", ["qkvjudge_1", "hidden_weight", "centre"])
+def test_a_discriminator_that_lacks_weights_cannot_be_read_back(damaged: Callable[..., Path], name: str) -> None:
+    def change(proto: onnx.ModelProto) -> None:
+        del proto.graph.initializer[[weight.name for weight in proto.graph.initializer].index(name)]
+
+    with pytest.raises(ModelError, match=rf"d.onnx: its weights do not fit its description \('{name}'\)"):
+        read_back(damaged(change))
+
+
+def test_only_a_discriminator_can_be_read_back(folder: Path) -> None:
+    with pytest.raises(ModelError, match="is a generator, here a discriminator is needed"):
+        read_back(preset.load("call").model)
+    (folder / "d.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"d.onnx: is not an ONNX file"):
+        read_back(folder / "d.onnx")
+    with pytest.raises(ModelError, match=r"none.onnx: is not an ONNX file"):
+        read_back(folder / "none.onnx")
 
 
 @pytest.mark.parametrize(("length", "seeded"), [(2, 1), (30, 2), (60, 50), (60, 1)])
