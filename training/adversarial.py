@@ -97,28 +97,14 @@ class Adversarial:
         self._check(shape)
         self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
         self.train = self._pairs("train", config.pairs, on_stage)
-        held_out = self._pairs("validation", config.held_out, on_stage)
-        kept, seed = folder / "discriminator", config.seed
-        self.lessons = Discrimination(
-            self.frozen, self.train, held_out, kept, shape, lessons, command=command, seed=seed, compile=compile
-        )
-        if config.objective != "ddo":
-            checkpoint.save_generator(kept / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
-            if taught:
-                self.lessons.adopt(taught)
-            self.lessons.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
+        self.lessons = self._lessons(shape, lessons, taught, on_stage)
         self.discriminator = self.lessons.discriminator
         self._judge = Discriminated(
             discriminator=compiled(self.discriminator), hinter=self.frozen, seeded=config.seeded, hint=compiled(hints)
         )
         self._score: Callable[[Tensor], Tensor] = self._judge
-        self.criticism: Criticism | None = None
-        if config.objective == "actor_critic":
-            self.criticism = Criticism(
-                self.frozen, self.discriminator, self.train, self.lessons.choosing, folder / "critic", lessons,
-                command=command, seed=seed, compile=compile,
-            )  # fmt: skip
-            self.criticism.run(lambda share: on_stage("training the critic", share), lambda row: None)
+        self.criticism = self._criticism(lessons, on_stage) if config.objective == "actor_critic" else None
+        if self.criticism:
             self._score = Appraised(judge=self._judge, critic=compiled(self.criticism.critic))
         self.gauge = Gauge(
             self.frozen,
@@ -353,6 +339,28 @@ class Adversarial:
             compile=self._compile,
             on_progress=lambda share: on_stage(f"sampling {split} continuations", share),
         )
+
+    def _lessons(
+        self, shape: DiscriminatorConfig, config: DiscriminatorTraining, taught: Taught | None, on_stage: Told
+    ) -> Discrimination:
+        """Return the discriminator's lessons, which it had; an objective without one gives none."""
+        held_out, folder = self._pairs("validation", self.config.held_out, on_stage), self.folder / "discriminator"
+        given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
+        lessons = Discrimination(self.frozen, self.train, held_out, folder, shape, config, **given)
+        if self.config.objective != "ddo":
+            checkpoint.save_generator(folder / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
+            if taught:
+                lessons.adopt(taught)
+            lessons.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
+        return lessons
+
+    def _criticism(self, config: DiscriminatorTraining, on_stage: Told) -> Criticism:
+        """Return the critic's lessons, which it had."""
+        held_out, folder = self.lessons.choosing, self.folder / "critic"
+        given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
+        lessons = Criticism(self.frozen, self.discriminator, self.train, held_out, folder, config, **given)
+        lessons.run(lambda share: on_stage("training the critic", share), lambda row: None)
+        return lessons
 
     def _check(self, shape: DiscriminatorConfig) -> None:
         pieces = int((self.corpus.splits["validation"] == vocab.BEGIN).sum())
