@@ -38,14 +38,11 @@ from onnx import TensorProto, helper
 from musebridge import vocab
 from musebridge.artifact import PRECISIONS, ModelInfo
 from musebridge.errors import ModelError
-from musebridge.export import parity
+from musebridge.export import parity, quantize
 from musebridge.export.nodes import CONTRIB, Attend, Nodes, Transformer, beside, key_gain, write
 from musebridge.training import corpus as corpora
 from musebridge.training.checkpoint import load_generator
 from musebridge.training.generator import Generator, count_parameters, norm
-
-_FEW = 16
-"""Tokens up to which attention over rounded buffers is the faster; it takes one at a time."""
 
 
 def export(
@@ -118,7 +115,7 @@ def build_graph(generator: Generator, info: ModelInfo) -> Any:
         few.append(few.in_place)
         many.append(many.beside)
         length = nodes.add("Shape", ["tokens"], start=1, end=2)
-        is_few = nodes.add("Squeeze", [nodes.add("LessOrEqual", [length, nodes.integers("most", _FEW)])])
+        is_few = nodes.add("Squeeze", [nodes.add("LessOrEqual", [length, nodes.integers("most", quantize.FEW)])])
         ways = {f"{way}_branch": body.nodes.graph(body.outputs) for way, body in (("then", few), ("else", many))}
         nodes.add("If", [is_few], *(output.name for output in whole.outputs), **ways)
     else:

@@ -19,6 +19,7 @@ from musebridge import vocab
 from musebridge.bridge.discriminator import OnnxDiscriminator
 from musebridge.bridge.engine import OnnxEngine
 from musebridge.errors import CorpusError, ModelError
+from musebridge.export import quantize
 from musebridge.training.discriminator import Discriminator
 from musebridge.training.generator import Generator
 from musebridge.training.hints import hints
@@ -27,8 +28,8 @@ from musebridge.training.sampler import sample_continuations
 Logits = npt.NDArray[np.float32]
 
 N_STEPS = 256
-_FEW = 8
-"""Tokens of a call, no more than the int8 graph reads over its rounded buffers."""
+_AT_ONCE = quantize.FEW // 2
+"""Tokens of a call, so few that the int8 graph reads its rounded buffers."""
 CHUNKS = (1, 2, 7, 64, 3, 33, 128)
 """Lengths of prefill that are mixed, over and over, until the context is full."""
 
@@ -170,7 +171,7 @@ def _window_change(generator: Generator, engine: OnnxEngine, window: list[int]) 
     engine.prefill(window[:warm])
     # A few at a time, as in playing: many at once are attended to before they are rounded.
     read = window[warm:-1]
-    parts = [engine.score(read[i : i + _FEW]).copy() for i in range(0, len(read), _FEW)]
+    parts = [engine.score(read[i : i + _AT_ONCE]).copy() for i in range(0, len(read), _AT_ONCE)]
     exported_TV = torch.from_numpy(np.concatenate(parts))
     right_TV = torch.from_numpy(reference(generator, window[:-1])[warm:])
     return (F.cross_entropy(exported_TV, targets) - F.cross_entropy(right_TV, targets)).item()

@@ -30,6 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 BLOCK = 256
+FEW = 16
+"""Tokens up to which attention over rounded keys and values is the faster; it takes one at a time."""
 _ZERO_POINT = 128
 
 
