@@ -208,6 +208,7 @@ def test_only_fine_tuning_takes_a_discriminator(small_corpus, config, tmp_path):
         ),
         ("[discriminator]\nhidden = 0", "discriminator: hidden must be at least 1, found 0"),
         ("[discrimination]\nr1 = -1", "discrimination: r1 must be at least 0, found -1"),
+        ("[discrimination]\nbatch = 1", "discrimination: batch must be at least 2, found 1"),
         ("adversarial = 3", "adversarial: must be a table of keys and values, found 3"),
     ],
 )

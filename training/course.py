@@ -52,7 +52,8 @@ class DiscriminatorTraining(DiscriminatorLoss):
     def __post_init__(self) -> None:
         DiscriminatorLoss.__post_init__(self)
         at_least(self, 0, "passes", "muon_lr", "adam_lr", "weight_decay", "warmup_steps", "patience")
-        at_least(self, 1, "batch", "validate_steps")
+        at_least(self, 1, "validate_steps")
+        at_least(self, 2 if self.spoilt else 1, "batch")  # what is spoilt may take another's continuation
         more_than(self, 0, "clip")
         if not 0 <= self.spoilt <= 1:
             raise ConfigError(f"spoilt must be in 0..1, found {self.spoilt}")

@@ -11,6 +11,7 @@ The critic has the discriminator's shape, but no token hears a later one.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from musebridge.training.discriminate import verdicts
 from musebridge.training.discriminator import Discriminator, Verdict
 from musebridge.training.generator import Generator
 from musebridge.training.judging import Scores
-from musebridge.training.samples import Pairs
+from musebridge.training.samples import Pairs, kept
 from musebridge.training.systems import AT_ONCE, Discriminated
 
 
@@ -65,7 +66,10 @@ class Criticism(Course):
         super().__init__(self.critic, train, folder, config, command=command, seed=seed)
         self._held_out = held_out
         if not self.has_ended:
-            self._verdict_N, self._held_out_verdict_N = (_verdicts(discriminator, part) for part in (train, held_out))
+            self._verdict_N, self._held_out_verdict_N = (
+                kept(folder / f"{name}.npy", len(part), partial(_verdicts, discriminator, part))
+                for name, part in (("verdicts", train), ("held-out-verdicts", held_out))
+            )
 
     def _loss(self, at: npt.NDArray[np.int64]) -> Tensor:
         window_BT, hints_BTF = (x.to(self.device) for x in _artificial(self.train[at]))

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from musebridge.config import build, read_toml
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.export.discriminator import export
-from musebridge.training import checkpoint, corpus, objectives
+from musebridge.training import checkpoint, corpus, critic, objectives
 from musebridge.training.adversarial import Adversarial
 from musebridge.training.adversarial_config import OBJECTIVES, AdversarialConfig
 from musebridge.training.course import DiscriminatorTraining
@@ -152,16 +152,35 @@ def test_a_critic_guesses_the_verdict_from_what_it_has_heard_so_far(small_corpus
     explained = [row["explained"] for row in training.criticism.history]
     assert len(explained) == 4
     assert explained[0] < explained[-1] < 1  # so few lessons: it has not found the verdicts' mean yet
-    critic, judge = training.criticism.critic, training._judge
+    pupil, judge = training.criticism.critic, training._judge
     window_MT = torch.randint(0, 388, (4, 20))
-    value_MC = Appraised(judge=judge, critic=critic)(window_MT)
+    value_MC = Appraised(judge=judge, critic=pupil)(window_MT)
     assert value_MC.shape == (4, 13)
     assert torch.equal(value_MC[:, -1], judge(window_MT))
     changed_MT = window_MT.clone()
     changed_MT[:, 14:] = torch.randint(0, 388, (4, 6))
-    changed_MC = Appraised(judge=judge, critic=critic)(changed_MT)
+    changed_MC = Appraised(judge=judge, critic=pupil)(changed_MT)
     torch.testing.assert_close(changed_MC[:, :7], value_MC[:, :7])  # 8 of the seed and 6 more are the same
     assert not torch.isclose(changed_MC[:, 7:], value_MC[:, 7:]).any()
+
+
+def test_an_interrupted_critic_goes_on_with_the_verdicts_it_had(small_corpus, init, tmp_path, monkeypatch):
+    config = replace(CONFIG, objective="actor_critic")
+    lessons = replace(LESSONS, passes=2)
+
+    def stop(stage: str, share: float) -> None:
+        if stage == "training the critic" and share > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Adversarial(
+            music(small_corpus), tmp_path, init, SHAPE, lessons, config,
+            command=COMMAND, compile=False, on_stage=stop,
+        )  # fmt: skip
+    monkeypatch.setattr(critic, "_verdicts", lambda discriminator, pairs: pytest.fail("asked again"))
+    training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, lessons, config, command=COMMAND, compile=False)
+    assert training.criticism is not None
+    assert training.criticism.has_ended
 
 
 def test_the_first_candidate_is_what_phase_1_left(small_corpus, init, tmp_path):
