@@ -12,6 +12,7 @@ that phase 1 left are the first candidate.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -193,21 +194,25 @@ class Adversarial:
         self.discriminator.eval().requires_grad_(False)
         with torch.autocast(self.device.type, torch.bfloat16):
             asked, written_BT = self._objective(chosen)
-            loss, told = config.weight * asked, {"loss": asked}
+            loss = config.weight * asked
+            self._note("loss", asked)
             if config.anchor:
                 first = step * config.anchor_batch
                 real_BT = torch.from_numpy(np.stack([self.real.window(first + i) for i in range(config.anchor_batch)]))
-                told["nll"] = cross_entropy(self.generator, real_BT.to(self.device))
-                loss = loss + config.anchor * told["nll"]
+                nats = cross_entropy(self.generator, real_BT.to(self.device))
+                loss = loss + config.anchor * nats
+                self._note("nll", nats)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         take_step(self.generator, [self.optimiser], config.clip)
         with torch.no_grad():
             torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - config.ema)
-        for name, value in told.items():
-            before = getattr(self.progress, name)
-            setattr(self.progress, name, value.item() if step == 0 else 0.95 * before + 0.05 * value.item())
         if written_BT is not None and self.config.discriminator_lr:
             self._teach(chosen, at, written_BT.cpu())
+
+    def _note(self, name: str, value: Tensor) -> None:
+        """Take a figure of this step into its running mean."""
+        before, now = getattr(self.progress, name), value.item()
+        setattr(self.progress, name, now if math.isnan(before) else 0.95 * before + 0.05 * now)
 
     def _objective(self, chosen: Pairs) -> tuple[Tensor, Tensor | None]:
         """Return the objective's loss, and the new continuations where there is a discriminator to judge them."""
@@ -219,6 +224,7 @@ class Adversarial:
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
         if config.objective != "gumbel":
             window_BNT, score = objectives.scored(self.generator, self._score, seed_BT, config.continued, config.n, rng)
+            self._note("verdict", (score[..., -1] if self.criticism else score).mean())
             return self._learn_from(window_BNT, score), window_BNT[:, 0, config.seeded :]
         noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)
         # A number that changes would be compiled anew each time; a tensor is not.

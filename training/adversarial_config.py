@@ -101,13 +101,23 @@ class AdversarialConfig:
 
 @dataclass(slots=True)
 class Progress:
-    """Where a run stands; part of its checkpoint."""
+    """Where a run stands; part of its checkpoint.
+
+    Attributes:
+        step, tokens, seconds: taken, written and spent so far.
+        loss, nll, verdict: running means: of the objective, of real music, and of what the discriminator says of what
+            was written; NaN where there is none.
+        discriminator_auroc: a running mean too.
+        paused: lessons that the discriminator did not need.
+        over: whether a limit was crossed.
+    """
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
     loss: float = float("nan")
     nll: float = float("nan")
+    verdict: float = float("nan")
     discriminator_auroc: float = 0.5
     paused: int = 0
     over: bool = False

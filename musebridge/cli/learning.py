@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -177,12 +178,17 @@ def _fine_tune(
             say(f"the critic explains {explained:.0%} of the verdicts' variance")
         run.run(
             lambda p: tell(f"step {p.step:,}  loss {p.loss:.4f}", run.fraction),
-            lambda row: say(
-                f"step {row['step']:,}: judge {row['judge_auroc']:.3f}, NLL {row['nll']:.4f}, "
-                f"distinct-4 {row['distinct_4']:.3f}{', the best so far' if row['taken'] else ''}"
-            ),
+            lambda row: say(_measured(row)),
         )
     say(f"{run_dir}: the weights of step {run.best_row['step']:,}, judge {run.best_row['judge_auroc']:.3f}")
+
+
+def _measured(row: dict[str, float]) -> str:
+    """Return a measurement of phase 2 as a line; before the first step it has neither loss nor verdict."""
+    figures = (("judge", "judge_auroc", 3), ("NLL", "nll", 4), ("distinct-4", "distinct_4", 3))
+    means = (("loss", "loss", 4), ("verdict", "verdict", 2))
+    known = [f"{name} {row[key]:.{digits}f}" for name, key, digits in figures + means if math.isfinite(row[key])]
+    return f"step {row['step']:,}: {', '.join(known)}{', the best so far' if row['taken'] else ''}"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,24 @@ def test_an_interrupted_critic_goes_on_with_the_verdicts_it_had(small_corpus, in
     training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, lessons, config, command=COMMAND, compile=False)
     assert training.criticism is not None
     assert training.criticism.has_ended
+
+
+@pytest.mark.parametrize("objective", ["best_of_n", "actor_critic"])
+def test_progress_tells_how_real_what_was_written_seemed(small_corpus, init, tmp_path, objective):
+    training = begin(small_corpus, init, tmp_path, replace(CONFIG, objective=objective))
+    seen: list[torch.Tensor] = []
+    inner = training._score
+
+    def score(window_MT: torch.Tensor) -> torch.Tensor:
+        seen.append(inner(window_MT))
+        return seen[-1]
+
+    training._score = score
+    assert math.isnan(training.progress.verdict)
+    training.step()
+    training.step()
+    first, second = (s[:, -1].mean().item() if objective == "actor_critic" else s.mean().item() for s in seen)
+    assert training.progress.verdict == pytest.approx(0.95 * first + 0.05 * second)
 
 
 def test_the_first_candidate_is_what_phase_1_left(small_corpus, init, tmp_path):
