@@ -181,7 +181,7 @@ def test_fine_tuning_takes_a_discriminator_that_was_exported(with_discriminator,
 def test_a_discriminator_of_something_else_is_one_line(with_discriminator, config, tmp_path):
     _, command = with_discriminator
     config.write_text(ADVERSARIAL.replace("seeded = 8", "seeded = 6"), encoding="utf-8")
-    assert complaint(*command).startswith("the discriminator knows windows of ")
+    assert complaint(*command).startswith("the discriminator knows windows of 8 + 12 tokens")
     config.write_text(ADVERSARIAL + "[discriminator]\nhidden = 7", encoding="utf-8")
     assert complaint(*command).startswith("a discriminator that is given has a shape")
     config.write_text(ADVERSARIAL, encoding="utf-8")

@@ -69,7 +69,7 @@ class Adversarial:
 
     Raises:
         CheckpointError: ``init`` is no default generator, or the folder holds another run.
-        ConfigError: the windows do not fit the generator's context.
+        ConfigError: the windows do not fit the generator's context, or what is taken is of another generator or window.
         CorpusError: validation has too few pieces.
     """
 
@@ -95,7 +95,7 @@ class Adversarial:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
         self.window = Window(seeded=config.seeded, continued=config.continued)
-        self._check(shape)
+        self._check(shape, taught)
         self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
         self.train = self._pairs("train", config.pairs, on_stage)
         self.lessons = self._lessons(shape, lessons, taught, on_stage)
@@ -368,7 +368,7 @@ class Adversarial:
         lessons.run(lambda share: on_stage("training the critic", share), lambda row: None)
         return lessons
 
-    def _check(self, shape: DiscriminatorConfig) -> None:
+    def _check(self, shape: DiscriminatorConfig, taught: Taught | None) -> None:
         pieces = int((self.corpus.splits["validation"] == vocab.BEGIN).sum())
         if pieces < _PIECES:
             raise CorpusError(
@@ -380,6 +380,14 @@ class Adversarial:
             raise ConfigError(
                 f"seeds and continuations, and anchor_context, must fit {context} tokens of context, "
                 f"found {self.window.length} and {self.config.anchor_context}"
+            )
+        if taught and taught.info.generator != checkpoint.hash_of(self.frozen)[:16]:
+            raise ConfigError("the discriminator knows another generator; begin with that one, or train another")
+        if taught and taught.window != self.window:
+            known = taught.window
+            raise ConfigError(
+                f"the discriminator knows windows of {known.seeded} + {known.continued} tokens; "
+                "set seeded and continued alike"
             )
 
     def _resume(self, state: dict[str, Any] | None) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from musebridge.artifact import DiscriminatorInfo
 from musebridge.config import build
-from musebridge.errors import CheckpointError, ConfigError
+from musebridge.errors import CheckpointError
 from musebridge.training import checkpoint
 from musebridge.training.course import Course, DiscriminatorTraining
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
@@ -40,6 +40,11 @@ class Taught(NamedTuple):
 
     discriminator: Discriminator
     info: DiscriminatorInfo
+
+    @property
+    def window(self) -> Window:
+        """The lengths of seed and continuation that it knows."""
+        return Window(seeded=self.info.seeded, continued=self.info.continued)
 
 
 class Discrimination(Course):
@@ -83,16 +88,7 @@ class Discrimination(Course):
         super().__init__(self.discriminator, train, folder, config, command=command, seed=seed)
 
     def adopt(self, taught: Taught) -> None:
-        """Take a discriminator as it is in place of a training, if there was none yet.
-
-        Raises:
-            ConfigError: it knows another generator, or other windows.
-        """
-        if taught.info.generator != checkpoint.hash_of(self._frozen)[:16]:
-            raise ConfigError("the discriminator knows another generator; begin with that one, or train another")
-        window = Window(seeded=taught.info.seeded, continued=taught.info.continued)
-        if window != self.train.window:
-            raise ConfigError(f"the discriminator knows windows of {window}; set seeded and continued alike")
+        """Take a discriminator as it is in place of a training, if there was none yet."""
         if self.step == 0:
             self.pupil.load_state_dict(taught.discriminator.state_dict())
             self.step, self.record = self.steps, taught.info.record
