@@ -381,14 +381,8 @@ class Adversarial:
                 f"seeds and continuations, and anchor_context, must fit {context} tokens of context, "
                 f"found {self.window.length} and {self.config.anchor_context}"
             )
-        if taught and taught.info.generator != checkpoint.hash_of(self.frozen)[:16]:
-            raise ConfigError("the discriminator knows another generator; begin with that one, or train another")
-        if taught and taught.window != self.window:
-            known = taught.window
-            raise ConfigError(
-                f"the discriminator knows windows of {known.seeded} + {known.continued} tokens; "
-                "set seeded and continued alike"
-            )
+        if taught:
+            taught.check(self.frozen, self.window)
 
     def _resume(self, state: dict[str, Any] | None) -> None:
         if state is None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from musebridge.artifact import DiscriminatorInfo
 from musebridge.config import build
-from musebridge.errors import CheckpointError
+from musebridge.errors import CheckpointError, ConfigError
 from musebridge.training import checkpoint
 from musebridge.training.course import Course, DiscriminatorTraining
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
@@ -41,10 +41,19 @@ class Taught(NamedTuple):
     discriminator: Discriminator
     info: DiscriminatorInfo
 
-    @property
-    def window(self) -> Window:
-        """The lengths of seed and continuation that it knows."""
-        return Window(seeded=self.info.seeded, continued=self.info.continued)
+    def check(self, frozen: Generator, window: Window) -> None:
+        """Refuse to judge another generator's continuations, or windows of other lengths.
+
+        Raises:
+            ConfigError: it knows others.
+        """
+        seeded, continued = self.info.seeded, self.info.continued
+        if self.info.generator != checkpoint.hash_of(frozen)[:16]:
+            raise ConfigError("the discriminator knows another generator; begin with that one, or train another")
+        if window != Window(seeded=seeded, continued=continued):
+            raise ConfigError(
+                f"the discriminator knows windows of {seeded} + {continued} tokens; set seeded and continued alike"
+            )
 
 
 class Discrimination(Course):
