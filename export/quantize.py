@@ -19,9 +19,9 @@ core without AMX: a step at position 1,024 1.20 and 0.63 ms, at 2,000 2.18 and 0
 prefill 470 and 484 ms. The change of NLL over 100 k tokens went from +0.0008 to +0.0016, and with blocks of
 256, which are some 5 % faster there, to +0.0018.
 
-Where the processor has VNNI, queries of single tokens are rounded as well (``bridge.runtime`` asks for it). In
-turns, of the steps that were disturbed least, one in twenty: 0.58 and 0.50 ms at 1,024, 0.80 and 0.68 ms at 2,000;
-NLL +0.0018 and +0.0019.
+Where the processor has VNNI, queries of single tokens are rounded as well (``bridge.runtime`` asks for it). Medians
+of 1,200 steps in turns, twice: 0.97 and 0.79, 1.00 and 0.79 ms at 1,024; 1.10 and 1.00, 1.35 and 1.13 ms at 2,000; no
+difference at 128. NLL +0.0018 and +0.0019.
 """
 
 from __future__ import annotations
