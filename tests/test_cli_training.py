@@ -176,6 +176,10 @@ def test_fine_tuning_takes_a_discriminator_that_was_exported(with_discriminator,
     trained, taken = (load_state(tmp_path / run / "discriminator") for run in ("fine", "again"))
     assert taken["record"]["command"] == trained["record"]["command"]
     assert len(taken["history"]) == 1
+    call("export", tmp_path / "fine" / "discriminator", "-o", command[-1], "--precision", "int8")
+    assert complaint(*command) == f"{tmp_path / 'again' / 'discriminator'}: holds another discriminator; " + (
+        "choose another --run folder"
+    )
 
 
 def test_a_discriminator_of_something_else_is_one_line(with_discriminator, config, tmp_path):

@@ -31,6 +31,8 @@ from musebridge.training.samples import Pairs, Tokens, Window
 
 _AT_ONCE = 32
 _CALIBRATED_BY = 512
+_UNKNOWN = "token.weight", "token.bias"
+"""What a file does not tell of a discriminator."""
 _BLOCKS = 1, 4, 16, 64
 """Tokens that stay together where the order is spoilt: from noise to a phrase in the wrong place."""
 
@@ -97,9 +99,16 @@ class Discrimination(Course):
         super().__init__(self.discriminator, train, folder, config, command=command, seed=seed)
 
     def adopt(self, taught: Taught) -> None:
-        """Take a discriminator as it is in place of a training, if there was none yet."""
+        """Take a discriminator as it is in place of a training, if there was none yet.
+
+        Raises:
+            CheckpointError: there was, and it is another.
+        """
+        theirs, mine = taught.discriminator.state_dict(), self.pupil.state_dict()
+        if self.step and not all(torch.equal(theirs[name], mine[name]) for name in theirs if name not in _UNKNOWN):
+            raise CheckpointError(f"{self.folder}: holds another discriminator; choose another --run folder")
         if self.step == 0:
-            self.pupil.load_state_dict(taught.discriminator.state_dict())
+            self.pupil.load_state_dict(theirs)
             self.step, self.record = self.steps, taught.info.record
             self._validate(float("nan"))
             self._save()
