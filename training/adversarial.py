@@ -364,7 +364,7 @@ class Adversarial:
         """Return the critic's lessons, which it had."""
         held_out, folder = self.lessons.choosing, self.folder / "critic"
         given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
-        lessons = Criticism(self.frozen, self.discriminator, self.train, held_out, folder, config, **given)
+        lessons = Criticism(self.discriminator, self.train, held_out, folder, config, **given)
         lessons.run(lambda share: on_stage("training the critic", share), lambda row: None)
         return lessons
 

@@ -5,7 +5,7 @@ with a token does, roughly (Sutton 1988; Konda and Tsitsiklis 2000, "Actor-Criti
 Algorithms"; Schulman et al. 2016, "Generalized Advantage Estimation"), and a
 generator that learns from that learns from less noise.
 
-The critic has the discriminator's shape, but no token hears a later one.
+The critic begins as the discriminator, but no token hears a later one.
 """
 
 from __future__ import annotations
@@ -22,18 +22,49 @@ from torch import Tensor
 
 from musebridge.training.course import Course, DiscriminatorTraining
 from musebridge.training.discriminate import verdicts
-from musebridge.training.discriminator import Discriminator, Verdict
-from musebridge.training.generator import Generator
+from musebridge.training.discriminator import Discriminator
+from musebridge.training.hints import running_statistics
 from musebridge.training.judging import Scores
 from musebridge.training.samples import Pairs, kept
 from musebridge.training.systems import AT_ONCE, Discriminated
+
+_STEADY = 10.0
+"""Weight of what is guessed a token later, beside the verdict.
+
+Both are what a guess should foresee (Sutton 1988, "temporal differences"). The verdict alone lets guesses rise and
+fall from token to token by more than music tells, which its own variance hides, and each such move is credited.
+"""
+
+
+class Critic(Discriminator):
+    """Windows to the verdict that is expected, at each token."""
+
+    def __init__(self, discriminator: Discriminator) -> None:
+        super().__init__(replace(discriminator.config, causal=True))
+        self.load_state_dict(discriminator.state_dict())
+
+    def forward(self, window_BT: Tensor, hints_BTF: Tensor, seeded: int) -> Tensor:  # type: ignore[override]
+        """Return the verdict that is expected after the seed and after each token of the continuation, (B, C + 1).
+
+        What is written counts by its share of the whole, judged as if it were the whole; the rest is guessed from
+        where the music is.
+
+        Args:
+            window_BT, hints_BTF, seeded: as for a verdict.
+        """
+        x_BSD = self.heard(window_BT, hints_BTF)[:, seeded - 1 :]
+        length_C = torch.arange(1, x_BSD.shape[1], device=x_BSD.device)
+        pooled_BCD = x_BSD[:, 1:].cumsum(1) / length_C[:, None]
+        so_far_BC = self.judged(pooled_BCD, running_statistics(window_BT[:, seeded:], hints_BTF[:, seeded:]))
+        share_S = F.pad(length_C / len(length_C), (1, 0))
+        value_BS: Tensor = share_S * F.pad(so_far_BC, (1, 0)) + (1 - share_S) * self.token(x_BSD)[..., 0]
+        return value_BS.float()
 
 
 class Criticism(Course):
     """A critic's training, on a frozen generator's continuations and a discriminator's verdicts on them.
 
     Args:
-        frozen: the generator.
         discriminator: as it is after its own training.
         train, held_out: pairs of different pieces; their artificial continuations are learnt from.
         folder: of state and weights.
@@ -47,7 +78,6 @@ class Criticism(Course):
 
     def __init__(
         self,
-        frozen: Generator,
         discriminator: Discriminator,
         train: Pairs,
         held_out: Pairs,
@@ -59,9 +89,7 @@ class Criticism(Course):
         compile: bool = True,
     ) -> None:
         torch.manual_seed(seed)
-        self.critic = Discriminator(replace(discriminator.config, causal=True)).to(next(frozen.parameters()).device)
-        if self.critic.config.inherit:
-            self.critic.inherit(frozen)
+        self.critic = Critic(discriminator).to(next(discriminator.parameters()).device)
         self._compiled = torch.compile(_loss) if compile else _loss
         super().__init__(self.critic, train, folder, config, command=command, seed=seed)
         self._held_out = held_out
@@ -85,7 +113,7 @@ class Criticism(Course):
         window_NT, hints_NTF = _artificial(self._held_out)
         for window_BT, hints_BTF in zip(torch.split(window_NT, AT_ONCE), torch.split(hints_NTF, AT_ONCE), strict=True):
             with torch.autocast(self.device.type, torch.bfloat16):
-                parts.append(values(self.critic, window_BT.to(self.device), hints_BTF.to(self.device), self._seeded))
+                parts.append(self.critic(window_BT.to(self.device), hints_BTF.to(self.device), self._seeded))
         verdict_N1 = torch.from_numpy(self._held_out_verdict_N)[:, None]
         error = (torch.cat(parts).cpu() - verdict_N1).square().mean()
         return float(1 - error / verdict_N1.var(correction=0))
@@ -93,12 +121,6 @@ class Criticism(Course):
     @property
     def _seeded(self) -> int:
         return self.train.window.seeded
-
-
-def values(critic: Discriminator, window_MT: Tensor, hints_MTF: Tensor, seeded: int) -> Tensor:
-    """Return the verdict that is expected after the seed and after each token of the continuation, (M, C + 1)."""
-    verdict: Verdict = critic(window_MT, hints_MTF, seeded - 1)
-    return verdict.token_BC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +133,7 @@ class Appraised:
     """
 
     judge: Discriminated
-    critic: Discriminator
+    critic: Critic
 
     @torch.no_grad()
     def __call__(self, window_MT: Tensor) -> Tensor:
@@ -121,14 +143,15 @@ class Appraised:
             with torch.autocast(window_BT.device.type, torch.bfloat16):
                 hints_BTF = self.judge.hint(self.judge.hinter, window_BT)
                 verdict_B = self.judge.discriminator(window_BT, hints_BTF, self.judge.seeded).whole_B
-                value_BC = values(self.critic, window_BT, hints_BTF, self.judge.seeded)
+                value_BC = self.critic(window_BT, hints_BTF, self.judge.seeded)
             parts.append(torch.cat([value_BC[:, :-1], verdict_B[:, None]], 1))
         return torch.cat(parts)
 
 
-def _loss(critic: Discriminator, window_BT: Tensor, hints_BTF: Tensor, verdict_B: Tensor, seeded: int) -> Tensor:
-    value_BC = values(critic, window_BT, hints_BTF, seeded)
-    return F.mse_loss(value_BC, verdict_B[:, None].expand_as(value_BC))
+def _loss(critic: Critic, window_BT: Tensor, hints_BTF: Tensor, verdict_B: Tensor, seeded: int) -> Tensor:
+    value_BC = critic(window_BT, hints_BTF, seeded)
+    verdict_B1 = verdict_B[:, None].expand_as(value_BC)
+    return F.mse_loss(value_BC, verdict_B1) + _STEADY * F.mse_loss(value_BC[:, :-1], value_BC[:, 1:].detach())
 
 
 def _artificial(pairs: Pairs) -> tuple[Tensor, Tensor]:

@@ -130,6 +130,12 @@ class Discriminator(nn.Module):
             seeded: tokens of the seed, which are heard but not judged.
             jitter: standard deviation of noise on the embedded tokens.
         """
+        x_BCD = self.heard(window, hints_BTF, jitter)[:, seeded:]
+        whole_B = self.judged(x_BCD.mean(1), statistics(window[:, seeded:], hints_BTF[:, seeded:]))
+        return Verdict(whole_B.float(), self.token(x_BCD)[..., 0].float())
+
+    def heard(self, window: Tensor, hints_BTF: Tensor, jitter: float = 0.0) -> Tensor:
+        """Return what it makes of each token among those that it may hear, (B, T, D); arguments as for a verdict."""
         if not self.config.hinted:
             hints_BTF = torch.zeros_like(hints_BTF)
         x_BTD = norm(embed(window, self.embedding.weight)) + self.hint(hints_BTF)
@@ -137,11 +143,13 @@ class Discriminator(nn.Module):
         T = window.shape[1]
         for block in self.blocks:
             x_BTD, _ = block(x_BTD, self.cos[:T], self.sin[:T], None)
-        x_BCD = norm(x_BTD[:, seeded:])
-        figures_BN = statistics(window[:, seeded:], hints_BTF[:, seeded:])
-        pooled_BD = torch.cat([x_BCD.mean(1), (figures_BN - self.centre_N) / self.spread_N], 1)
-        whole_B1 = self.verdict(self.dropout(F.relu(self.hidden(pooled_BD))))
-        return Verdict(whole_B1[:, 0].float(), self.token(x_BCD)[..., 0].float())
+        return norm(x_BTD)
+
+    def judged(self, pooled_D: Tensor, figures_N: Tensor) -> Tensor:
+        """Return the verdict on a whole by its mean and its statistics, (..., D) and (..., N)."""
+        pooled = torch.cat([pooled_D, (figures_N - self.centre_N) / self.spread_N], -1)
+        verdict: Tensor = self.verdict(self.dropout(F.relu(self.hidden(pooled))))[..., 0]
+        return verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,11 +54,17 @@ def statistics(part: Tensor, hints_BTF: Tensor) -> Tensor:
     Returns:
         Shape (B, 18); a kind that does not occur has zeros.
     """
+    return running_statistics(part, hints_BTF)[:, -1]
+
+
+def running_statistics(part: Tensor, hints_BTF: Tensor) -> Tensor:
+    """Return the :func:`statistics` of a continuation as far as each of its tokens, (B, T, 18)."""
     kind_BTK = embed(part, kinds(hints_BTF))
-    count_BK = kind_BTK.sum(1)
-    by_kind_BKF = torch.einsum("btk,btf->bkf", kind_BTK, hints_BTF) / count_BK.clamp(min=1)[..., None]
-    share_BK = count_BK / part.shape[1]
-    return torch.cat([by_kind_BKF.flatten(1), share_BK, hints_BTF[..., :2].mean(1)], 1)
+    count_BTK = kind_BTK.cumsum(1)
+    by_kind_BTKF = (kind_BTK[..., None] * hints_BTF[:, :, None]).cumsum(1) / count_BTK.clamp(min=1)[..., None]
+    length_T1 = torch.arange(1, part.shape[1] + 1, device=part.device)[:, None]
+    mean_BTF = hints_BTF[..., :2].cumsum(1) / length_T1
+    return torch.cat([by_kind_BTKF.flatten(2), count_BTK / length_T1, mean_BTF], -1)
 
 
 def kinds(like: Tensor) -> Tensor:

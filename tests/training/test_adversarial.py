@@ -19,9 +19,9 @@ from musebridge.training import checkpoint, corpus, critic, objectives
 from musebridge.training.adversarial import Adversarial
 from musebridge.training.adversarial_config import OBJECTIVES, AdversarialConfig
 from musebridge.training.course import DiscriminatorTraining
-from musebridge.training.critic import Appraised
+from musebridge.training.critic import Appraised, Critic
 from musebridge.training.discriminate import spoilt
-from musebridge.training.discriminator import DiscriminatorConfig
+from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.gauge import fresh_judge
 from musebridge.training.generator import Generator, GeneratorConfig
 from musebridge.training.hints import hints
@@ -163,6 +163,33 @@ def test_a_critic_guesses_the_verdict_from_what_it_has_heard_so_far(small_corpus
     changed_MC = Appraised(judge=judge, critic=pupil)(changed_MT)
     torch.testing.assert_close(changed_MC[:, :7], value_MC[:, :7])  # 8 of the seed and 6 more are the same
     assert not torch.isclose(changed_MC[:, 7:], value_MC[:, 7:]).any()
+
+
+def test_a_critic_begins_with_what_the_discriminator_would_say_if_it_heard_no_later_token():
+    torch.manual_seed(0)
+    discriminator = Discriminator(SHAPE).eval()
+    judge = Discriminator(replace(SHAPE, causal=True)).eval()
+    judge.load_state_dict(discriminator.state_dict())
+    pupil = Critic(discriminator).eval()
+    window_BT, hints_BTF = torch.randint(0, 388, (3, 20)), torch.rand(3, 20, 3)
+    value_BC = pupil(window_BT, hints_BTF, 8)
+    token_BC = judge(window_BT, hints_BTF, 7).token_BC
+    assert value_BC.shape == (3, 13)
+    torch.testing.assert_close(value_BC[:, -1], judge(window_BT, hints_BTF, 8).whole_B)
+    torch.testing.assert_close(value_BC[:, 0], token_BC[:, 0])
+    third_B = judge(window_BT[:, :12], hints_BTF[:, :12], 8).whole_B / 3 + token_BC[:, 4] * 2 / 3
+    torch.testing.assert_close(value_BC[:, 4], third_B)
+
+
+def test_a_critic_is_asked_to_foresee_the_verdict_and_what_it_will_guess_a_token_later():
+    def guess(window_BT: torch.Tensor, hints_BTF: torch.Tensor, seeded: int) -> torch.Tensor:
+        return value_BC
+
+    value_BC = torch.tensor([[0.0, 1.0, 3.0]], requires_grad=True)
+    critic._loss(guess, torch.zeros(1, 2), torch.zeros(1, 2, 3), torch.tensor([2.0]), 1).backward()
+    verdict_C = 2 * (value_BC.detach() - 2) / 3
+    later_C = critic._STEADY * 2 * torch.tensor([[0.0 - 1.0, 1.0 - 3.0, 0.0]]) / 2
+    torch.testing.assert_close(value_BC.grad, verdict_C + later_C)
 
 
 def test_an_interrupted_critic_goes_on_with_the_verdicts_it_had(small_corpus, init, tmp_path, monkeypatch):
