@@ -130,14 +130,22 @@ class Discriminator(nn.Module):
             seeded: tokens of the seed, which are heard but not judged.
             jitter: standard deviation of noise on the embedded tokens.
         """
+        hints_BTF = self.told(hints_BTF)
         x_BCD = self.heard(window, hints_BTF, jitter)[:, seeded:]
         whole_B = self.judged(x_BCD.mean(1), statistics(window[:, seeded:], hints_BTF[:, seeded:]))
         return Verdict(whole_B.float(), self.token(x_BCD)[..., 0].float())
 
+    def told(self, hints_BTF: Tensor) -> Tensor:
+        """Return the hints, or nothing in their place for one that is not hinted."""
+        return hints_BTF if self.config.hinted else torch.zeros_like(hints_BTF)
+
     def heard(self, window: Tensor, hints_BTF: Tensor, jitter: float = 0.0) -> Tensor:
-        """Return what it makes of each token among those that it may hear, (B, T, D); arguments as for a verdict."""
-        if not self.config.hinted:
-            hints_BTF = torch.zeros_like(hints_BTF)
+        """Return what it makes of each token among those that it may hear, (B, T, D).
+
+        Args:
+            window, jitter: as for a verdict.
+            hints_BTF: as it is told them.
+        """
         x_BTD = norm(embed(window, self.embedding.weight)) + self.hint(hints_BTF)
         x_BTD = self.dropout(x_BTD + jitter * torch.randn_like(x_BTD) if jitter else x_BTD)
         T = window.shape[1]

@@ -84,6 +84,15 @@ def test_every_token_hears_what_comes_after_it(discriminator):
 
 
 @torch.no_grad()
+def test_one_that_is_not_hinted_looks_at_no_hint(discriminator):
+    without, other = (
+        discriminator(some_tokens(2), hints_BTF, SEEDED) for hints_BTF in (torch.zeros(2, 24, 3), torch.rand(2, 24, 3))
+    )
+    for mine, its in zip(without, other, strict=True):
+        assert torch.equal(mine, its) != discriminator.config.hinted
+
+
+@torch.no_grad()
 def test_the_seed_is_heard_but_not_pooled(discriminator):
     verdict = discriminator(some_tokens(2), torch.zeros(2, 24, 3), SEEDED)
     assert verdict.token_BC.shape == (2, 24 - SEEDED)
