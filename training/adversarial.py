@@ -28,11 +28,11 @@ from musebridge import vocab
 from musebridge.config import build
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint, objectives
-from musebridge.training.adversarial_config import AdversarialConfig, Progress
+from musebridge.training.adversarial_config import OBJECTIVES, AdversarialConfig, Progress
 from musebridge.training.augment import Augmentation
 from musebridge.training.corpus import Corpus, Windows
 from musebridge.training.course import DiscriminatorTraining
-from musebridge.training.critic import Appraised, Criticism
+from musebridge.training.critic import Criticism, artificial
 from musebridge.training.discriminate import Discrimination, Taught
 from musebridge.training.discriminator import DiscriminatorConfig, Verdict
 from musebridge.training.gauge import Gauge
@@ -90,8 +90,7 @@ class Adversarial:
         self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
         self.command = command
         compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
-        losses = objectives.gumbel, objectives.ddo, objectives.best_of_n, objectives.dpo, objectives.policy_gradient
-        self._losses = {loss.__name__: compiled(loss) for loss in losses}
+        self._losses = {name: compiled(getattr(objectives, name)) for name in OBJECTIVES}
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
         self.window = Window(seeded=config.seeded, continued=config.continued)
@@ -103,10 +102,7 @@ class Adversarial:
         self._judge = Discriminated(
             discriminator=compiled(self.discriminator), hinter=self.frozen, seeded=config.seeded, hint=compiled(hints)
         )
-        self._score: Callable[[Tensor], Tensor] = self._judge
         self.criticism = self._criticism(lessons, on_stage) if config.objective == "actor_critic" else None
-        if self.criticism:
-            self._score = Appraised(judge=self._judge, critic=compiled(self.criticism.critic))
         self.gauge = Gauge(
             self.frozen,
             self.lessons.choosing[slice(0, config.judged)],
@@ -220,11 +216,15 @@ class Adversarial:
         if config.objective == "ddo":
             window_MT = torch.from_numpy(chosen.windows).to(self.device)
             return self._losses["ddo"](self.generator, self.frozen, window_MT, config.seeded, config.sharpness), None
-        seed_BT = torch.from_numpy(chosen.seed_NT).to(self.device)
         rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
+        if self.criticism:
+            given = self.generator, self.frozen, self.criticism.critic, *(x.to(self.device) for x in artificial(chosen))
+            luck_BCR = torch.rand(len(chosen), config.continued, objectives.DRAWN, generator=rng, device=self.device)
+            return self._losses["actor_critic"](*given, luck_BCR, config.kl), None
+        seed_BT = torch.from_numpy(chosen.seed_NT).to(self.device)
         if config.objective != "gumbel":
-            window_BNT, score = objectives.scored(self.generator, self._score, seed_BT, config.continued, config.n, rng)
-            self._note("verdict", (score[..., -1] if self.criticism else score).mean())
+            window_BNT, score = objectives.scored(self.generator, self._judge, seed_BT, config.continued, config.n, rng)
+            self._note("verdict", score.mean())
             return self._learn_from(window_BNT, score), window_BNT[:, 0, config.seeded :]
         noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)
         # A number that changes would be compiled anew each time; a tensor is not.
@@ -250,9 +250,8 @@ class Adversarial:
             best_BT = objectives.ranked(window_BNT, score)[:, 0]
             loss = self._losses["best_of_n"](self.generator, best_BT, config.seeded)
         else:
-            is_credited = config.objective == "actor_critic"
-            ahead = objectives.advantages(score, config.decay) if is_credited else objectives.ahead_of_others(score)
-            loss = self._losses["policy_gradient"](*models, window_BNT, ahead.float(), config.seeded, config.kl)
+            ahead_BN1 = objectives.ahead_of_others(score).float()
+            loss = self._losses["policy_gradient"](*models, window_BNT, ahead_BN1, config.seeded, config.kl)
         return loss
 
     def _teach(self, chosen: Pairs, at: np.ndarray[Any, Any], written_BT: Tensor) -> None:

@@ -32,9 +32,8 @@ class AdversarialConfig:
         feedback: links of the chain through the context in the parallel mode (gumbel).
         sharpness: of the likelihood ratio of a continuation (ddo, dpo).
         kl: weight of the divergence from the pre-trained generator (policy_gradient, actor_critic).
-        decay: of the credit of a token for what comes later (actor_critic).
-        n: continuations of a seed to pick from, rank or weigh (best_of_n, dpo, policy_gradient, actor_critic); at
-            least 2 where they are compared (dpo, policy_gradient).
+        n: continuations of a seed to pick from, rank or weigh (best_of_n, dpo, policy_gradient); at least 2 where they
+            are compared (dpo, policy_gradient).
         replay: share of remembered samples in a lesson of the discriminator.
         pause_above: a discriminator whose running AUROC is higher waits.
         ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.
@@ -67,7 +66,6 @@ class AdversarialConfig:
     feedback: int = 0
     sharpness: float = 0.05
     kl: float = 1.0
-    decay: float = 0.95
     n: int = 8
     replay: float = 0.5
     pause_above: float = 0.9
@@ -90,7 +88,7 @@ class AdversarialConfig:
         at_least(self, 1, "seeded", "continued", "pairs", "held_out", "judged", "batch")
         at_least(self, 1, "anchor_context", "anchor_batch", "n")
         more_than(self, 0, "temperature", "last_temperature", "clip", "sharpness")
-        for name in ("replay", "pause_above", "distinct", "decay"):
+        for name in ("replay", "pause_above", "distinct"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in 0..1, found {getattr(self, name)}")
         if self.objective in ("dpo", "policy_gradient") and self.n < 2:

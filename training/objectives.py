@@ -15,8 +15,9 @@ going further from a frozen copy than that is worth (Williams 1992, "REINFORCE",
 with the mean of a seed's continuations as the baseline; KL penalty of Ziegler et
 al. 2019). A discriminator's logit is a log ratio of densities, so where both weigh
 the same, the best that can be reached is the distribution of real music.
-``actor_critic``: the same, but each token is credited with what was expected of the
-continuation after it and not before (Schulman et al. 2016; ``musebridge.training.critic``).
+``actor_critic``: the same, but a critic says what to expect of the continuation after every likely token, those that
+did not come too (Allen et al. 2017, "Mean Actor-Critic"; ``musebridge.training.critic``). It learns from continuations
+of the frozen copy, so nothing is sampled.
 """
 
 from __future__ import annotations
@@ -28,11 +29,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from musebridge import vocab
+from musebridge.training.critic import Critic
 from musebridge.training.discriminator import Discriminator, Verdict
 from musebridge.training.generator import Generator
 from musebridge.training.gumbel import parallel
-from musebridge.training.hints import hints
+from musebridge.training.hints import hints, hints_of
 from musebridge.training.sampler import gumbel_noise, sample
+
+DRAWN = 2
+_LIKELIEST = 6
 
 
 def gumbel(
@@ -96,7 +101,7 @@ def dpo(generator: Generator, frozen: Generator, window_BNT: Tensor, seeded: int
 
 
 def policy_gradient(
-    generator: Generator, frozen: Generator, window_BNT: Tensor, ahead_BNC: Tensor, seeded: int, kl: float
+    generator: Generator, frozen: Generator, window_BNT: Tensor, ahead_BN1: Tensor, seeded: int, kl: float
 ) -> Tensor:
     """Return the generator's KL divergence from a frozen copy, per token; its gradient is that of what it outweighs.
 
@@ -104,7 +109,7 @@ def policy_gradient(
         generator: to be trained; it wrote the windows.
         frozen: what it should stay near, token by token.
         window_BNT: N windows of each seed.
-        ahead_BNC: how much better than expected each token was, in nats; or each window, (B, N, 1).
+        ahead_BN1: how much better than the others of its seed each window is, in nats.
         seeded: tokens of the seed, which do not count.
         kl: weight of the divergence.
     """
@@ -113,7 +118,7 @@ def policy_gradient(
     with torch.no_grad():
         log_q_MCV = frozen(window_MT[:, :-1])[:, seeded - 1 :].log_softmax(-1)
     chosen_MC = log_p_MCV.gather(-1, window_MT[:, seeded:, None])[..., 0]
-    gain = (ahead_BNC.flatten(0, 1) * chosen_MC).mean(0).sum()  # its gradient is a score's; its value means nothing
+    gain = (ahead_BN1.flatten(0, 1) * chosen_MC).mean(0).sum()  # its gradient is a score's; its value means nothing
     divergence = (log_p_MCV.exp() * (log_p_MCV - log_q_MCV)).sum((1, 2)).mean()
     per_token: Tensor = (kl * divergence - (gain - gain.detach())) / log_p_MCV.shape[1]
     return per_token
@@ -124,18 +129,55 @@ def ahead_of_others(score_BN: Tensor) -> Tensor:
     return (score_BN - score_BN.mean(1, keepdim=True))[..., None]
 
 
-def advantages(value_BNC: Tensor, decay: float) -> Tensor:
-    """Return how much better than expected each token was, (B, N, C), by generalised advantage estimation.
+def actor_critic(
+    generator: Generator,
+    frozen: Generator,
+    critic: Critic,
+    window_BT: Tensor,
+    hints_BTF: Tensor,
+    luck_BCR: Tensor,
+    kl: float,
+) -> Tensor:
+    """Return the generator's KL divergence from a frozen copy, per token, less what it gains by the critic.
 
     Args:
-        value_BNC: what score is expected before each token, and the score itself at the end, (B, N, C + 1).
-        decay: the lambda of Schulman et al. 2016: the weight of what comes a token later.
+        generator: to be trained.
+        frozen: it wrote the windows, and gave the hints.
+        critic: in evaluation mode.
+        window_BT, hints_BTF: windows, and what the frozen copy thinks of them.
+        luck_BCR: draws R of the unlikely tokens, see :func:`asked_about`; C is the continuation's time.
+        kl: weight of the divergence.
     """
-    rise_BNC = value_BNC.diff(dim=-1)
-    C = rise_BNC.shape[-1]
-    later_CC = torch.arange(C)[:, None] - torch.arange(C)
-    weight_CC = torch.where(later_CC >= 0, decay ** later_CC.clamp(min=0), 0.0).to(rise_BNC)
-    return rise_BNC @ weight_CC
+    first = window_BT.shape[1] - luck_BCR.shape[1] - 1
+    with torch.no_grad():
+        log_q_BCV = frozen(window_BT[:, :-1])[:, first:, : vocab.N_EVENTS].log_softmax(-1)
+        other_BCK, weight_BCK = asked_about(log_q_BCV, luck_BCR)
+        other_hints_BCKF = hints_of(log_q_BCV, -log_q_BCV.gather(-1, other_BCK))
+        value_BCK = critic.of_others(window_BT, hints_BTF, other_BCK, other_hints_BCKF)
+        ahead_BCK = value_BCK - (weight_BCK * value_BCK).sum(-1, keepdim=True)
+    log_p_BCV = generator(window_BT[:, :-1])[:, first:, : vocab.N_EVENTS].log_softmax(-1)
+    log_ratio_BCV = log_p_BCV - log_q_BCV
+    gain = (weight_BCK * log_ratio_BCV.gather(-1, other_BCK).exp() * ahead_BCK).sum(-1).mean()
+    divergence = (log_p_BCV.exp() * log_ratio_BCV).sum(-1).mean()
+    loss: Tensor = kl * divergence - gain
+    return loss
+
+
+def asked_about(log_q_BCV: Tensor, luck_BCR: Tensor) -> tuple[Tensor, Tensor]:
+    """Return tokens that a critic is asked about, (B, C, K), and weights for which a weighted sum is an expectation.
+
+    The likeliest count by their probability; of the others some are drawn by theirs and share what they have together.
+
+    Args:
+        log_q_BCV: how likely each token is.
+        luck_BCR: evenly distributed in 0..1, one for each of R that are drawn.
+    """
+    top_BCK, likeliest_BCK = log_q_BCV.topk(_LIKELIEST)
+    below_BCV = log_q_BCV.exp().scatter(-1, likeliest_BCK, 0).cumsum(-1)
+    rest_BC1 = below_BCV[..., -1:].contiguous()
+    drawn_BCK = torch.searchsorted(below_BCV, luck_BCR * rest_BC1).clamp(max=log_q_BCV.shape[-1] - 1)
+    weight_BCK = torch.cat([top_BCK.exp(), (rest_BC1 / luck_BCR.shape[-1]).expand_as(luck_BCR)], -1)
+    return torch.cat([likeliest_BCK, drawn_BCK], -1), weight_BCK
 
 
 def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:

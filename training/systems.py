@@ -32,7 +32,7 @@ from musebridge.training.samples import Window, fingerprint, kept, starts_within
 from musebridge.training.workers import side_by_side
 
 SHARD = 128
-AT_ONCE = 32
+_AT_ONCE = 32
 _MORE = 8192
 
 Tokens = npt.NDArray[np.int64]
@@ -130,7 +130,7 @@ class Discriminated:
     def __call__(self, window_MT: Tensor) -> Tensor:
         """Return how real each window is, (M,)."""
         parts = []
-        for window_BT in torch.split(window_MT, AT_ONCE):
+        for window_BT in torch.split(window_MT, _AT_ONCE):
             with torch.autocast(window_BT.device.type, torch.bfloat16):
                 parts.append(self.discriminator(window_BT, self.hint(self.hinter, window_BT), self.seeded).whole_B)
         return torch.cat(parts)
