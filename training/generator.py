@@ -121,7 +121,7 @@ class Attention(nn.Module):
             if sees_TS is None:
                 S = k_BKSP.shape[2]
                 sees_TS = torch.ones(T, S, dtype=torch.bool, device=x_BTD.device).tril(S - T)
-        is_trained_compiled = past is None and torch.compiler.is_compiling() and torch.is_grad_enabled()
+        is_trained_compiled = sees_TS is None and torch.compiler.is_compiling() and torch.is_grad_enabled()
         if is_trained_compiled and x_BTD.device.type == "cpu":
             y_BHTP = attend(q_BHTP, k_BKSP, v_BKSP, self.causal)
         else:
@@ -130,7 +130,7 @@ class Attention(nn.Module):
                 k_BKSP,
                 v_BKSP,
                 attn_mask=sees_TS,
-                is_causal=self.causal and past is None,
+                is_causal=self.causal and sees_TS is None,
                 enable_gqa=self.config.n_kv_heads != self.config.n_heads,
             )
         return self.out(y_BHTP.transpose(1, 2).reshape(B, T, D)), (k_BKSP, v_BKSP)

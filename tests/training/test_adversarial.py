@@ -428,16 +428,16 @@ def test_the_policy_gradient_ends_where_score_and_divergence_balance():
     wanted, seed_NT = 60, torch.randint(0, 388, (512, 8))
     with torch.no_grad():
         before_V = frozen(seed_NT[:1])[0, -1].softmax(-1)
-    optimiser = torch.optim.Adam(generator.parameters(), 0.006)
-    for _ in range(70):
+    optimiser = torch.optim.Adam(generator.parameters(), 0.003)
+    for _ in range(150):
         with torch.no_grad():
             written_N1 = generator(seed_NT[:1])[0, -1].softmax(-1).multinomial(512, replacement=True)[:, None]
         window_BNT = torch.cat([seed_NT[:1].expand(512, -1), written_N1], 1)[None]
-        ahead_BN1 = objectives.ahead_of_others(3.0 * (window_BNT[..., -1] == wanted))
+        ahead_BN1 = objectives.ahead_of_others(4.0 * (window_BNT[..., -1] == wanted))
         optimiser.zero_grad()
         objectives.policy_gradient(generator, frozen, window_BNT, ahead_BN1, 8, 1.0).backward()
         optimiser.step()
-    tilted_V = before_V * torch.where(torch.arange(len(before_V)) == wanted, np.exp(3.0), 1.0)
+    tilted_V = before_V * torch.where(torch.arange(len(before_V)) == wanted, np.exp(4.0), 1.0)
     with torch.no_grad():
         after_V = generator(seed_NT[:1])[0, -1].softmax(-1)
     assert before_V[wanted] < 0.01
