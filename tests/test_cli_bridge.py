@@ -193,6 +193,20 @@ def test_serve_on_a_memory_port_ends_cleanly_and_says_what_it_did(tmp_path: Path
     assert len(list(tmp_path.glob("*.mid"))) == len(list(tmp_path.glob("*.jsonl"))) == 1
 
 
+def test_a_signal_that_interrupts_what_sets_or_awaits_the_end_still_ends_it() -> None:
+    script = """
+import signal, threading
+from musebridge.cli.playing import _interruptible
+ended = threading.Event()
+with _interruptible(ended):
+    with ended._cond:  # held within set() and wait(), where a signal may come as well
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    assert ended.wait(10)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=DEADLINE_S)
+
+
 def test_the_demo_without_a_midi_system_writes_music_and_its_picture(tmp_path: Path) -> None:
     arguments = ["--port", "memory", "--phrase-seconds", 1, "--seconds", 2, "-o", tmp_path]
     result = run("demo", *arguments)

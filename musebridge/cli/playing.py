@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -259,10 +260,21 @@ def _report(bridge: Bridge) -> dict[str, list[Timed]]:
 @contextmanager
 def _interruptible(ended: threading.Event) -> Iterator[None]:
     """Let Ctrl-C and a polite kill set ``ended`` instead of raising in the middle of something."""
+    # A signal may interrupt the thread that holds the event's own lock, so another one sets it.
+    asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def pass_on() -> None:
+        if asked.get():
+            ended.set()
+
+    messenger = threading.Thread(target=pass_on, name="signals", daemon=True)
+    messenger.start()
     numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = [signal.signal(number, lambda *_: ended.set()) for number in numbers]
+    previous = [signal.signal(number, lambda *_: asked.put(True)) for number in numbers]
     try:
         yield
     finally:
         for number, handler in zip(numbers, previous, strict=True):
             signal.signal(number, handler)
+        asked.put(False)
+        messenger.join()
