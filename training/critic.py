@@ -32,7 +32,7 @@ _STEADY = 10.0
 """Weight of what is guessed a token later, beside the verdict.
 
 Both are what a guess should foresee (Sutton 1988, "temporal differences"). The verdict alone lets guesses rise and
-fall from token to token by more than music tells, which its own variance hides, and each such move is credited.
+fall from token to token by more than music tells, which its own variance hides.
 """
 
 
