@@ -182,6 +182,20 @@ def test_fine_tuning_takes_a_discriminator_that_was_exported(with_discriminator,
     )
 
 
+def test_a_discriminator_that_was_taken_stays_as_it_is_when_there_is_more_to_learn_from(
+    with_discriminator, config, tmp_path
+):
+    _, command = with_discriminator
+    call(*command)
+    before = load_state(tmp_path / "again" / "discriminator")
+    (tmp_path / "again" / "state.pt").unlink()
+    config.write_text(ADVERSARIAL.replace("pairs = 16", "pairs = 24"), encoding="utf-8")
+    assert call(*command).exit_code == 0
+    after = load_state(tmp_path / "again" / "discriminator")
+    assert after["step"] == before["step"] > 0
+    assert all(torch.equal(weight, after["discriminator"][name]) for name, weight in before["discriminator"].items())
+
+
 def test_a_discriminator_of_something_else_is_one_line(with_discriminator, config, tmp_path):
     _, command = with_discriminator
     config.write_text(ADVERSARIAL.replace("seeded = 8", "seeded = 6"), encoding="utf-8")

@@ -107,9 +107,10 @@ class Discrimination(Course):
         theirs, mine = taught.discriminator.state_dict(), self.pupil.state_dict()
         if self.step and not all(torch.equal(theirs[name], mine[name]) for name in theirs if name not in _UNKNOWN):
             raise CheckpointError(f"{self.folder}: holds another discriminator; choose another --run folder")
-        if self.step == 0:
+        is_new, self.step = self.step == 0, self.steps
+        if is_new:
             self.pupil.load_state_dict(theirs)
-            self.step, self.record = self.steps, taught.info.record
+            self.record = taught.info.record
             self._validate(float("nan"))
             self._save()
 
