@@ -189,7 +189,7 @@ class Adversarial:
         step, config = self.progress.step, self.config
         self.discriminator.eval().requires_grad_(False)
         with torch.autocast(self.device.type, torch.bfloat16):
-            asked, written_BT = self._objective(chosen)
+            asked, written_BT = self._objective(chosen, at)
             loss = config.weight * asked
             self._note("loss", asked)
             if config.anchor:
@@ -210,17 +210,17 @@ class Adversarial:
         before, now = getattr(self.progress, name), value.item()
         setattr(self.progress, name, now if math.isnan(before) else 0.95 * before + 0.05 * now)
 
-    def _objective(self, chosen: Pairs) -> tuple[Tensor, Tensor | None]:
+    def _objective(self, chosen: Pairs, at: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor | None]:
         """Return the objective's loss, and the new continuations where there is a discriminator to judge them."""
         config, share = self.config, min(1.0, self.fraction)
         if config.objective == "ddo":
             window_MT = torch.from_numpy(chosen.windows).to(self.device)
             return self._losses["ddo"](self.generator, self.frozen, window_MT, config.seeded, config.sharpness), None
-        rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
         if self.criticism:
-            given = self.generator, self.frozen, self.criticism.critic, *(x.to(self.device) for x in artificial(chosen))
-            luck_BCR = torch.rand(len(chosen), config.continued, objectives.DRAWN, generator=rng, device=self.device)
-            return self._losses["actor_critic"](*given, luck_BCR, config.kl), None
+            heard = *artificial(chosen), torch.from_numpy(self.criticism.verdict_N[at]).float()
+            given = self.generator, self.frozen, self.criticism.critic, *(x.to(self.device) for x in heard)
+            return self._losses["actor_critic"](*given, config.seeded, config.kl), None
+        rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
         seed_BT = torch.from_numpy(chosen.seed_NT).to(self.device)
         if config.objective != "gumbel":
             window_BNT, score = objectives.scored(self.generator, self._judge, seed_BT, config.continued, config.n, rng)

@@ -1,9 +1,8 @@
 """The critic: what the discriminator will say of a continuation, guessed at each token from what came before.
 
-A verdict on the whole does not tell which tokens earned it. How much the guess rises
-with a token does, roughly (Sutton 1988; Konda and Tsitsiklis 2000, "Actor-Critic
-Algorithms"), and it can be asked of tokens that did not come as well as of the one
-that did: a generator that learns from all of them learns from less noise.
+Of a verdict on the whole, a token can have earned no more than what was not to be expected before it came
+(Konda and Tsitsiklis 2000, "Actor-Critic Algorithms"). A generator that is credited with that alone learns from
+less noise.
 
 The critic begins as the discriminator, but no token hears a later one.
 """
@@ -23,7 +22,7 @@ from torch import Tensor
 from musebridge.training.course import Course, DiscriminatorTraining
 from musebridge.training.discriminate import verdicts
 from musebridge.training.discriminator import Discriminator
-from musebridge.training.hints import addends, means
+from musebridge.training.hints import running_statistics
 from musebridge.training.judging import Scores
 from musebridge.training.samples import Pairs, kept
 
@@ -46,53 +45,20 @@ class Critic(Discriminator):
     def forward(self, window_BT: Tensor, hints_BTF: Tensor, seeded: int) -> Tensor:  # type: ignore[override]
         """Return the verdict that is expected after the seed and after each token of the continuation, (B, C + 1).
 
-        Args:
-            window_BT, hints_BTF, seeded: as for a verdict.
-        """
-        hints_BTF = self.told(hints_BTF)
-        x_BSD = self.heard(window_BT, hints_BTF)[0][:, seeded - 1 :]
-        sum_BCN = addends(window_BT[:, seeded:], hints_BTF[:, seeded:]).cumsum(1)
-        before_B1, x_BCD = self.token(x_BSD[:, :1])[..., 0], x_BSD[:, 1:]
-        return torch.cat([before_B1, self._expected(x_BCD, x_BCD.cumsum(1), sum_BCN)], 1).float()
-
-    def of_others(self, window_BT: Tensor, hints_BTF: Tensor, other_BCK: Tensor, other_hints_BCKF: Tensor) -> Tensor:
-        """Return the verdict that would be expected had another token come in place of one, (B, C, K).
-
-        Args:
-            window_BT, hints_BTF: as for a verdict.
-            other_BCK, other_hints_BCKF: K tokens for each of the continuation, and the hints of these.
-        """
-        hints_BTF, other_hints_BCKF = self.told(hints_BTF), self.told(other_hints_BCKF)
-        (B, T), (C, K) = window_BT.shape, other_BCK.shape[1:]
-        seeded, place_T = T - C, torch.arange(T, device=window_BT.device)
-        x_BTD, past = self.heard(window_BT, hints_BTF)
-        # Each of the K is a row of tokens that hear what came before them in the window, and themselves.
-        sees_CS = torch.cat([place_T < place_T[seeded:, None], torch.eye(C, dtype=torch.bool, device=x_BTD.device)], 1)
-        row_MC, row_hints_MCF = (x.transpose(1, 2).flatten(0, 1) for x in (other_BCK, other_hints_BCKF))
-        past = [(key.repeat_interleave(K, 0), value.repeat_interleave(K, 0)) for key, value in past]
-        y_MCD, _ = self.heard(row_MC, row_hints_MCF, first=seeded, past=past, sees_TS=sees_CS)
-        y_BCKD = y_MCD.view(B, K, C, -1).transpose(1, 2)
-        x_BCD, mine_BCN = x_BTD[:, seeded:], addends(window_BT[:, seeded:], hints_BTF[:, seeded:])
-        earlier_BC1D, earlier_BC1N = ((x.cumsum(1) - x)[:, :, None] for x in (x_BCD, mine_BCN))
-        sum_BCKN = earlier_BC1N + addends(other_BCK, other_hints_BCKF)
-        return self._expected(y_BCKD, earlier_BC1D + y_BCKD, sum_BCKN).float()
-
-    def _expected(self, x_BCD: Tensor, sum_BCD: Tensor, sum_BCN: Tensor) -> Tensor:
-        """Return the expected verdict, (B, C, ...).
-
         What is written counts by its share of the whole, judged as if it were the whole; the rest is guessed from
         where the music is.
 
         Args:
-            x_BCD: what is made of the newest token, (B, C, ..., D).
-            sum_BCD, sum_BCN: over the continuation up to it, of that and of what the statistics are made from.
+            window_BT, hints_BTF, seeded: as for a verdict.
         """
-        C = x_BCD.shape[1]
-        length_C1 = torch.arange(1, C + 1, device=x_BCD.device).view(C, *[1] * (x_BCD.ndim - 2))
-        share = length_C1[..., 0] / C
-        so_far = self.judged(sum_BCD / length_C1, means(sum_BCN, length_C1))
-        expected: Tensor = share * so_far + (1 - share) * self.token(x_BCD)[..., 0]
-        return expected
+        hints_BTF = self.told(hints_BTF)
+        x_BSD = self.heard(window_BT, hints_BTF)[:, seeded - 1 :]
+        length_C = torch.arange(1, x_BSD.shape[1], device=x_BSD.device)
+        pooled_BCD = x_BSD[:, 1:].cumsum(1) / length_C[:, None]
+        so_far_BC = self.judged(pooled_BCD, running_statistics(window_BT[:, seeded:], hints_BTF[:, seeded:]))
+        share_S = F.pad(length_C / len(length_C), (1, 0))
+        value_BS: Tensor = share_S * F.pad(so_far_BC, (1, 0)) + (1 - share_S) * self.token(x_BSD)[..., 0]
+        return value_BS.float()
 
 
 class Criticism(Course):
@@ -106,6 +72,10 @@ class Criticism(Course):
         command: how it was started, for the record.
         seed: of weights, order and dropout.
         compile: compile the loss; slower to start, faster to run.
+
+    Attributes:
+        critic: what is trained.
+        verdict_N: what the discriminator says of the continuations that are learnt from.
     """
 
     figure = "explained"
@@ -127,15 +97,14 @@ class Criticism(Course):
         self._compiled = torch.compile(_loss) if compile else _loss
         super().__init__(self.critic, train, folder, config, command=command, seed=seed)
         self._held_out = held_out
-        if not self.has_ended:
-            self._verdict_N, self._held_out_verdict_N = (
-                kept(folder / f"{name}.npy", len(part), partial(_verdicts, discriminator, part))
-                for name, part in (("verdicts", train), ("held-out-verdicts", held_out))
-            )
+        self.verdict_N, self._held_out_verdict_N = (
+            kept(folder / f"{name}.npy", len(part), partial(_verdicts, discriminator, part))
+            for name, part in (("verdicts", train), ("held-out-verdicts", held_out))
+        )
 
     def _loss(self, at: npt.NDArray[np.int64]) -> Tensor:
         window_BT, hints_BTF = (x.to(self.device) for x in artificial(self.train[at]))
-        verdict_B = torch.from_numpy(self._verdict_N[at]).float().to(self.device)
+        verdict_B = torch.from_numpy(self.verdict_N[at]).float().to(self.device)
         loss: Tensor = self._compiled(self.critic, window_BT, hints_BTF, verdict_B, self._seeded)
         return loss
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from musebridge import vocab
 from musebridge.config import at_least
 from musebridge.errors import ConfigError
-from musebridge.training.generator import Block, Generator, GeneratorConfig, KVCache, embed, norm, rope_table
+from musebridge.training.generator import Block, Generator, GeneratorConfig, embed, norm, rope_table
 from musebridge.training.hints import N_HINTS, N_STATISTICS, statistics
 
 
@@ -131,7 +131,7 @@ class Discriminator(nn.Module):
             jitter: standard deviation of noise on the embedded tokens.
         """
         hints_BTF = self.told(hints_BTF)
-        x_BCD = self.heard(window, hints_BTF, jitter)[0][:, seeded:]
+        x_BCD = self.heard(window, hints_BTF, jitter)[:, seeded:]
         whole_B = self.judged(x_BCD.mean(1), statistics(window[:, seeded:], hints_BTF[:, seeded:]))
         return Verdict(whole_B.float(), self.token(x_BCD)[..., 0].float())
 
@@ -139,32 +139,19 @@ class Discriminator(nn.Module):
         """Return the hints, or nothing in their place for one that is not hinted."""
         return hints_BTF if self.config.hinted else torch.zeros_like(hints_BTF)
 
-    def heard(
-        self,
-        window: Tensor,
-        hints_BTF: Tensor,
-        jitter: float = 0.0,
-        *,
-        first: int = 0,
-        past: KVCache | None = None,
-        sees_TS: Tensor | None = None,
-    ) -> tuple[Tensor, KVCache]:
-        """Return what it makes of each token among those that it may hear, (B, T, D), and its keys and values.
+    def heard(self, window: Tensor, hints_BTF: Tensor, jitter: float = 0.0) -> Tensor:
+        """Return what it makes of each token among those that it may hear, (B, T, D).
 
         Args:
             window, jitter: as for a verdict.
             hints_BTF: as it is told them.
-            first: position of the window's first token.
-            past, sees_TS: keys and values that it hears beside the window, and which token hears which.
         """
         x_BTD = norm(embed(window, self.embedding.weight)) + self.hint(hints_BTF)
         x_BTD = self.dropout(x_BTD + jitter * torch.randn_like(x_BTD) if jitter else x_BTD)
-        here = slice(first, first + window.shape[1])
-        cache: KVCache = []
-        for i, block in enumerate(self.blocks):
-            x_BTD, layer = block(x_BTD, self.cos[here], self.sin[here], past[i] if past else None, sees_TS)
-            cache.append(layer)
-        return norm(x_BTD), cache
+        T = window.shape[1]
+        for block in self.blocks:
+            x_BTD, _ = block(x_BTD, self.cos[:T], self.sin[:T], None)
+        return norm(x_BTD)
 
     def judged(self, pooled_D: Tensor, figures_N: Tensor) -> Tensor:
         """Return the verdict on a whole by its mean and its statistics, (..., D) and (..., N)."""

@@ -103,12 +103,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
     def forward(
-        self,
-        x_BTD: Tensor,
-        cos_TP: Tensor,
-        sin_TP: Tensor,
-        past: tuple[Tensor, Tensor] | None,
-        sees_TS: Tensor | None = None,
+        self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         B, T, D = x_BTD.shape
         P = self.config.d_head
@@ -116,12 +111,12 @@ class Attention(nn.Module):
         k_BKTP = norm(self.key(x_BTD).view(B, T, -1, P)).transpose(1, 2)
         v_BKSP = self.value(x_BTD).view(B, T, -1, P).transpose(1, 2)
         q_BHTP, k_BKSP = rotate(q_BHTP, cos_TP, sin_TP), rotate(k_BKTP, cos_TP, sin_TP)
+        mask_TS = None
         if past is not None:
             k_BKSP, v_BKSP = torch.cat([past[0], k_BKSP], 2), torch.cat([past[1], v_BKSP], 2)
-            if sees_TS is None:
-                S = k_BKSP.shape[2]
-                sees_TS = torch.ones(T, S, dtype=torch.bool, device=x_BTD.device).tril(S - T)
-        is_trained_compiled = sees_TS is None and torch.compiler.is_compiling() and torch.is_grad_enabled()
+            S = k_BKSP.shape[2]
+            mask_TS = torch.ones(T, S, dtype=torch.bool, device=x_BTD.device).tril(S - T)
+        is_trained_compiled = past is None and torch.compiler.is_compiling() and torch.is_grad_enabled()
         if is_trained_compiled and x_BTD.device.type == "cpu":
             y_BHTP = attend(q_BHTP, k_BKSP, v_BKSP, self.causal)
         else:
@@ -129,8 +124,8 @@ class Attention(nn.Module):
                 q_BHTP,
                 k_BKSP,
                 v_BKSP,
-                attn_mask=sees_TS,
-                is_causal=self.causal and sees_TS is None,
+                attn_mask=mask_TS,
+                is_causal=self.causal and past is None,
                 enable_gqa=self.config.n_kv_heads != self.config.n_heads,
             )
         return self.out(y_BHTP.transpose(1, 2).reshape(B, T, D)), (k_BKSP, v_BKSP)
@@ -146,12 +141,7 @@ class Block(nn.Module):
         self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(
-        self,
-        x_BTD: Tensor,
-        cos_TP: Tensor,
-        sin_TP: Tensor,
-        past: tuple[Tensor, Tensor] | None,
-        sees_TS: Tensor | None = None,
+        self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return what the block makes of tokens, and its keys and values.
 
@@ -159,9 +149,8 @@ class Block(nn.Module):
             x_BTD: the tokens.
             cos_TP, sin_TP: rotary angles of their positions.
             past: keys and values of what came before them.
-            sees_TS: which token sees which of past and tokens, where it is not all that came before it and itself.
         """
-        y_BTD, cache = self.attention(norm(x_BTD), cos_TP, sin_TP, past, sees_TS)
+        y_BTD, cache = self.attention(norm(x_BTD), cos_TP, sin_TP, past)
         x_BTD = x_BTD + y_BTD
         return x_BTD + self.down(F.relu(self.up(norm(x_BTD))).square()), cache
 

@@ -31,19 +31,10 @@ def hints(generator: AnyGenerator, window: Tensor) -> Tensor:
     logits_BTV = generator(window[:, :-1])[..., : vocab.N_EVENTS]
     log_p_BTV = logits_BTV.log_softmax(-1)
     nats_BT = -_chosen(log_p_BTV, window[:, 1:])
-    return F.pad(hints_of(log_p_BTV, nats_BT[..., None])[..., 0, :], (0, 0, 1, 0))
-
-
-def hints_of(log_p_BTV: Tensor, nats_BTK: Tensor) -> Tensor:
-    """Return the hints of K tokens of each moment, (B, T, K, 3).
-
-    Args:
-        log_p_BTV: how likely each token is to the generator.
-        nats_BTK: how surprising the K are.
-    """
-    entropy_BT1 = -(log_p_BTV.exp() * log_p_BTV).sum(-1, keepdim=True)
-    likelier_BTK = (log_p_BTV.detach()[..., None, :] > -nats_BTK.detach()[..., None]).sum(-1)
-    return torch.stack([nats_BTK, entropy_BT1.expand_as(nats_BTK), likelier_BTK.float().log1p()], -1)
+    entropy_BT = -(log_p_BTV.exp() * log_p_BTV).sum(-1)
+    likelier_BT = (log_p_BTV.detach() > -nats_BT.detach()[..., None]).sum(-1)
+    hints_BTF = torch.stack([nats_BT, entropy_BT, likelier_BT.float().log1p()], -1)
+    return F.pad(hints_BTF, (0, 0, 1, 0))
 
 
 def _chosen(log_p_BTV: Tensor, tokens: Tensor) -> Tensor:
@@ -63,21 +54,17 @@ def statistics(part: Tensor, hints_BTF: Tensor) -> Tensor:
     Returns:
         Shape (B, 18); a kind that does not occur has zeros.
     """
-    return means(addends(part, hints_BTF).sum(1), part.shape[1])
+    return running_statistics(part, hints_BTF)[:, -1]
 
 
-def addends(part: Tensor, hints_BTF: Tensor) -> Tensor:
-    """Return what each token adds to the sums that the :func:`statistics` are made from, (B, T, 18)."""
+def running_statistics(part: Tensor, hints_BTF: Tensor) -> Tensor:
+    """Return the :func:`statistics` of a continuation as far as each of its tokens, (B, T, 18)."""
     kind_BTK = embed(part, kinds(hints_BTF))
-    by_kind_BTKF = kind_BTK[..., None] * hints_BTF[..., None, :]
-    return torch.cat([by_kind_BTKF.flatten(-2), kind_BTK, hints_BTF[..., :2]], -1)
-
-
-def means(sum_N: Tensor, length: int | Tensor) -> Tensor:
-    """Return the :func:`statistics` of ``length`` tokens by the sums of what each adds, (..., 18)."""
-    by_kind_KF, count_K, of_all_2 = torch.split(sum_N, [len(vocab.KINDS) * N_HINTS, len(vocab.KINDS), 2], -1)
-    by_kind_KF = by_kind_KF.view(*count_K.shape, N_HINTS) / count_K.clamp(min=1)[..., None]
-    return torch.cat([by_kind_KF.flatten(-2), count_K / length, of_all_2 / length], -1)
+    count_BTK = kind_BTK.cumsum(1)
+    by_kind_BTKF = (kind_BTK[..., None] * hints_BTF[:, :, None]).cumsum(1) / count_BTK.clamp(min=1)[..., None]
+    length_T1 = torch.arange(1, part.shape[1] + 1, device=part.device)[:, None]
+    mean_BTF = hints_BTF[..., :2].cumsum(1) / length_T1
+    return torch.cat([by_kind_BTKF.flatten(2), count_BTK / length_T1, mean_BTF], -1)
 
 
 def kinds(like: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ going further from a frozen copy than that is worth (Williams 1992, "REINFORCE",
 with the mean of a seed's continuations as the baseline; KL penalty of Ziegler et
 al. 2019). A discriminator's logit is a log ratio of densities, so where both weigh
 the same, the best that can be reached is the distribution of real music.
-``actor_critic``: the same, but a critic says what to expect of the continuation after every likely token, those that
-did not come too (Allen et al. 2017, "Mean Actor-Critic"; ``musebridge.training.critic``). It learns from continuations
-of the frozen copy, so nothing is sampled.
+``actor_critic``: the same, but what a critic had expected before each token is the baseline (Konda and Tsitsiklis
+2000; ``musebridge.training.critic``), and it learns from continuations of the frozen copy, each token weighed by its
+likelihood ratio (Degris et al. 2012, "Off-Policy Actor-Critic"), so nothing is sampled.
 """
 
 from __future__ import annotations
@@ -33,11 +33,8 @@ from musebridge.training.critic import Critic
 from musebridge.training.discriminator import Discriminator, Verdict
 from musebridge.training.generator import Generator
 from musebridge.training.gumbel import parallel
-from musebridge.training.hints import hints, hints_of
+from musebridge.training.hints import hints
 from musebridge.training.sampler import gumbel_noise, sample
-
-DRAWN = 2
-_LIKELIEST = 6
 
 
 def gumbel(
@@ -135,49 +132,30 @@ def actor_critic(
     critic: Critic,
     window_BT: Tensor,
     hints_BTF: Tensor,
-    luck_BCR: Tensor,
+    verdict_B: Tensor,
+    seeded: int,
     kl: float,
 ) -> Tensor:
-    """Return the generator's KL divergence from a frozen copy, per token, less what it gains by the critic.
+    """Return the generator's KL divergence from a frozen copy, per token, less what it gains in verdicts.
 
     Args:
         generator: to be trained.
         frozen: it wrote the windows, and gave the hints.
         critic: in evaluation mode.
         window_BT, hints_BTF: windows, and what the frozen copy thinks of them.
-        luck_BCR: draws R of the unlikely tokens, see :func:`asked_about`; C is the continuation's time.
+        verdict_B: what the discriminator says of them.
+        seeded: tokens of the seed, which do not count.
         kl: weight of the divergence.
     """
-    first = window_BT.shape[1] - luck_BCR.shape[1] - 1
     with torch.no_grad():
-        log_q_BCV = frozen(window_BT[:, :-1])[:, first:, : vocab.N_EVENTS].log_softmax(-1)
-        other_BCK, weight_BCK = asked_about(log_q_BCV, luck_BCR)
-        other_hints_BCKF = hints_of(log_q_BCV, -log_q_BCV.gather(-1, other_BCK))
-        value_BCK = critic.of_others(window_BT, hints_BTF, other_BCK, other_hints_BCKF)
-        ahead_BCK = value_BCK - (weight_BCK * value_BCK).sum(-1, keepdim=True)
-    log_p_BCV = generator(window_BT[:, :-1])[:, first:, : vocab.N_EVENTS].log_softmax(-1)
+        log_q_BCV = frozen(window_BT[:, :-1])[:, seeded - 1 :, : vocab.N_EVENTS].log_softmax(-1)
+        unexpected_BC = verdict_B[:, None] - critic(window_BT, hints_BTF, seeded)[:, :-1]
+    log_p_BCV = generator(window_BT[:, :-1])[:, seeded - 1 :, : vocab.N_EVENTS].log_softmax(-1)
     log_ratio_BCV = log_p_BCV - log_q_BCV
-    gain = (weight_BCK * log_ratio_BCV.gather(-1, other_BCK).exp() * ahead_BCK).sum(-1).mean()
+    gain = (log_ratio_BCV.gather(-1, window_BT[:, seeded:, None])[..., 0].exp() * unexpected_BC).mean()
     divergence = (log_p_BCV.exp() * log_ratio_BCV).sum(-1).mean()
     loss: Tensor = kl * divergence - gain
     return loss
-
-
-def asked_about(log_q_BCV: Tensor, luck_BCR: Tensor) -> tuple[Tensor, Tensor]:
-    """Return tokens that a critic is asked about, (B, C, K), and weights for which a weighted sum is an expectation.
-
-    The likeliest count by their probability; of the others some are drawn by theirs and share what they have together.
-
-    Args:
-        log_q_BCV: how likely each token is.
-        luck_BCR: evenly distributed in 0..1, one for each of R that are drawn.
-    """
-    top_BCK, likeliest_BCK = log_q_BCV.topk(_LIKELIEST)
-    below_BCV = log_q_BCV.exp().scatter(-1, likeliest_BCK, 0).cumsum(-1)
-    rest_BC1 = below_BCV[..., -1:].contiguous()
-    drawn_BCK = torch.searchsorted(below_BCV, luck_BCR * rest_BC1).clamp(max=log_q_BCV.shape[-1] - 1)
-    weight_BCK = torch.cat([top_BCK.exp(), (rest_BC1 / luck_BCR.shape[-1]).expand_as(luck_BCR)], -1)
-    return torch.cat([likeliest_BCK, drawn_BCK], -1), weight_BCK
 
 
 def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:

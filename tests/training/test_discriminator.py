@@ -12,7 +12,7 @@ from musebridge import vocab
 from musebridge.errors import ConfigError
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig, DiscriminatorLoss
 from musebridge.training.generator import Generator, GeneratorConfig
-from musebridge.training.hints import addends, hints, means, statistics
+from musebridge.training.hints import hints, running_statistics, statistics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -142,9 +142,9 @@ def test_statistics_are_means_by_kind_shares_and_means_of_all():
     hints_BTF = torch.tensor([[[1.0, 2, 3], [3, 4, 5], [7, 8, 9], [5, 2, 0]]])
     expected = [2, 3, 4, 7, 8, 9, 5, 2, 0, 0, 0, 0, 0.5, 0.25, 0.25, 0, 4, 4]
     assert statistics(part_BT, hints_BTF).tolist() == [expected]
-    sum_BTN = addends(part_BT, hints_BTF).cumsum(1)
+    running_BTN = running_statistics(part_BT, hints_BTF)
     for t in range(part_BT.shape[1]):
-        assert torch.equal(means(sum_BTN[:, t], t + 1), statistics(part_BT[:, : t + 1], hints_BTF[:, : t + 1]))
+        assert torch.equal(running_BTN[:, t], statistics(part_BT[:, : t + 1], hints_BTF[:, : t + 1]))
 
 
 # Its loss
