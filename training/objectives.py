@@ -152,7 +152,9 @@ def actor_critic(
         unexpected_BC = verdict_B[:, None] - critic(window_BT, hints_BTF, seeded)[:, :-1]
     log_p_BCV = generator(window_BT[:, :-1])[:, seeded - 1 :, : vocab.N_EVENTS].log_softmax(-1)
     log_ratio_BCV = log_p_BCV - log_q_BCV
-    gain = (log_ratio_BCV.gather(-1, window_BT[:, seeded:, None])[..., 0].exp() * unexpected_BC).mean()
+    # Less 1, which has no gradient: what was gained so far, 0 at first, whatever the critic expects on average.
+    weight_BC = log_ratio_BCV.gather(-1, window_BT[:, seeded:, None])[..., 0].expm1()
+    gain = (weight_BC * unexpected_BC).mean()
     divergence = (log_p_BCV.exp() * log_ratio_BCV).sum(-1).mean()
     loss: Tensor = kl * divergence - gain
     return loss
