@@ -1,8 +1,8 @@
 """Is one generator's music harder to tell from real music than another's?
 
 Every system continues the same seeds, of pieces that chose nothing
-(``musebridge.training.systems``). Judges of two kinds are taught on the pooled
-continuations of all systems and score pieces that they were not taught on
+(``musebridge.training.systems``). Each system has judges of two kinds, taught to tell its
+continuations from real ones, who score pieces that they were not taught on
 (``musebridge.training.judges``). Intervals come from a bootstrap over pieces
 whose draws all systems share (``musebridge.training.resampling``), so gains are
 paired. Controls show what the judges hear where there is nothing to hear, and
@@ -192,20 +192,25 @@ class _Court:
         self._fakes = {name: [self._perceive(self._behind(x)) for x in parts] for name, parts in written.items()}
 
     def aurocs(self) -> dict[str, list[Array]]:
-        """Return for each system and sampling the AUROC in each draw; the judge is taught on all of them together."""
-        fakes = [exhibits for samplings in self._fakes.values() for exhibits in samplings]
+        """Return for each system and sampling the AUROC in each draw.
+
+        Each system has a judge of its own (Lopez-Paz and Oquab 2017, "Revisiting Classifier Two-Sample Tests"). One
+        judge for all would hear best what most of them have in common; what it says of one depends on the others.
+        """
+        return {name: self._told_from_real(name, samplings) for name, samplings in self._fakes.items()}
+
+    def _told_from_real(self, name: str, samplings: list[Exhibits]) -> list[Array]:
         piece_N, more_M = self._reported.piece_N, self._music.more.piece_N
-        judged = len(piece_N) * (1 + len(fakes))
+        judged = len(piece_N) * (1 + len(samplings))
         score_M = self._judge.cross_fitted(
-            np.concatenate([self._real, *fakes, self._more]),
+            np.concatenate([self._real, *samplings, self._more]),
             np.r_[_flags(len(piece_N), judged), np.ones(len(more_M), np.bool_)],
-            np.concatenate([np.tile(piece_N, 1 + len(fakes)), more_M]),
+            np.concatenate([np.tile(piece_N, 1 + len(samplings)), more_M]),
             asked_M=_flags(judged, judged + len(more_M)),
-            on_progress=partial(self._on_stage, f"teaching the {self._judge.name}"),
+            on_progress=partial(self._on_stage, f"teaching the {self._judge.name}: {name}"),
         )
-        real_N, *fake = np.split(score_M, 1 + len(fakes))
-        found = iter(self._resampling.auroc(real_N, fake_N) for fake_N in fake)
-        return {name: [next(found) for _ in samplings] for name, samplings in self._fakes.items()}
+        real_N, *fakes = np.split(score_M, 1 + len(samplings))
+        return [self._resampling.auroc(real_N, fake_N) for fake_N in fakes]
 
     def controls(self) -> dict[str, Figure]:
         """Return the AUROC where there is nothing to hear, twice, and where there is."""

@@ -257,8 +257,8 @@ def _page(findings: Findings, made: list[Claim]) -> str:
             f"All systems continue the same {c.windows:,} seeds of {c.pieces} pieces, which chose nothing, "
             f"{f'{c.samplings} times' if c.samplings > 1 else 'once'}: "
             f"{findings.window['seeded']} tokens, then {findings.window['continued']}.",
-            "Intervals hold 95 % of a bootstrap over pieces; gains are paired, and positive is better. The judges are",
-            "taught on the pooled continuations of all systems and score pieces that they were not taught on; they",
+            "Intervals hold 95 % of a bootstrap over pieces; gains are paired, and positive is better. Each system has",
+            "judges of its own, taught to tell it from real music, who score pieces that they were not taught on; they",
             "took no part in any training or choice.",
             "",
             f"**{len(made) - sum(count.values())} of {len(made)} lines of the protocol hold, {count['fail']} fail, "

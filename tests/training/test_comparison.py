@@ -108,6 +108,19 @@ def test_several_samplings_are_means_of_each(music, rng):
         assert len(set(standing.aurocs["boosted trees"])) == 2
 
 
+def test_what_is_said_of_a_system_does_not_depend_on_the_others(music, rng):
+    narrow, same, *relatives = (windows(rng, 96, spread=x)[:, WINDOW.seeded :] for x in (3, 12, 11, 13))
+    train = windows(rng, 50).flatten().astype(np.uint16)
+    both = {"narrow": [narrow], "the same": [same]}
+    more = {**both, **{str(i): [relative_NT] for i, relative_NT in enumerate(relatives)}}
+    of_two, of_four = (
+        compare(written, music, train, judges(LESSONS), judges(shorter(LESSONS, 0.2)), resamples=50).standings
+        for written in (both, more)
+    )
+    for name in both:
+        assert of_two[name].figures == of_four[name].figures
+
+
 # Real music and systems
 
 
@@ -215,7 +228,7 @@ def test_the_report_holds_every_line_of_the_protocol(plan, music_corpus, tmp_pat
     for name in ("judges.png", "frechet.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "comparison.json").exists()
-    assert {"likelihood", "looking for copies", "teaching the transformer"} <= findings.seconds.keys()
+    assert {"likelihood", "looking for copies", "teaching the transformer: fine-tuned"} <= findings.seconds.keys()
 
 
 def test_a_second_run_samples_nothing(plan, music_corpus, tmp_path, monkeypatch):
