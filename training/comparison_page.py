@@ -154,7 +154,7 @@ def _picked_claims(findings: Findings) -> list[Claim]:
     if findings.picked is None:
         return [Claim(claim="best of n by the discriminator", wanted="≥ 0.03", measured="", verdict="not measured")]
     gains = findings.comparison.standings[findings.picked].gains
-    return [_gain_claim(f"{findings.picked}: {name}", gains[name]) for name in findings.comparison.judges]
+    return [_gain_claim(f"{findings.picked}: {name}", gains[name], (0.03, 0.06)) for name in findings.comparison.judges]
 
 
 def _rival_claims(findings: Findings) -> list[Claim]:
