@@ -23,10 +23,11 @@ from musebridge.training.checkpoint import load_generator
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.generator import Generator
 from musebridge.training.gumbel import faithful, parallel
+from musebridge.training.precision import autocast, product_type
 from musebridge.training.sampler import gumbel_noise, sample, sample_continuations
 from musebridge.training.samples import starts_within_pieces
 
-NAIVE, OURS = "continuations, concatenated cache", "continuations, allocated cache, bfloat16"
+NAIVE, OURS = "continuations, concatenated cache", "continuations, allocated cache"
 FAITHFUL, PARALLEL = "update, faithful", "update, parallel"
 
 
@@ -81,10 +82,10 @@ def rows(
     frozen.load_state_dict(generator.state_dict())
 
     parts = generator, judge, frozen, few_BT
-    compiled, bf16 = torch.compile(objectives.gumbel), torch.bfloat16
+    compiled, dtype = torch.compile(objectives.gumbel), product_type(seed_BT.device)
 
     def in_parallel(feedback: int) -> Tensor:
-        tokens_BT = sample(generator, few_BT, noise_BTV, dtype=bf16)
+        tokens_BT = sample(generator, few_BT, noise_BTV, dtype=dtype)
         loss: Tensor = compiled(*parts, tokens_BT, noise_BTV, torch.tensor(1.0), feedback)
         return loss
 
@@ -92,7 +93,7 @@ def rows(
         return objectives.recognised(judge, frozen, few_BT, faithful(generator, few_BT, noise_BTV, 1.0))
 
     def update(loss: Callable[[], Tensor]) -> None:
-        with torch.autocast(seed_BT.device.type, bf16):
+        with autocast(seed_BT.device):
             value = loss()
         value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         generator.zero_grad()
@@ -116,11 +117,11 @@ def ratios(rows: Sequence[Row]) -> str:
 
 
 def _rates(generator: Generator, seed_BT: Tensor, length: int, rounds: int) -> Iterator[Row]:
-    rng = torch.Generator().manual_seed(0)
+    rng, dtype = torch.Generator().manual_seed(0), product_type(seed_BT.device)
     subjects: dict[str, Callable[[], object]] = {
         NAIVE: lambda: _naive(generator, seed_BT, length, rng),
         "continuations, allocated cache, float32": lambda: sample_continuations(generator, seed_BT, length, rng),
-        OURS: lambda: sample_continuations(generator, seed_BT, length, rng, dtype=torch.bfloat16),
+        OURS: lambda: sample_continuations(generator, seed_BT, length, rng, dtype=dtype),
     }
     rates: dict[str, list[float]] = {name: [] for name in subjects}
     for _ in range(rounds):

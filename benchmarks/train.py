@@ -1,9 +1,9 @@
 """Time per training step: compiled, beside the plain eager loop, and beside the matrix products alone.
 
-All subjects train the same shape on random tokens in bfloat16 autocast, each in
-a process of its own, as how freed memory is kept is a matter of processes. The
-bound is the time in which this machine does a step's arithmetic as one large
-matrix product; the share of it that a step reaches is its model FLOPs
+All subjects train the same shape on random tokens, with products of the type that
+``musebridge.training.precision`` chooses, each in a process of its own, as how
+freed memory is kept is a matter of processes. The bound is the time in which this
+machine does a step's arithmetic as one large matrix product; the share of it that a step reaches is its model FLOPs
 utilisation (Chowdhery et al. 2022, "PaLM").
 """
 
@@ -25,6 +25,7 @@ from musebridge.benchmarks.measure import Row, in_turns
 from musebridge.training import memory
 from musebridge.training.corpus import Corpus
 from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
+from musebridge.training.precision import product_type
 from musebridge.training.pretrain import PretrainConfig, Pretraining
 
 OURS, PLAIN, BOUND = "compiled, Muon, memory kept", "plain eager, AdamW", "matrix products alone"
@@ -111,8 +112,9 @@ def _noise(folder: Path, count: int) -> Corpus:
 def _products(flops: float, device: torch.device) -> Callable[[], object]:
     """Return what does this much arithmetic in large matrix products."""
     columns = max(1, round(flops / (2 * _SIDE * _SIDE)))
-    a = torch.randn(_SIDE, _SIDE, dtype=torch.bfloat16, device=device)
-    b = torch.randn(_SIDE, columns, dtype=torch.bfloat16, device=device)
+    dtype = product_type(device)
+    a = torch.randn(_SIDE, _SIDE, dtype=dtype, device=device)
+    b = torch.randn(_SIDE, columns, dtype=dtype, device=device)
 
     def multiply() -> None:
         (a @ b)[0, 0].item()  # waits for a GPU

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from musebridge.config import at_least, build, more_than
@@ -21,6 +20,7 @@ from musebridge.errors import CheckpointError, ConfigError
 from musebridge.training import checkpoint
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig, DiscriminatorLoss
 from musebridge.training.optimisers import optimisers_of, set_rates, take_step
+from musebridge.training.precision import autocast
 from musebridge.training.samples import Pairs
 
 
@@ -138,7 +138,7 @@ class Course(ABC):
         number, position = divmod(self.step, per_pass)
         order = np.random.default_rng([self.seed, 4, number]).permutation(len(self.train))
         self.pupil.train()
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             loss = self._loss(order[position * self.config.batch : (position + 1) * self.config.batch])
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         take_step(self.pupil, self.optimisers, self.config.clip)

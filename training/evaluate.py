@@ -25,6 +25,7 @@ from musebridge.training.generator import Generator
 from musebridge.training.losses import Likelihood, likelihood
 from musebridge.training.memorisation import longest_runs
 from musebridge.training.models import AnyGenerator
+from musebridge.training.precision import product_type
 from musebridge.training.sampler import sample_continuations
 from musebridge.training.similarity import Likeness, likeness
 
@@ -114,7 +115,7 @@ def _continued(
     rng = torch.Generator().manual_seed(0)
     written = np.concatenate(
         [
-            sample_continuations(generator, batch_BT, half, rng, dtype=torch.bfloat16).numpy()
+            sample_continuations(generator, batch_BT, half, rng, dtype=product_type(batch_BT.device)).numpy()
             for batch_BT in torch.split(torch.from_numpy(seeds), _BATCH)
         ]
     )

@@ -22,6 +22,7 @@ from musebridge.training.generator import Generator
 from musebridge.training.hints import hints, statistics
 from musebridge.training.judging import Scores, auroc
 from musebridge.training.losses import nll
+from musebridge.training.precision import autocast, product_type
 from musebridge.training.sampler import sample_continuations
 from musebridge.training.samples import Pairs
 
@@ -49,7 +50,7 @@ class Gauge:
         context = generator.config.context
         rng = torch.Generator(self._device).manual_seed(0)
         seed_NT, length = torch.from_numpy(self._pairs.seed_NT).to(self._device), self._pairs.real_NT.shape[1]
-        fake_NT = sample_continuations(generator, seed_NT, length, rng, dtype=torch.bfloat16).cpu().numpy()
+        fake_NT = sample_continuations(generator, seed_NT, length, rng, dtype=product_type(self._device)).cpu().numpy()
         fake_NF = figures(self._frozen, self._windows(fake_NT), self._pairs.seed_NT.shape[1])
         return {
             "nll": nll(generator, self._validation, warm=context // 2, limit=self._limit),
@@ -66,7 +67,7 @@ def figures(frozen: Generator, window_NT: Tensor, seeded: int) -> npt.NDArray[np
     """Return what the judge knows of each continuation: the statistics of its hints."""
     rows = []
     for window_BT in torch.split(window_NT, _AT_ONCE):
-        with torch.autocast(window_BT.device.type, torch.bfloat16):
+        with autocast(window_BT.device):
             hints_BTF = hints(frozen, window_BT)
         rows.append(statistics(window_BT[:, seeded:], hints_BTF[:, seeded:]).double().cpu().numpy())
     return np.concatenate(rows)

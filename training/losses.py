@@ -13,6 +13,7 @@ from torch import Tensor
 
 from musebridge import vocab
 from musebridge.training.models import AnyGenerator
+from musebridge.training.precision import autocast
 
 
 def cross_entropy(generator: AnyGenerator, window_BT: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ def nll(generator: AnyGenerator, tokens: npt.NDArray[np.uint16], *, warm: int, l
 
 def _costs(generator: AnyGenerator, window_BT: Tensor) -> Tensor:
     """Return what each token after the first costs, in nats, (B, T - 1)."""
-    with torch.autocast(window_BT.device.type, torch.bfloat16):
+    with autocast(window_BT.device):
         logits_BTV = generator(window_BT[:, :-1])
     return F.cross_entropy(logits_BTV.transpose(1, 2), window_BT[:, 1:], reduction="none")
 

@@ -8,6 +8,8 @@ from math import sqrt
 import torch
 from torch import Tensor, nn
 
+from musebridge.training.precision import product_type
+
 _COEFFICIENTS = (3.4445, -4.775, 2.0315)
 """Of the quintic that drives singular values towards 1, after Jordan; it stops within 0.7..1.2 of it."""
 _LONG = 3, 2
@@ -48,7 +50,7 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum_buffer"] = torch.zeros_like(matrix)
         buffer: Tensor = state["momentum_buffer"].lerp_(matrix.grad, 1 - momentum)
-        return matrix.grad.lerp(buffer, momentum).bfloat16()
+        return matrix.grad.lerp(buffer, momentum).to(product_type(matrix.device))
 
 
 def orthogonal(matrix_MHW: Tensor) -> Tensor:

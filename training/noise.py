@@ -28,6 +28,7 @@ from musebridge.training.evaluate import axes_of
 from musebridge.training.gauge import fresh_judge
 from musebridge.training.hints import hints, statistics
 from musebridge.training.judging import Scores, Skill, best_threshold, skill
+from musebridge.training.precision import autocast
 from musebridge.training.samples import Window, starts_within_pieces
 from musebridge.training.token_judge import scores, taught
 
@@ -179,7 +180,7 @@ class _Judges:
     @torch.no_grad()
     def hear(self, window_NT: Tokens) -> _Impression:
         window_MT = torch.from_numpy(window_NT)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(window_MT.device):
             hints_MTF = torch.cat([hints(self._generator, part_BT) for part_BT in torch.split(window_MT, _AT_ONCE)])
         figures = statistics(window_MT[:, self._seeded :], hints_MTF[:, self._seeded :])
         return _Impression(

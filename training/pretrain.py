@@ -29,6 +29,7 @@ from musebridge.training.losses import cross_entropy, nll
 from musebridge.training.models import AnyGenerator, Shape, create, shape_from, table_of
 from musebridge.training.optimisers import optimisers_of, set_rates, take_step
 from musebridge.training.peers import Peers
+from musebridge.training.precision import autocast
 
 SCORED_WHILE_TRAINING = 65_536
 _SAVED = torch.bfloat16
@@ -286,7 +287,7 @@ class Pretraining:
         set_rates(self.optimisers, factor)
         first, count = self.peers.share(self.progress.step * self.config.batch, self.config.batch)
         window_BT = torch.from_numpy(self.windows.batch(first, count)).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             loss: Tensor = self._loss(self.generator, window_BT)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         loss = self.peers.average(self.generator, loss)

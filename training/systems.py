@@ -27,6 +27,7 @@ from musebridge.training.discriminator import Discriminator
 from musebridge.training.generator import Generator
 from musebridge.training.hints import hints
 from musebridge.training.objectives import ranked, scored
+from musebridge.training.precision import autocast, product_type
 from musebridge.training.sampler import NONE, Truncation, sample_continuations
 from musebridge.training.samples import Window, fingerprint, kept, starts_within_pieces
 from musebridge.training.workers import side_by_side
@@ -131,7 +132,7 @@ class Discriminated:
         """Return how real each window is, (M,)."""
         parts = []
         for window_BT in torch.split(window_MT, _AT_ONCE):
-            with torch.autocast(window_BT.device.type, torch.bfloat16):
+            with autocast(window_BT.device):
                 parts.append(self.discriminator(window_BT, self.hint(self.hinter, window_BT), self.seeded).whole_B)
         return torch.cat(parts)
 
@@ -211,7 +212,7 @@ class System:
         seed_BT = torch.from_numpy(seed_NT)
         if self.pick is None:
             written_BT = sample_continuations(
-                self.generator, seed_BT, length, rng, dtype=torch.bfloat16, truncation=self.truncation
+                self.generator, seed_BT, length, rng, dtype=product_type(seed_BT.device), truncation=self.truncation
             )
         else:
             parts = torch.split(seed_BT, max(1, SHARD // self.n))

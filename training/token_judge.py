@@ -20,6 +20,7 @@ from musebridge import vocab
 from musebridge.training.generator import Block, GeneratorConfig, embed, norm, rope_table
 from musebridge.training.judging import Scores
 from musebridge.training.optimisers import optimisers_of, set_rates, take_step
+from musebridge.training.precision import autocast
 
 Tokens = npt.NDArray[np.int64]
 
@@ -84,8 +85,9 @@ def taught(
         set_rates(optimisers, 1 - step / steps)
         halves = [first + rng.integers(0, len(real_NT), batch // 2) for first in (0, len(real_NT))]
         at = rng.permutation(np.concatenate(halves))
-        with torch.autocast("cpu", torch.bfloat16):
-            logit_B = judge(torch.from_numpy(both_MT[at]), seeded)
+        window_BT = torch.from_numpy(both_MT[at])
+        with autocast(window_BT.device):
+            logit_B = judge(window_BT, seeded)
         loss = F.binary_cross_entropy_with_logits(logit_B, torch.from_numpy(is_real_M[at]).float())
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         take_step(judge, optimisers, clip=1.0)
@@ -99,7 +101,7 @@ def scores(judge: TokenJudge, real_NT: Tokens, other_NT: Tokens, seeded: int, ba
     order = np.random.default_rng(0).permutation(len(both_MT))
     parts = []
     for part_BT in torch.split(torch.from_numpy(both_MT[order]), batch):
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(part_BT.device):
             parts.append(judge(part_BT, seeded).double().numpy())
     score_M = np.empty(len(both_MT))
     score_M[order] = np.concatenate(parts)
