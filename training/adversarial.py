@@ -42,6 +42,7 @@ from musebridge.training.hints import hints
 from musebridge.training.judging import auroc
 from musebridge.training.losses import cross_entropy
 from musebridge.training.optimisers import take_step
+from musebridge.training.precision import autocast, product_type
 from musebridge.training.pretrain import SCORED_WHILE_TRAINING
 from musebridge.training.sampler import gumbel_noise, sample
 from musebridge.training.samples import Pairs, Window, pairs
@@ -188,7 +189,7 @@ class Adversarial:
     def _optimise(self, chosen: Pairs, at: np.ndarray[Any, Any]) -> None:
         step, config = self.progress.step, self.config
         self.discriminator.eval().requires_grad_(False)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             asked, written_BT = self._objective(chosen, at)
             loss = config.weight * asked
             self._note("loss", asked)
@@ -234,7 +235,7 @@ class Adversarial:
             written_BTV = faithful(self.generator, seed_BT, noise_BTV, temperature)
             loss = objectives.recognised(self.discriminator, self.frozen, seed_BT, written_BTV)
             return loss, written_BTV.detach().argmax(-1)
-        tokens_BT = sample(self.generator, seed_BT, noise_BTV, dtype=torch.bfloat16)
+        tokens_BT = sample(self.generator, seed_BT, noise_BTV, dtype=product_type(self.device))
         models = self.generator, self.discriminator, self.frozen
         loss = self._losses["gumbel"](*models, seed_BT, tokens_BT, noise_BTV, temperature, config.feedback)
         return loss, tokens_BT
@@ -263,7 +264,7 @@ class Adversarial:
         seed_BT = torch.from_numpy(chosen.seed_NT)
         real_BT = torch.from_numpy(chosen.real_NT)
         window_MT = torch.cat([torch.cat([seed_BT, part], 1) for part in (real_BT, fake_BT)]).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16), torch.no_grad():
+        with autocast(self.device), torch.no_grad():
             hints_MTF = self._judge.hint(self.frozen, window_MT)
             verdict: Verdict = self._judge.discriminator(window_MT, hints_MTF, self.config.seeded)
         real_B, fake_B = verdict.whole_B.double().cpu().chunk(2)
@@ -272,7 +273,7 @@ class Adversarial:
             progress.paused += 1
             return
         self.discriminator.train().requires_grad_(True)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with autocast(self.device):
             loss = self.lessons.loss(self.discriminator, window_MT, hints_MTF, self.config.seeded)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         take_step(self.discriminator, [self.teacher], self.config.clip)
@@ -341,7 +342,6 @@ class Adversarial:
             count=count,
             window=self.window,
             seed=self.config.seed,
-            compile=self._compile,
             on_progress=lambda share: on_stage(f"sampling {split} continuations", share),
         )
 

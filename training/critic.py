@@ -24,6 +24,7 @@ from musebridge.training.discriminate import verdicts
 from musebridge.training.discriminator import Discriminator
 from musebridge.training.hints import running_statistics
 from musebridge.training.judging import Scores
+from musebridge.training.precision import autocast
 from musebridge.training.samples import Pairs, kept
 
 _AT_ONCE = 32
@@ -117,7 +118,7 @@ class Criticism(Course):
         for window_BT, hints_BTF in zip(
             torch.split(window_NT, _AT_ONCE), torch.split(hints_NTF, _AT_ONCE), strict=True
         ):
-            with torch.autocast(self.device.type, torch.bfloat16):
+            with autocast(self.device):
                 parts.append(self.critic(window_BT.to(self.device), hints_BTF.to(self.device), self._seeded))
         verdict_N1 = torch.from_numpy(self._held_out_verdict_N)[:, None]
         error = (torch.cat(parts).cpu() - verdict_N1).square().mean()
@@ -137,7 +138,7 @@ def _loss(critic: Critic, window_BT: Tensor, hints_BTF: Tensor, verdict_B: Tenso
 def artificial(pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Return the windows that the generator wrote, and their hints."""
     window_NT = np.concatenate([pairs.seed_NT, pairs.fake_NT], 1)
-    return torch.from_numpy(window_NT), torch.from_numpy(pairs.hints_N2TF[:, 1]).float()
+    return torch.from_numpy(window_NT), torch.from_numpy(pairs.hints_NTF).float()
 
 
 def _verdicts(discriminator: Discriminator, pairs: Pairs) -> Scores:

@@ -10,6 +10,8 @@ takes noise for music.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +29,7 @@ from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.generator import Generator
 from musebridge.training.hints import hints, statistics
 from musebridge.training.judging import Scores, Skill, auroc, best_threshold, skill
+from musebridge.training.precision import autocast
 from musebridge.training.samples import Pairs, Tokens, Window
 
 _AT_ONCE = 32
@@ -93,9 +96,9 @@ class Discrimination(Course):
         self.discriminator = Discriminator(shape).to(next(frozen.parameters()).device)
         if shape.inherit:
             self.discriminator.inherit(frozen)
-        _calibrate(self.discriminator, train[slice(0, _CALIBRATED_BY)])
-        self.loss = torch.compile(config.__call__) if compile else config
-        self._frozen = frozen
+        self._frozen, self._hint, self.loss = frozen, hints, config.__call__
+        if compile:
+            self._hint, self.loss = torch.compile(hints), torch.compile(config.__call__)
         super().__init__(self.discriminator, train, folder, config, command=command, seed=seed)
 
     def adopt(self, taught: Taught) -> None:
@@ -114,38 +117,56 @@ class Discrimination(Course):
             self._validate(float("nan"))
             self._save()
 
+    def run(self, on_step: Callable[[float], None], on_validation: Callable[[dict[str, float]], None]) -> None:
+        """Train as every course does; what is judged by is calibrated first."""
+        if self.step == 0:
+            window_MT, hints_MTF = self._heard(self.train[slice(0, _CALIBRATED_BY)])
+            self.discriminator.calibrate(statistics(window_MT[:, self._seeded :], hints_MTF[:, self._seeded :]))
+        super().run(on_step, on_validation)
+
     def report(self) -> Skill:
         """Return what the discriminator can do on the pieces that chose nothing."""
-        threshold = best_threshold(*self.scores(self.choosing))
-        return skill(*self.scores(self.reported), self.reported.piece_N, threshold=threshold)
-
-    def scores(self, pairs: Pairs) -> tuple[Scores, Scores]:
-        """Return the verdicts on the real and on the artificial continuations."""
-        window_MT, hints_MTF = torch.from_numpy(pairs.windows), torch.from_numpy(pairs.hints).float()
-        real, fake = np.split(verdicts(self.discriminator, window_MT, hints_MTF, pairs.seed_NT.shape[1]), 2)
-        return real, fake
+        threshold = best_threshold(*self._scores(*self._choosing))
+        return skill(*self._scores(*self._heard(self.reported)), self.reported.piece_N, threshold=threshold)
 
     def _loss(self, at: npt.NDArray[np.int64]) -> Tensor:
-        chosen, seeded = self.train[at], self.train.window.seeded
-        window_MT = torch.from_numpy(chosen.windows).to(self.device)
-        hints_MTF = torch.from_numpy(chosen.hints).float().to(self.device)
+        chosen = self.train[at]
+        window_MT, new = torch.from_numpy(chosen.windows), len(chosen)
         if count := round(self.config.spoilt * len(chosen)):
-            wrong = slice(len(chosen), len(chosen) + count)
-            rng = np.random.default_rng([self.seed, 6, self.step])
-            window_MT[wrong, seeded:] = torch.from_numpy(spoilt(chosen.real_NT, count, rng)).to(self.device)
-            with torch.no_grad():
-                hints_MTF[wrong] = hints(self._frozen, window_MT[wrong]).float()
-        loss: Tensor = self.loss(self.discriminator, window_MT, hints_MTF, seeded)
-        return loss
+            rng, new = np.random.default_rng([self.seed, 6, self.step]), new + count
+            window_MT[len(chosen) : new, self._seeded :] = torch.from_numpy(spoilt(chosen.real_NT, count, rng))
+        hints_MTF = torch.cat([self._hinted(window_MT[:new]), torch.from_numpy(chosen.hints_NTF[new - len(chosen) :])])
+        both = window_MT.to(self.device), hints_MTF.float().to(self.device)
+        return self.loss(self.discriminator, *both, self._seeded)
 
     def _measure(self) -> float:
-        return auroc(*self.scores(self.choosing))
+        return auroc(*self._scores(*self._choosing))
 
+    @property
+    def _seeded(self) -> int:
+        return self.train.window.seeded
 
-def _calibrate(discriminator: Discriminator, some: Pairs) -> None:
-    window_MT, hints_MTF = torch.from_numpy(some.windows), torch.from_numpy(some.hints).float()
-    seeded = some.seed_NT.shape[1]
-    discriminator.calibrate(statistics(window_MT[:, seeded:], hints_MTF[:, seeded:]))
+    @cached_property
+    def _choosing(self) -> tuple[Tensor, Tensor]:
+        return self._heard(self.choosing)
+
+    def _heard(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Return all real windows, then all artificial ones, (2 N, T), and their hints, (2 N, T, 3)."""
+        window_MT = torch.from_numpy(pairs.windows)
+        parts = [self._hinted(part_BT) for part_BT in torch.split(window_MT[: len(pairs)], _AT_ONCE)]
+        return window_MT, torch.cat([*parts, torch.from_numpy(pairs.hints_NTF).float()])
+
+    @torch.no_grad()
+    def _hinted(self, window_BT: Tensor) -> Tensor:
+        """Return what the generator thinks of music that it did not write, rounded as what it thinks of its own is."""
+        with autocast(self.device):
+            hints_BTF = self._hint(self._frozen, window_BT.to(self.device))
+        return hints_BTF.half().float().cpu()
+
+    def _scores(self, window_MT: Tensor, hints_MTF: Tensor) -> tuple[Scores, Scores]:
+        """Return the verdicts on the real and on the artificial continuations."""
+        real, fake = np.split(verdicts(self.discriminator, window_MT, hints_MTF, self._seeded), 2)
+        return real, fake
 
 
 def spoilt(real_NT: Tokens, count: int, rng: np.random.Generator) -> Tokens:
@@ -171,7 +192,7 @@ def verdicts(discriminator: Discriminator, window_MT: Tensor, hints_MTF: Tensor,
     device = next(discriminator.parameters()).device
     parts = []
     for window_BT, hints_BTF in zip(*(torch.split(x, _AT_ONCE) for x in (window_MT, hints_MTF)), strict=True):
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast(device):
             verdict = discriminator(window_BT.to(device), hints_BTF.to(device), seeded)
         parts.append(verdict.whole_B.double().cpu())
     return np.asarray(torch.cat(parts).numpy())

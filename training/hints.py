@@ -28,13 +28,16 @@ def hints(generator: AnyGenerator, window: Tensor) -> Tensor:
         generator: in evaluation mode, its weights frozen.
         window: see the module.
     """
-    logits_BTV = generator(window[:, :-1])[..., : vocab.N_EVENTS]
-    log_p_BTV = logits_BTV.log_softmax(-1)
-    nats_BT = -_chosen(log_p_BTV, window[:, 1:])
+    return F.pad(opinion(generator(window[:, :-1]), window[:, 1:]), (0, 0, 1, 0))
+
+
+def opinion(logits_BTV: Tensor, tokens: Tensor) -> Tensor:
+    """Return the hints of tokens that came where these logits were, shape (B, T, 3)."""
+    log_p_BTV = logits_BTV[..., : vocab.N_EVENTS].log_softmax(-1)
+    nats_BT = -_chosen(log_p_BTV, tokens)
     entropy_BT = -(log_p_BTV.exp() * log_p_BTV).sum(-1)
     likelier_BT = (log_p_BTV.detach() > -nats_BT.detach()[..., None]).sum(-1)
-    hints_BTF = torch.stack([nats_BT, entropy_BT, likelier_BT.float().log1p()], -1)
-    return F.pad(hints_BTF, (0, 0, 1, 0))
+    return torch.stack([nats_BT, entropy_BT, likelier_BT.float().log1p()], -1)
 
 
 def _chosen(log_p_BTV: Tensor, tokens: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from musebridge.training.discriminator import Discriminator, Verdict
 from musebridge.training.generator import Generator
 from musebridge.training.gumbel import parallel
 from musebridge.training.hints import hints
+from musebridge.training.precision import product_type
 from musebridge.training.sampler import gumbel_noise, sample
 
 
@@ -181,7 +182,6 @@ def scored(
     length: int,
     n: int,
     rng: torch.Generator,
-    dtype: torch.dtype = torch.bfloat16,
 ) -> tuple[Tensor, Tensor]:
     """Continue each seed ``n`` times.
 
@@ -192,13 +192,13 @@ def scored(
         length: of a continuation.
         n: continuations of each seed.
         rng: source of randomness.
-        dtype: of the sampling.
 
     Returns:
         The windows, (B, n, T), and their scores, (B, n), or (B, n, …) where there are more of each.
     """
     seed_NT = seed_BT.repeat_interleave(n, 0)
-    written_NT = sample(generator, seed_NT, gumbel_noise(len(seed_NT), length, rng), dtype=dtype)
+    noise_NTV, dtype = gumbel_noise(len(seed_NT), length, rng), product_type(seed_BT.device)
+    written_NT = sample(generator, seed_NT, noise_NTV, dtype=dtype)
     window_NT = torch.cat([seed_NT, written_NT], 1)
     return window_NT.view(len(seed_BT), n, -1), torch.stack(torch.split(score(window_NT), n))
 

@@ -21,10 +21,11 @@ from torch import Tensor
 from musebridge import vocab
 from musebridge.errors import ConfigError
 from musebridge.training.generator import Block, Generator, norm, rotate
+from musebridge.training.hints import N_HINTS, opinion
+from musebridge.training.precision import product_type
 from musebridge.training.workers import side_by_side
 
 _TOKENS_AT_ONCE = 2048
-_PACKS_BFLOAT16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # type: ignore[no-untyped-call]
 _FEWEST_ROWS = 16
 """Fewer at a time are not worth a core of their own."""
 
@@ -115,16 +116,24 @@ def sample(
     Raises:
         ValueError: seeds and continuations together exceed the context.
     """
-    cores = torch.get_num_threads() if seed_BT.device.type == "cpu" else 1
-    rows = max(_FEWEST_ROWS, -(-len(seed_BT) // cores))
-    parts = [
-        partial(_sample, generator, *part, dtype, truncation, on_progress if i == 0 else lambda _: None)
-        for i, part in enumerate(zip(torch.split(seed_BT, rows), torch.split(noise_BTV, rows), strict=True))
-    ]
-    return parts[0]() if len(parts) == 1 else torch.cat(side_by_side(parts))
+    return _sample(generator, seed_BT, noise_BTV, dtype, truncation, on_progress)[0]
 
 
-@torch.inference_mode()
+def sample_with_hints(
+    generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, *, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Continue a batch of seeds as :func:`sample` does, and tell what the generator thought of all the tokens.
+
+    Returns:
+        The sampled tokens, shape (B, length), and the ``musebridge.training.hints`` of seeds and tokens, shape
+        (B, T + length, 3), which would take another reading to have afterwards.
+
+    Raises:
+        ValueError: seeds and continuations together exceed the context.
+    """
+    return _sample(generator, seed_BT, noise_BTV, dtype, NONE, lambda _: None, hinted=True)
+
+
 def _sample(
     generator: Generator,
     seed_BT: Tensor,
@@ -132,17 +141,47 @@ def _sample(
     dtype: torch.dtype,
     truncation: Truncation,
     on_progress: Callable[[float], None],
-) -> Tensor:
+    *,
+    hinted: bool = False,
+) -> tuple[Tensor, Tensor]:
+    cores = torch.get_num_threads() if seed_BT.device.type == "cpu" else 1
+    rows = max(_FEWEST_ROWS, -(-len(seed_BT) // cores))
+    parts = [
+        partial(_sample_some, generator, *part, dtype, truncation, on_progress if i == 0 else lambda _: None, hinted)
+        for i, part in enumerate(zip(torch.split(seed_BT, rows), torch.split(noise_BTV, rows), strict=True))
+    ]
+    done = [parts[0]()] if len(parts) == 1 else side_by_side(parts)
+    sampled, thought = zip(*done, strict=True)
+    return torch.cat(sampled), torch.cat(thought)
+
+
+@torch.inference_mode()
+def _sample_some(
+    generator: Generator,
+    seed_BT: Tensor,
+    noise_BTV: Tensor,
+    dtype: torch.dtype,
+    truncation: Truncation,
+    on_progress: Callable[[float], None],
+    hinted: bool,
+) -> tuple[Tensor, Tensor]:
     (batch, seeded), length = seed_BT.shape, noise_BTV.shape[1]
     reader = _Reader(generator, batch, seeded + length, dtype)
-    sampled_BT = torch.empty(batch, length, dtype=torch.int64, device=seed_BT.device)
-    logits_BV = reader.read(seed_BT)
-    for t in range(length):
-        sampled_BT[:, t] = (truncation(logits_BV[:, : vocab.N_EVENTS]) + noise_BTV[:, t]).argmax(-1)
-        if t + 1 < length:
-            logits_BV = reader.read(sampled_BT[:, t : t + 1])
-        on_progress((t + 1) / length)
-    return sampled_BT.clone()
+    window_BT = F.pad(seed_BT, (0, length))
+    hints_BTF = seed_BT.new_zeros((batch, seeded + length if hinted else 0, N_HINTS), dtype=torch.float32)
+    logits_BTV = reader.read(seed_BT, every=hinted)
+    if hinted:
+        hints_BTF[:, 1:seeded] = opinion(logits_BTV[:, :-1], seed_BT[:, 1:])
+    for t in range(seeded, seeded + length):
+        chosen_B1 = window_BT[:, t : t + 1]
+        scores_BV = truncation(logits_BTV[:, -1, : vocab.N_EVENTS]) + noise_BTV[:, t - seeded]
+        torch.argmax(scores_BV, -1, keepdim=True, out=chosen_B1)
+        if hinted:
+            hints_BTF[:, t : t + 1] = opinion(logits_BTV[:, -1:], chosen_B1)
+        if t + 1 < seeded + length:
+            logits_BTV = reader.read(chosen_B1)
+        on_progress((t + 1 - seeded) / length)
+    return window_BT[:, seeded:].clone(), hints_BTF.clone()
 
 
 class _Reader:
@@ -159,22 +198,26 @@ class _Reader:
         self._head = _product(generator.head.weight, dtype)
         self._layers = [_Layer(block, batch, capacity, dtype) for block in generator.blocks]  # type: ignore[arg-type]
 
-    def read(self, tokens_BT: Tensor) -> Tensor:
-        """Take the seed, then one token at a time; return the logits (B, V) of what comes next."""
+    def read(self, tokens_BT: Tensor, *, every: bool = False) -> Tensor:
+        """Take the seed, then one token at a time; return the logits of what comes after the last, or after every one.
+
+        Returns:
+            Shape (B, 1, V), or (B, T, V).
+        """
         B, T = tokens_BT.shape
         # Seeds are read a few at a time: what lies between two products then stays in the processor's cache.
-        rows = max(1, _TOKENS_AT_ONCE // T)
-        logits_BV = torch.cat([self._read(slice(i, i + rows), tokens_BT[i : i + rows]) for i in range(0, B, rows)])
+        rows, wanted = max(1, _TOKENS_AT_ONCE // T), slice(0 if every else T - 1, T)
+        parts = [self._read(slice(i, i + rows), tokens_BT[i : i + rows], wanted) for i in range(0, B, rows)]
         self._length += T
-        return logits_BV
+        return torch.cat(parts)
 
-    def _read(self, rows: slice, tokens_BT: Tensor) -> Tensor:
+    def _read(self, rows: slice, tokens_BT: Tensor, wanted: slice) -> Tensor:
         start, end = self._length, self._length + tokens_BT.shape[1]
         cos_TP, sin_TP = self._generator.cos[start:end], self._generator.sin[start:end]
         x_BTD = norm(self._generator.embedding(tokens_BT))
         for layer in self._layers:
             x_BTD = layer.read(x_BTD, cos_TP, sin_TP, rows, start)
-        return self._head(norm(x_BTD[:, -1])).float()
+        return self._head(norm(x_BTD[:, wanted])).float()
 
 
 def _product(weight_NK: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -183,7 +226,7 @@ def _product(weight_NK: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor
     Given a matrix as it is, the library reorders it each time, which for a few rows takes as long as the product.
     """
     weight_NK = weight_NK.detach().to(dtype)
-    if weight_NK.device.type == "cpu" and dtype == torch.bfloat16 and _PACKS_BFLOAT16:
+    if weight_NK.device.type == "cpu" and dtype == product_type(weight_NK.device) == torch.bfloat16:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK, _FEWEST_ROWS)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, None, "none", [], "")
     return lambda x: F.linear(x.to(dtype), weight_NK)

@@ -1,6 +1,6 @@
 """Pairs to judge: the real continuation of a seed, and the one that a frozen generator writes.
 
-Artificial continuations, and what the generator thinks of both, are kept in the
+Artificial continuations, and what the generator thought while it wrote them, are kept in the
 run's folder, a shard at a time, so a sampling that is interrupted goes on where
 it was. Which windows a shard continues, and how, depends only on the corpus,
 the seed and its number.
@@ -19,17 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from musebridge import vocab
 from musebridge.errors import CheckpointError, CorpusError
 from musebridge.training.checkpoint import hash_of, replacing
 from musebridge.training.generator import Generator
-from musebridge.training.hints import hints
-from musebridge.training.sampler import sample_continuations
+from musebridge.training.precision import product_type
+from musebridge.training.sampler import gumbel_noise, sample_with_hints
 
 SHARD = 128
-_AT_ONCE = 32
 _CARD = "samples.json"
 
 Tokens = npt.NDArray[np.int64]
@@ -55,14 +53,14 @@ class Pairs:
 
     Attributes:
         seed_NT, real_NT, fake_NT: tokens.
-        hints_N2TF: of the real and of the artificial window, see ``musebridge.training.hints``, float16.
+        hints_NTF: of seeds and artificial continuations, see ``musebridge.training.hints``, float16.
         piece_N: the piece that each is from.
     """
 
     seed_NT: Tokens
     real_NT: Tokens
     fake_NT: Tokens
-    hints_N2TF: Hints
+    hints_NTF: Hints
     piece_N: Tokens
 
     def __len__(self) -> int:
@@ -78,7 +76,7 @@ class Pairs:
             seed_NT=self.seed_NT[chosen],
             real_NT=self.real_NT[chosen],
             fake_NT=self.fake_NT[chosen],
-            hints_N2TF=self.hints_N2TF[chosen],
+            hints_NTF=self.hints_NTF[chosen],
             piece_N=self.piece_N[chosen],
         )
 
@@ -87,11 +85,6 @@ class Pairs:
         """All real windows, then all artificial ones, shape (2 N, seeded + continued)."""
         real, fake = (np.concatenate([self.seed_NT, part], 1) for part in (self.real_NT, self.fake_NT))
         return np.concatenate([real, fake])
-
-    @property
-    def hints(self) -> Hints:
-        """Of the same windows, shape (2 N, T, 3)."""
-        return np.concatenate([self.hints_N2TF[:, 0], self.hints_N2TF[:, 1]])
 
 
 def starts_within_pieces(tokens: npt.NDArray[np.uint16], length: int, seed: int) -> Tokens:
@@ -112,7 +105,6 @@ def pairs(
     count: int,
     window: Window,
     seed: int,
-    compile: bool = False,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Pairs:
     """Return pairs from all over a split, sampling what the folder does not hold yet.
@@ -124,37 +116,34 @@ def pairs(
         count: pairs, or as many as the split has windows for.
         window: lengths of seed and continuation.
         seed: of choice and sampling.
-        compile: compile the hints; slower to start, faster to run.
         on_progress: called with the share that is done, 0..1.
 
     Raises:
         CheckpointError: the folder holds samples of something else, or cannot be written.
         CorpusError: no piece of the split is long enough.
     """
-    _check_card(folder, {**asdict(window), "seed": seed, "of": fingerprint(generator, tokens)})
+    records = {"records": ["tokens", "hints"]}
+    _check_card(folder, {**asdict(window), **records, "seed": seed, "of": fingerprint(generator, tokens)})
     starts = starts_within_pieces(tokens, window.length, seed)[:count]
     if not len(starts):
         raise CorpusError(f"no piece has the {window.length} tokens of a window; prepare longer pieces")
     windows_NT = np.stack([tokens[start : start + window.length] for start in starts]).astype(np.int64)
     seed_NT, real_NT = windows_NT[:, : window.seeded], windows_NT[:, window.seeded :]
     shards = range(0, len(starts), SHARD)
-    hinted = torch.compile(hints) if compile else hints
     written: list[Tokens] = []
     thought: list[Hints] = []
     for number, first in enumerate(shards):
-        path, rows = folder / f"{number:05}.npy", slice(first, first + SHARD)
-        asked_NT = seed_NT[rows]
-        fake_NT = kept(path, len(asked_NT), partial(_sampled, generator, asked_NT, window, [seed, number]))
-        written.append(fake_NT.astype(np.int64))
-        both = [np.concatenate([asked_NT, part], 1) for part in (real_NT[rows], written[-1])]
-        thought.append(kept(path.with_suffix(".hints.npy"), len(fake_NT), partial(_hinted, hinted, generator, both)))
+        path, asked_NT = folder / f"{number:05}.npy", seed_NT[first : first + SHARD]
+        sampled_N = kept(path, len(asked_NT), partial(_sampled, generator, asked_NT, window, [seed, number]))
+        written.append(sampled_N["tokens"].astype(np.int64))
+        thought.append(sampled_N["hints"])
         on_progress((number + 1) / len(shards))
     piece_N = np.cumsum(tokens == vocab.BEGIN)[starts]
     return Pairs(
         seed_NT=seed_NT,
         real_NT=real_NT,
         fake_NT=np.concatenate(written),
-        hints_N2TF=np.concatenate(thought),
+        hints_NTF=np.concatenate(thought),
         piece_N=piece_N,
     )
 
@@ -169,24 +158,16 @@ def kept(path: Path, count: int, make: Callable[[], npt.NDArray[Any]]) -> npt.ND
     return kept[:count]
 
 
-def _sampled(generator: Generator, seed_NT: Tokens, window: Window, seed: list[int]) -> npt.NDArray[np.uint16]:
+def _sampled(generator: Generator, seed_NT: Tokens, window: Window, seed: list[int]) -> npt.NDArray[np.void]:
+    """Return records of continuations and of the hints of their windows."""
     device = next(generator.parameters()).device
     rng = torch.Generator(device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-    seed_BT = torch.from_numpy(seed_NT).to(device)
-    sampled_BT = sample_continuations(generator, seed_BT, window.continued, rng, dtype=torch.bfloat16)
-    return np.asarray(sampled_BT.cpu().numpy(), np.uint16)
-
-
-@torch.no_grad()
-def _hinted(hinted: Callable[..., Tensor], generator: Generator, windows: list[Tokens]) -> Hints:
-    """Return the hints of both windows of each seed, (N, 2, T, 3)."""
-    device = next(generator.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16):
-        parts = [
-            torch.cat([hinted(generator, part_BT.to(device)) for part_BT in torch.split(torch.from_numpy(w), _AT_ONCE)])
-            for w in windows
-        ]
-    return np.asarray(torch.stack(parts, 1).cpu().numpy(), np.float16)
+    seed_BT, noise_BTV = torch.from_numpy(seed_NT).to(device), gumbel_noise(len(seed_NT), window.continued, rng)
+    tokens_BT, hints_BTF = sample_with_hints(generator, seed_BT, noise_BTV, dtype=product_type(device))
+    types = [("tokens", np.uint16, tokens_BT.shape[1:]), ("hints", np.float16, hints_BTF.shape[1:])]
+    sampled_N = np.empty(len(seed_NT), types)
+    sampled_N["tokens"], sampled_N["hints"] = tokens_BT.cpu().numpy(), hints_BTF.cpu().numpy()
+    return sampled_N
 
 
 def fingerprint(generator: Generator, tokens: npt.NDArray[np.uint16]) -> str:

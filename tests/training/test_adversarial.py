@@ -26,6 +26,7 @@ from musebridge.training.gauge import fresh_judge
 from musebridge.training.generator import Generator, GeneratorConfig
 from musebridge.training.hints import hints
 from musebridge.training.judging import auroc
+from musebridge.training.precision import product_type
 from musebridge.training.reference import ReferenceConfig, ReferenceGenerator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -106,7 +107,7 @@ def test_it_begins_with_samples_and_a_discriminator_that_are_kept(small_corpus, 
     assert told[2:] == [("training the discriminator", (i + 1) / 8) for i in range(8)]
     assert [row["step"] for row in training.lessons.history] == [4, 8]
     assert not set(training.lessons.choosing.piece_N) & set(training.lessons.reported.piece_N)
-    monkeypatch.setattr("musebridge.training.samples.sample_continuations", lambda *_, **__: pytest.fail("again"))
+    monkeypatch.setattr("musebridge.training.samples.sample_with_hints", lambda *_, **__: pytest.fail("again"))
     again = begin(small_corpus, init, tmp_path)
     assert again.lessons.history == training.lessons.history
 
@@ -443,10 +444,11 @@ def test_candidates_are_scored_and_ranked(init):
     seed_BT = torch.randint(0, 388, (3, 5), generator=torch.Generator().manual_seed(1))
     rng = torch.Generator().manual_seed(2)
     score = lambda window_MT: window_MT[:, 5:].double().mean(1)  # noqa: E731
-    window_BNT, score_BN = objectives.scored(generator, score, seed_BT, 6, 4, rng, torch.float32)
+    window_BNT, score_BN = objectives.scored(generator, score, seed_BT, 6, 4, rng)
     best_BNT = objectives.ranked(window_BNT, score_BN)[..., 5:]
     noise_NTV = objectives.gumbel_noise(12, 6, torch.Generator().manual_seed(2))
-    all_BNT = objectives.sample(generator, seed_BT.repeat_interleave(4, 0), noise_NTV).view(3, 4, 6)
+    dtype = product_type(seed_BT.device)
+    all_BNT = objectives.sample(generator, seed_BT.repeat_interleave(4, 0), noise_NTV, dtype=dtype).view(3, 4, 6)
     by_score = all_BNT.double().mean(2).sort(1, descending=True).values
     assert torch.equal(best_BNT.double().mean(2), by_score)
     assert torch.equal(window_BNT[..., 5:], all_BNT)

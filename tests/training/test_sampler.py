@@ -9,7 +9,14 @@ from torch import Tensor
 from musebridge.errors import ConfigError
 from musebridge.training import sampler
 from musebridge.training.generator import Generator, GeneratorConfig
-from musebridge.training.sampler import Truncation, gumbel_noise, sample, sample_continuations
+from musebridge.training.hints import hints
+from musebridge.training.sampler import (
+    Truncation,
+    gumbel_noise,
+    sample,
+    sample_continuations,
+    sample_with_hints,
+)
 from musebridge.training.workers import side_by_side
 
 
@@ -64,6 +71,21 @@ def test_continuations_are_the_same_on_several_cores(generator, monkeypatch):
     monkeypatch.setattr(sampler, "side_by_side", lambda parts: asked.append(len(parts)) or side_by_side(parts))
     assert torch.equal(sample(generator, some_seeds(5), noise_BTV), alone_BT)
     assert asked == [3]
+
+
+@pytest.mark.parametrize("tokens_at_once", [1, 10, 2048])
+def test_what_the_generator_thinks_while_it_writes_is_what_it_thinks_of_the_whole(
+    generator, monkeypatch, tokens_at_once
+):
+    monkeypatch.setattr(sampler, "_TOKENS_AT_ONCE", tokens_at_once)
+    monkeypatch.setattr(sampler, "_FEWEST_ROWS", 2)
+    noise_BTV = gumbel_noise(4, 8, torch.Generator().manual_seed(2))
+    tokens_BT, hints_BTF = sample_with_hints(generator, some_seeds(4), noise_BTV)
+    assert torch.equal(tokens_BT, sample(generator, some_seeds(4), noise_BTV))
+    with torch.no_grad():
+        expected_BTF = hints(generator, torch.cat([some_seeds(4), tokens_BT], 1))
+    assert torch.allclose(hints_BTF, expected_BTF, atol=1e-4)
+    assert hints_BTF[:, 1:].std() > 0.5  # so that the line above can fail
 
 
 def test_half_the_precision_rarely_changes_a_first_token(generator):

@@ -10,6 +10,7 @@ from musebridge import vocab
 from musebridge.errors import CheckpointError, CorpusError
 from musebridge.training import corpus, samples
 from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.training.hints import hints
 from musebridge.training.samples import Window, pairs, starts_within_pieces
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,6 +45,9 @@ def test_pairs_share_seed_and_piece(generator, tokens, tmp_path):
         assert (windows_MT[i] == tokens[start : start + 20]).all()
         assert made.piece_N[i] == (tokens[: start + 1] == vocab.BEGIN).sum()
     assert made.fake_NT.max() < vocab.N_EVENTS
+    with torch.no_grad():
+        expected_NTF = hints(generator, torch.from_numpy(windows_MT[10:])).numpy()
+    assert np.allclose(made.hints_NTF, expected_NTF, atol=0.05)  # in half the precision, perhaps in bfloat16
     assert (made[made.piece_N == 1].piece_N == 1).all()
 
 
