@@ -360,8 +360,8 @@ class Adversarial:
         return lessons
 
     def _criticism(self, config: DiscriminatorTraining, on_stage: Told) -> Criticism:
-        """Return the critic's lessons, which it had."""
-        held_out, folder = self.lessons.choosing, self.folder / "critic"
+        """Return the critic's lessons, which it had; those of another discriminator's critic stay in another folder."""
+        held_out, folder = self.lessons.choosing, self.folder / "critic" / checkpoint.hash_of(self.discriminator)[:12]
         given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
         lessons = Criticism(self.discriminator, self.train, held_out, folder, config, **given)
         lessons.run(lambda share: on_stage("training the critic", share), lambda row: None)

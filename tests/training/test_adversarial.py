@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -209,6 +210,20 @@ def test_an_interrupted_critic_goes_on_with_the_verdicts_it_had(small_corpus, in
     training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, lessons, config, command=COMMAND, compile=False)
     assert training.criticism is not None
     assert training.criticism.has_ended
+
+
+def test_a_critic_of_another_discriminator_is_begun_anew(small_corpus, init, tmp_path):
+    config = replace(CONFIG, objective="actor_critic")
+    first = begin(small_corpus, init, tmp_path, config)
+    other = begin(small_corpus, init, tmp_path / "other", replace(config, seed=1))
+    shutil.rmtree(tmp_path / "discriminator")
+    shutil.copytree(tmp_path / "other" / "discriminator", tmp_path / "discriminator")
+    again = begin(small_corpus, init, tmp_path, config)
+    assert again.criticism is not None
+    assert first.criticism is not None
+    expected_N = critic._verdicts(other.discriminator, again.train)
+    np.testing.assert_allclose(again.criticism.verdict_N, expected_N, atol=1e-3)
+    assert not np.allclose(again.criticism.verdict_N, first.criticism.verdict_N, atol=1e-2)
 
 
 def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_says_of_each(
