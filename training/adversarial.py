@@ -28,25 +28,24 @@ from musebridge import vocab
 from musebridge.config import build
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint, objectives
-from musebridge.training.adversarial_config import OBJECTIVES, AdversarialConfig, Progress
+from musebridge.training.adversarial_config import AdversarialConfig, Progress
 from musebridge.training.augment import Augmentation
 from musebridge.training.corpus import Corpus, Windows
 from musebridge.training.course import DiscriminatorTraining
-from musebridge.training.critic import Criticism, artificial
+from musebridge.training.critic import Criticism
 from musebridge.training.discriminate import Discrimination, Taught
 from musebridge.training.discriminator import DiscriminatorConfig, Verdict
 from musebridge.training.gauge import Gauge
 from musebridge.training.generator import Generator, count_parameters
-from musebridge.training.gumbel import faithful
 from musebridge.training.hints import hints
 from musebridge.training.judging import auroc
 from musebridge.training.losses import cross_entropy
 from musebridge.training.optimisers import take_step
-from musebridge.training.precision import autocast, product_type
+from musebridge.training.precision import autocast
 from musebridge.training.pretrain import SCORED_WHILE_TRAINING
-from musebridge.training.sampler import gumbel_noise, sample
 from musebridge.training.samples import Pairs, Window, pairs
 from musebridge.training.systems import Discriminated
+from musebridge.training.tasks import TASKS, Models, Step
 
 _PIECES = 4
 
@@ -91,7 +90,7 @@ class Adversarial:
         self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
         self.command = command
         compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
-        self._losses = {name: compiled(getattr(objectives, name)) for name in OBJECTIVES}
+        self._task, self._loss = TASKS[config.objective], compiled(getattr(objectives, config.objective))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
         self.window = Window(seeded=config.seeded, continued=config.continued)
@@ -181,20 +180,28 @@ class Adversarial:
         for optimiser, lr in ((self.optimiser, self.config.lr), (self.teacher, self.config.discriminator_lr)):
             optimiser.param_groups[0]["lr"] = lr * rise * fall
         at = np.arange(step * self.config.batch, (step + 1) * self.config.batch) % len(self.train)
-        self._optimise(self.train[at], at)
+        self._optimise(Step(self.train[at], at, min(1.0, self.fraction)))
         self.progress.step += 1
         self.progress.tokens += self.config.batch * self.config.continued
         self.progress.seconds += time.monotonic() - start_s
 
-    def _optimise(self, chosen: Pairs, at: np.ndarray[Any, Any]) -> None:
-        step, config = self.progress.step, self.config
-        self.discriminator.eval().requires_grad_(False)
+    def _optimise(self, step: Step) -> None:
+        config = self.config
+        models = Models(
+            generator=self.generator,
+            frozen=self.frozen,
+            discriminator=self.discriminator.eval().requires_grad_(False),
+            judge=self._judge,
+            criticism=self.criticism,
+        )
         with autocast(self.device):
-            asked, written_BT = self._objective(chosen, at)
-            loss = config.weight * asked
-            self._note("loss", asked)
+            asked = self._task(models, config, self._loss, step)
+            loss = config.weight * asked.loss
+            self._note("loss", asked.loss)
+            if asked.verdict is not None:
+                self._note("verdict", asked.verdict)
             if config.anchor:
-                first = step * config.anchor_batch
+                first = self.progress.step * config.anchor_batch
                 real_BT = torch.from_numpy(np.stack([self.real.window(first + i) for i in range(config.anchor_batch)]))
                 nats = cross_entropy(self.generator, real_BT.to(self.device))
                 loss = loss + config.anchor * nats
@@ -203,66 +210,22 @@ class Adversarial:
         take_step(self.generator, [self.optimiser], config.clip)
         with torch.no_grad():
             torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - config.ema)
-        if written_BT is not None and self.config.discriminator_lr:
-            self._teach(chosen, at, written_BT.cpu())
+        if asked.written_BT is not None and config.discriminator_lr:
+            self._teach(step, asked.written_BT.cpu())
 
     def _note(self, name: str, value: Tensor) -> None:
         """Take a figure of this step into its running mean."""
         before, now = getattr(self.progress, name), value.item()
         setattr(self.progress, name, now if math.isnan(before) else 0.95 * before + 0.05 * now)
 
-    def _objective(self, chosen: Pairs, at: np.ndarray[Any, Any]) -> tuple[Tensor, Tensor | None]:
-        """Return the objective's loss, and the new continuations where there is a discriminator to judge them."""
-        config, share = self.config, min(1.0, self.fraction)
-        if config.objective == "ddo":
-            window_MT = torch.from_numpy(chosen.windows).to(self.device)
-            return self._losses["ddo"](self.generator, self.frozen, window_MT, config.seeded, config.sharpness), None
-        if self.criticism:
-            heard = *artificial(chosen), torch.from_numpy(self.criticism.verdict_N[at]).float()
-            given = self.generator, self.frozen, self.criticism.critic, *(x.to(self.device) for x in heard)
-            return self._losses["actor_critic"](*given, config.seeded, config.kl), None
-        rng = torch.Generator(self.device).manual_seed(torch.initial_seed())
-        seed_BT = torch.from_numpy(chosen.seed_NT).to(self.device)
-        if config.objective != "gumbel":
-            window_BNT, score = objectives.scored(self.generator, self._judge, seed_BT, config.continued, config.n, rng)
-            self._note("verdict", score.mean())
-            return self._learn_from(window_BNT, score), window_BNT[:, 0, config.seeded :]
-        noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)
-        # A number that changes would be compiled anew each time; a tensor is not.
-        temperature = torch.tensor(config.temperature + share * (config.last_temperature - config.temperature))
-        loss: Tensor
-        if config.faithful:
-            written_BTV = faithful(self.generator, seed_BT, noise_BTV, temperature)
-            loss = objectives.recognised(self.discriminator, self.frozen, seed_BT, written_BTV)
-            return loss, written_BTV.detach().argmax(-1)
-        tokens_BT = sample(self.generator, seed_BT, noise_BTV, dtype=product_type(self.device))
-        models = self.generator, self.discriminator, self.frozen
-        loss = self._losses["gumbel"](*models, seed_BT, tokens_BT, noise_BTV, temperature, config.feedback)
-        return loss, tokens_BT
-
-    def _learn_from(self, window_BNT: Tensor, score: Tensor) -> Tensor:
-        """Return the loss of windows that the generator wrote just now."""
-        config, models = self.config, (self.generator, self.frozen)
-        loss: Tensor
-        if config.objective == "dpo":
-            best_BNT = objectives.ranked(window_BNT, score)
-            loss = self._losses["dpo"](*models, best_BNT, config.seeded, config.sharpness)
-        elif config.objective == "best_of_n":
-            best_BT = objectives.ranked(window_BNT, score)[:, 0]
-            loss = self._losses["best_of_n"](self.generator, best_BT, config.seeded)
-        else:
-            ahead_BN1 = objectives.ahead_of_others(score).float()
-            loss = self._losses["policy_gradient"](*models, window_BNT, ahead_BN1, config.seeded, config.kl)
-        return loss
-
-    def _teach(self, chosen: Pairs, at: np.ndarray[Any, Any], written_BT: Tensor) -> None:
+    def _teach(self, step: Step, written_BT: Tensor) -> None:
         """Give the discriminator a lesson on new and remembered samples, unless it is too good."""
-        progress, slots = self.progress, torch.from_numpy(at)
+        progress, slots = self.progress, torch.from_numpy(step.at)
         is_old_B = torch.rand(len(slots)) < self.config.replay
         fake_BT = torch.where(is_old_B[:, None], self.remembered[slots].long(), written_BT)
         self.remembered[slots] = written_BT.to(torch.int16)
-        seed_BT = torch.from_numpy(chosen.seed_NT)
-        real_BT = torch.from_numpy(chosen.real_NT)
+        seed_BT = torch.from_numpy(step.pairs.seed_NT)
+        real_BT = torch.from_numpy(step.pairs.real_NT)
         window_MT = torch.cat([torch.cat([seed_BT, part], 1) for part in (real_BT, fake_BT)]).to(self.device)
         with autocast(self.device), torch.no_grad():
             hints_MTF = self._judge.hint(self.frozen, window_MT)

@@ -230,13 +230,13 @@ def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_sa
     small_corpus, init, tmp_path
 ):
     training = begin(small_corpus, init, tmp_path, replace(CONFIG, objective="actor_critic", batch=12, pairs=32))
-    inner, given = training._losses["actor_critic"], list[tuple]()
+    inner, given = training._loss, list[tuple]()
 
     def loss(*asked):
         given.append(asked)
         return inner(*asked)
 
-    training._losses["actor_critic"] = loss
+    training._loss = loss
     for _ in range(3):
         training.step()
     window_MT = torch.cat([window_BT for _, _, _, window_BT, *_ in given])
