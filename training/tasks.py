@@ -113,7 +113,7 @@ def actor_critic(models: Models, config: AdversarialConfig, loss: Loss, step: St
     assert models.criticism  # which a run of this objective begins with
     heard = *artificial(step.pairs), torch.from_numpy(models.criticism.verdict_N[step.at]).float()
     on_device = (x.to(models.device) for x in heard)
-    given = models.generator, models.frozen, models.criticism.critic, *on_device
+    given = models.generator, models.criticism.critic, *on_device
     return Asked(loss(*given, config.seeded, config.kl))
 
 

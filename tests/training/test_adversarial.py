@@ -239,7 +239,7 @@ def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_sa
     training._loss = loss
     for _ in range(3):
         training.step()
-    window_MT = torch.cat([window_BT for _, _, _, window_BT, *_ in given])
+    window_MT = torch.cat([window_BT for _, _, window_BT, *_ in given])
     assert torch.equal(window_MT[32:], window_MT[:4])  # the next pass
     written_NT = np.concatenate([training.train.seed_NT, training.train.fake_NT], 1)
     assert (window_MT[:32].numpy() == written_NT).all()
@@ -411,7 +411,9 @@ def test_the_actor_critic_ends_where_verdict_and_divergence_balance_whatever_the
     with torch.no_grad():
         before_V = frozen(seed_T[None])[0, -1, :388].softmax(-1)
     written_N = torch.searchsorted(before_V.cumsum(0), (torch.arange(count) + 0.5) / count).clamp(max=387)
-    window_NT, hints_NTF = torch.cat([seed_T.expand(count, -1), written_N[:, None]], 1), torch.zeros(count, 9, 3)
+    window_NT = torch.cat([seed_T.expand(count, -1), written_N[:, None]], 1)
+    with torch.no_grad():
+        hints_NTF = hints(frozen, window_NT)
 
     class Expecting(Critic):
         def forward(self, window_BT, hints_BTF, seeded):
@@ -421,7 +423,7 @@ def test_the_actor_critic_ends_where_verdict_and_divergence_balance_whatever_the
     optimiser = torch.optim.Adam(generator.parameters(), 0.006)
     for _ in range(70):
         optimiser.zero_grad()
-        objectives.actor_critic(generator, frozen, *given).backward()
+        objectives.actor_critic(generator, *given).backward()
         optimiser.step()
     with torch.no_grad():
         after_V = generator(seed_T[None])[0, -1, :388].softmax(-1)
