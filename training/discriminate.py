@@ -119,7 +119,7 @@ class Discrimination(Course):
 
     def run(self, on_step: Callable[[float], None], on_validation: Callable[[dict[str, float]], None]) -> None:
         """Train as every course does; what is judged by is calibrated first."""
-        if self.step == 0:
+        if self.step == 0 < self.steps:
             window_MT, hints_MTF = self._heard(self.train[slice(0, _CALIBRATED_BY)])
             self.discriminator.calibrate(statistics(window_MT[:, self._seeded :], hints_MTF[:, self._seeded :]))
         super().run(on_step, on_validation)
