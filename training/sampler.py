@@ -116,7 +116,8 @@ def sample(
     Raises:
         ValueError: seeds and continuations together exceed the context.
     """
-    return _sample(generator, seed_BT, noise_BTV, dtype, truncation, on_progress)[0]
+    some = partial(_sample, generator, dtype=dtype, truncation=truncation)
+    return _on_each_core(some, seed_BT, noise_BTV, on_progress)[0]
 
 
 def sample_with_hints(
@@ -131,23 +132,18 @@ def sample_with_hints(
     Raises:
         ValueError: seeds and continuations together exceed the context.
     """
-    return _sample(generator, seed_BT, noise_BTV, dtype, NONE, lambda _: None, hinted=True)
+    some = partial(_sample, generator, dtype=dtype, truncation=NONE, hinted=True)
+    return _on_each_core(some, seed_BT, noise_BTV, lambda _: None)
 
 
-def _sample(
-    generator: Generator,
-    seed_BT: Tensor,
-    noise_BTV: Tensor,
-    dtype: torch.dtype,
-    truncation: Truncation,
-    on_progress: Callable[[float], None],
-    *,
-    hinted: bool = False,
+def _on_each_core(
+    some: Callable[..., tuple[Tensor, Tensor]], seed_BT: Tensor, noise_BTV: Tensor, on_progress: Callable[[float], None]
 ) -> tuple[Tensor, Tensor]:
+    """Return what ``some`` makes of seeds and noise, a part of them on each core; the first part tells of progress."""
     cores = torch.get_num_threads() if seed_BT.device.type == "cpu" else 1
     rows = max(_FEWEST_ROWS, -(-len(seed_BT) // cores))
     parts = [
-        partial(_sample_some, generator, *part, dtype, truncation, on_progress if i == 0 else lambda _: None, hinted)
+        partial(some, *part, on_progress=on_progress if i == 0 else lambda _: None)
         for i, part in enumerate(zip(torch.split(seed_BT, rows), torch.split(noise_BTV, rows), strict=True))
     ]
     done = [parts[0]()] if len(parts) == 1 else side_by_side(parts)
@@ -156,14 +152,15 @@ def _sample(
 
 
 @torch.inference_mode()
-def _sample_some(
+def _sample(
     generator: Generator,
     seed_BT: Tensor,
     noise_BTV: Tensor,
+    *,
     dtype: torch.dtype,
     truncation: Truncation,
     on_progress: Callable[[float], None],
-    hinted: bool,
+    hinted: bool = False,
 ) -> tuple[Tensor, Tensor]:
     (batch, seeded), length = seed_BT.shape, noise_BTV.shape[1]
     reader = _Reader(generator, batch, seeded + length, dtype)
