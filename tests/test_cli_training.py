@@ -224,6 +224,7 @@ def test_only_fine_tuning_takes_a_discriminator(small_corpus, config, tmp_path):
             "[adversarial]\nobjective = 'wgan'",
             "adversarial: objective must be one of gumbel, ddo, best_of_n, dpo, policy_gradient",
         ),
+        ("[adversarial]\nbatch = 16\nparts = 3", "adversarial: parts must divide batch, found 3 and 16"),
         ("[discriminator]\nhidden = 0", "discriminator: hidden must be at least 1, found 0"),
         ("[discrimination]\nr1 = -1", "discrimination: r1 must be at least 0, found -1"),
         ("[discrimination]\nbatch = 1", "discrimination: batch must be at least 2, found 1"),

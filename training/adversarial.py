@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -45,7 +46,7 @@ from musebridge.training.precision import autocast
 from musebridge.training.pretrain import SCORED_WHILE_TRAINING
 from musebridge.training.samples import Pairs, Window, pairs
 from musebridge.training.systems import Discriminated
-from musebridge.training.tasks import TASKS, Models, Step
+from musebridge.training.tasks import TASKS, Asked, Models, Step
 
 _PIECES = 4
 
@@ -98,11 +99,19 @@ class Adversarial:
         self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
         self.train = self._pairs("train", config.pairs, on_stage)
         self.lessons = self._lessons(shape, lessons, taught, on_stage)
-        self.discriminator = self.lessons.discriminator
-        self._judge = Discriminated(
-            discriminator=compiled(self.discriminator), hinter=self.frozen, seeded=config.seeded, hint=compiled(hints)
+        self.discriminator = self.lessons.discriminator.eval().requires_grad_(False)
+        self.models = Models(
+            generator=self.generator,
+            frozen=self.frozen,
+            discriminator=self.discriminator,
+            judge=Discriminated(
+                discriminator=compiled(self.discriminator),
+                hinter=self.frozen,
+                seeded=config.seeded,
+                hint=compiled(hints),
+            ),
+            criticism=self._criticism(lessons, on_stage) if config.objective == "actor_critic" else None,
         )
-        self.criticism = self._criticism(lessons, on_stage) if config.objective == "actor_critic" else None
         self.gauge = Gauge(
             self.frozen,
             self.lessons.choosing[slice(0, config.judged)],
@@ -175,61 +184,62 @@ class Adversarial:
     def step(self) -> None:
         """Take one step of generator and discriminator, and count it."""
         start_s, step = time.monotonic(), self.progress.step
-        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, 5, step]).generate_state(1)[0]))
         rise, fall = min(1.0, (step + 1) / max(1, self.config.warmup_steps)), max(0.0, 1 - self.fraction)
         for optimiser, lr in ((self.optimiser, self.config.lr), (self.teacher, self.config.discriminator_lr)):
             optimiser.param_groups[0]["lr"] = lr * rise * fall
         at = np.arange(step * self.config.batch, (step + 1) * self.config.batch) % len(self.train)
-        self._optimise(Step(self.train[at], at, min(1.0, self.fraction)))
+        self._optimise(at)
         self.progress.step += 1
         self.progress.tokens += self.config.batch * self.config.continued
         self.progress.seconds += time.monotonic() - start_s
 
-    def _optimise(self, step: Step) -> None:
+    def _optimise(self, at: npt.NDArray[np.int64]) -> None:
         config = self.config
-        models = Models(
-            generator=self.generator,
-            frozen=self.frozen,
-            discriminator=self.discriminator.eval().requires_grad_(False),
-            judge=self._judge,
-            criticism=self.criticism,
-        )
-        with autocast(self.device):
-            asked = self._task(models, config, self._loss, step)
-            loss = config.weight * asked.loss
-            self._note("loss", asked.loss)
-            if asked.verdict is not None:
-                self._note("verdict", asked.verdict)
-            if config.anchor:
-                first = self.progress.step * config.anchor_batch
-                real_BT = torch.from_numpy(np.stack([self.real.window(first + i) for i in range(config.anchor_batch)]))
+        asked = [self._ask(part, at_part) for part, at_part in enumerate(np.split(at, config.parts))]
+        self._note("loss", torch.stack([part.loss for part in asked]).mean())
+        verdicts = [part.verdict for part in asked if part.verdict is not None]
+        if verdicts:
+            self._note("verdict", torch.stack(verdicts).mean())
+        if config.anchor:
+            first = self.progress.step * config.anchor_batch
+            real_BT = torch.from_numpy(np.stack([self.real.window(first + i) for i in range(config.anchor_batch)]))
+            with autocast(self.device):
                 nats = cross_entropy(self.generator, real_BT.to(self.device))
-                loss = loss + config.anchor * nats
-                self._note("nll", nats)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            (config.anchor * nats).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            self._note("nll", nats)
         take_step(self.generator, [self.optimiser], config.clip)
         with torch.no_grad():
             torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - config.ema)
-        if asked.written_BT is not None and config.discriminator_lr:
-            self._teach(step, asked.written_BT.cpu())
+        written = [part.written_BT.cpu() for part in asked if part.written_BT is not None]
+        if written and config.discriminator_lr:
+            self._teach(at, torch.cat(written))
+
+    def _ask(self, part: int, at: npt.NDArray[np.int64]) -> Asked:
+        """Return what the objective says of a part of a step's pairs; the generator keeps its share of the gradient."""
+        config = self.config
+        torch.manual_seed(int(np.random.SeedSequence([config.seed, 5, self.progress.step, part]).generate_state(1)[0]))
+        with autocast(self.device):
+            asked = self._task(self.models, config, self._loss, Step(self.train[at], at, min(1.0, self.fraction)))
+        (config.weight / config.parts * asked.loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return asked._replace(loss=asked.loss.detach())
 
     def _note(self, name: str, value: Tensor) -> None:
         """Take a figure of this step into its running mean."""
         before, now = getattr(self.progress, name), value.item()
         setattr(self.progress, name, now if math.isnan(before) else 0.95 * before + 0.05 * now)
 
-    def _teach(self, step: Step, written_BT: Tensor) -> None:
+    def _teach(self, at: npt.NDArray[np.int64], written_BT: Tensor) -> None:
         """Give the discriminator a lesson on new and remembered samples, unless it is too good."""
-        progress, slots = self.progress, torch.from_numpy(step.at)
+        progress, heard, slots = self.progress, self.train[at], torch.from_numpy(at)
         is_old_B = torch.rand(len(slots)) < self.config.replay
         fake_BT = torch.where(is_old_B[:, None], self.remembered[slots].long(), written_BT)
         self.remembered[slots] = written_BT.to(torch.int16)
-        seed_BT = torch.from_numpy(step.pairs.seed_NT)
-        real_BT = torch.from_numpy(step.pairs.real_NT)
+        seed_BT = torch.from_numpy(heard.seed_NT)
+        real_BT = torch.from_numpy(heard.real_NT)
         window_MT = torch.cat([torch.cat([seed_BT, part], 1) for part in (real_BT, fake_BT)]).to(self.device)
         with autocast(self.device), torch.no_grad():
-            hints_MTF = self._judge.hint(self.frozen, window_MT)
-            verdict: Verdict = self._judge.discriminator(window_MT, hints_MTF, self.config.seeded)
+            hints_MTF = self.models.judge.hint(self.frozen, window_MT)
+            verdict: Verdict = self.models.judge.discriminator(window_MT, hints_MTF, self.config.seeded)
         real_B, fake_B = verdict.whole_B.double().cpu().chunk(2)
         progress.discriminator_auroc += 0.1 * (auroc(real_B.numpy(), fake_B.numpy()) - progress.discriminator_auroc)
         if progress.discriminator_auroc > self.config.pause_above:
@@ -240,6 +250,7 @@ class Adversarial:
             loss = self.lessons.loss(self.discriminator, window_MT, hints_MTF, self.config.seeded)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         take_step(self.discriminator, [self.teacher], self.config.clip)
+        self.discriminator.eval().requires_grad_(False)
 
     def _measure(self) -> None:
         row = {**asdict(self.progress), **self.gauge.measure(self.averaged)}

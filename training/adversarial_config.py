@@ -21,6 +21,7 @@ class AdversarialConfig:
         pairs, held_out: real and artificial continuations to train the discriminator on, and to measure it.
         judged: held-out seeds by which checkpoints are measured.
         batch: seeds a step.
+        parts: that a step's seeds are computed in, one after another, which takes less memory; must divide ``batch``.
         lr, discriminator_lr: of AdamW, after ``warmup_steps``, falling linearly to zero at the end of the budget; a
             discriminator with 0 stays as it was.
         weight: of the objective.
@@ -52,6 +53,7 @@ class AdversarialConfig:
     held_out: int = 2048
     judged: int = 512
     batch: int = 16
+    parts: int = 1
     lr: float = 5e-5
     discriminator_lr: float = 5e-5
     warmup_steps: int = 20
@@ -85,7 +87,7 @@ class AdversarialConfig:
             raise ConfigError(f"objective must be one of {', '.join(OBJECTIVES)}, found {self.objective!r}")
         at_least(self, 0, "feedback", "lr", "discriminator_lr", "weight", "anchor", "replay", "ema", "patience", "seed")
         at_least(self, 0, "validate_s", "save_s", "nll_rise", "transpose", "warmup_steps", "kl")
-        at_least(self, 1, "seeded", "continued", "pairs", "held_out", "judged", "batch")
+        at_least(self, 1, "seeded", "continued", "pairs", "held_out", "judged", "batch", "parts")
         at_least(self, 1, "anchor_context", "anchor_batch", "n")
         more_than(self, 0, "temperature", "last_temperature", "clip", "sharpness")
         for name in ("replay", "pause_above", "distinct"):
@@ -93,6 +95,8 @@ class AdversarialConfig:
                 raise ConfigError(f"{name} must be in 0..1, found {getattr(self, name)}")
         if self.objective in ("dpo", "policy_gradient") and self.n < 2:
             raise ConfigError(f"n must be at least 2 for {self.objective}, found {self.n}")
+        if self.batch % self.parts:
+            raise ConfigError(f"parts must divide batch, found {self.parts} and {self.batch}")
         if not self.ema < 1:
             raise ConfigError(f"ema must be less than 1, found {self.ema}")
 

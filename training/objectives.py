@@ -14,7 +14,8 @@ Preference Optimization", appendix A.3).
 going further from a frozen copy than that is worth (Williams 1992, "REINFORCE",
 with the mean of a seed's continuations as the baseline; KL penalty of Ziegler et
 al. 2019). A discriminator's logit is a log ratio of densities, so where both weigh
-the same, the best that can be reached is the distribution of real music.
+the same, the best that can be reached is the distribution of real music. One step's
+continuations should be hundreds: below that its gradient is mostly noise.
 ``actor_critic``: the same, but what a critic had expected before each token is the baseline (Konda and Tsitsiklis
 2000; ``musebridge.training.critic``), and it learns from continuations of the frozen copy, each token weighed by its
 likelihood ratio (Degris et al. 2012, "Off-Policy Actor-Critic"), so nothing is sampled.
@@ -99,32 +100,31 @@ def dpo(generator: Generator, frozen: Generator, window_BNT: Tensor, seeded: int
 
 
 def policy_gradient(
-    generator: Generator, frozen: Generator, window_BNT: Tensor, ahead_BN1: Tensor, seeded: int, kl: float
+    generator: Generator, window_MT: Tensor, hints_MTF: Tensor, ahead_M: Tensor, seeded: int, kl: float
 ) -> Tensor:
     """Return the generator's KL divergence from a frozen copy, per token; its gradient is that of what it outweighs.
 
+    The divergence is estimated by the tokens that came: half the squared log likelihood ratio, whose gradient has
+    the divergence's as its mean (Schulman 2020, "Approximating KL Divergence").
+
     Args:
         generator: to be trained; it wrote the windows.
-        frozen: what it should stay near, token by token.
-        window_BNT: N windows of each seed.
-        ahead_BN1: how much better than the others of its seed each window is, in nats.
+        window_MT: windows.
+        hints_MTF: what the copy thinks of them.
+        ahead_M: how much better than the others of its seed each window is, in nats.
         seeded: tokens of the seed, which do not count.
         kl: weight of the divergence.
     """
-    window_MT = window_BNT.flatten(0, 1)
-    log_p_MCV = generator(window_MT[:, :-1])[:, seeded - 1 :].log_softmax(-1)
-    with torch.no_grad():
-        log_q_MCV = frozen(window_MT[:, :-1])[:, seeded - 1 :].log_softmax(-1)
-    chosen_MC = log_p_MCV.gather(-1, window_MT[:, seeded:, None])[..., 0]
-    gain = (ahead_BN1.flatten(0, 1) * chosen_MC).mean(0).sum()  # its gradient is a score's; its value means nothing
-    divergence = (log_p_MCV.exp() * (log_p_MCV - log_q_MCV)).sum((1, 2)).mean()
-    per_token: Tensor = (kl * divergence - (gain - gain.detach())) / log_p_MCV.shape[1]
-    return per_token
+    log_p_MC = _log_p(generator, window_MT, seeded)
+    log_ratio_MC = log_p_MC + hints_MTF[:, seeded:, 0]  # by surprise, which is the copy's -log p
+    gain = (ahead_M[:, None] * log_p_MC).mean()  # its gradient is a score's; its value means nothing
+    loss: Tensor = kl * log_ratio_MC.square().mean() / 2 - (gain - gain.detach())
+    return loss
 
 
 def ahead_of_others(score_BN: Tensor) -> Tensor:
-    """Return how much better each window was than the mean of its seed's, (B, N, 1)."""
-    return (score_BN - score_BN.mean(1, keepdim=True))[..., None]
+    """Return how much better each window was than the mean of its seed's, (B, N)."""
+    return score_BN - score_BN.mean(1, keepdim=True)
 
 
 def actor_critic(
@@ -152,15 +152,20 @@ def actor_critic(
     """
     with torch.no_grad():
         unexpected_BC = verdict_B[:, None] - critic(window_BT, hints_BTF, seeded)[:, :-1]
-    log_p_BCV = generator(window_BT[:, :-1])[:, seeded - 1 :, : vocab.N_EVENTS].log_softmax(-1)
-    log_p_BC = log_p_BCV.gather(-1, window_BT[:, seeded:, None])[..., 0]
-    log_ratio_BC = log_p_BC + hints_BTF[:, seeded:, 0]  # by surprise, which is the copy's -log p
+    log_ratio_BC = _log_p(generator, window_BT, seeded) + hints_BTF[:, seeded:, 0]  # surprise: the copy's -log p
     # Less 1, which has no gradient: what was gained so far, 0 at first, whatever the critic expects on average.
     weight_BC = log_ratio_BC.expm1()
     gain = (weight_BC * unexpected_BC).mean()
     divergence = (log_ratio_BC.exp() * log_ratio_BC - weight_BC).mean()
     loss: Tensor = kl * divergence - gain
     return loss
+
+
+def _log_p(generator: Generator, window_BT: Tensor, seeded: int) -> Tensor:
+    """Return the log likelihood of each token of the continuation among all that can be sampled, (B, C)."""
+    log_p_BCV = generator(window_BT[:, :-1])[:, seeded - 1 :, : vocab.N_EVENTS].log_softmax(-1)
+    log_p_BC: Tensor = log_p_BCV.gather(-1, window_BT[:, seeded:, None])[..., 0]
+    return log_p_BC
 
 
 def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
@@ -196,13 +201,18 @@ def scored(
         rng: source of randomness.
 
     Returns:
-        The windows, (B, n, T), and their scores, (B, n), or (B, n, …) where there are more of each.
+        The windows, (B, n, T), and their scores, (B, n).
     """
-    seed_NT = seed_BT.repeat_interleave(n, 0)
-    noise_NTV, dtype = gumbel_noise(len(seed_NT), length, rng), product_type(seed_BT.device)
-    written_NT = sample(generator, seed_NT, noise_NTV, dtype=dtype)
-    window_NT = torch.cat([seed_NT, written_NT], 1)
-    return window_NT.view(len(seed_BT), n, -1), torch.stack(torch.split(score(window_NT), n))
+    window_MT = written(generator, seed_BT, length, n, rng)
+    return window_MT.view(len(seed_BT), n, -1), score(window_MT).view(-1, n)
+
+
+@torch.no_grad()
+def written(generator: Generator, seed_BT: Tensor, length: int, n: int, rng: torch.Generator) -> Tensor:
+    """Return ``n`` windows of each seed, those of the same one side by side, (B n, T); see :func:`scored`."""
+    seed_MT = seed_BT.repeat_interleave(n, 0)
+    noise_MTV, dtype = gumbel_noise(len(seed_MT), length, rng), product_type(seed_BT.device)
+    return torch.cat([seed_MT, sample(generator, seed_MT, noise_MTV, dtype=dtype)], 1)
 
 
 def ranked(window_BNT: Tensor, score_BN: Tensor) -> Tensor:

@@ -127,14 +127,19 @@ class Discriminated:
     seeded: int
     hint: Callable[[Generator, Tensor], Tensor] = hints
 
-    @torch.no_grad()
     def __call__(self, window_MT: Tensor) -> Tensor:
         """Return how real each window is, (M,)."""
-        parts = []
+        return self.hear(window_MT)[0]
+
+    @torch.no_grad()
+    def hear(self, window_MT: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how real each window is, (M,), and the hints, (M, T, 3)."""
+        verdicts, hints = [], []
         for window_BT in torch.split(window_MT, _AT_ONCE):
             with autocast(window_BT.device):
-                parts.append(self.discriminator(window_BT, self.hint(self.hinter, window_BT), self.seeded).whole_B)
-        return torch.cat(parts)
+                hints.append(self.hint(self.hinter, window_BT))
+                verdicts.append(self.discriminator(window_BT, hints[-1], self.seeded).whole_B)
+        return torch.cat(verdicts), torch.cat(hints)
 
 
 def load_discriminated(folder: Path, window: Window) -> Discriminated:

@@ -20,6 +20,7 @@ from musebridge.training.gumbel import faithful
 from musebridge.training.precision import product_type
 from musebridge.training.sampler import gumbel_noise, sample
 from musebridge.training.samples import Pairs
+from musebridge.training.systems import Discriminated
 
 Loss = Callable[..., Tensor]
 
@@ -32,14 +33,14 @@ class Models:
         generator: is trained.
         frozen: as it was after phase 1.
         discriminator: in evaluation mode, without gradients.
-        judge: windows (M, T) to verdicts, (M,).
+        judge: the discriminator with the frozen generator, whose hints it hears.
         criticism: where tokens are credited one by one.
     """
 
     generator: Generator
     frozen: Generator
     discriminator: Discriminator
-    judge: Callable[[Tensor], Tensor]
+    judge: Discriminated
     criticism: Criticism | None
 
     @property
@@ -102,10 +103,12 @@ def dpo(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> As
 
 def policy_gradient(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
     """Learn from each by how much more it is liked than the others of its seed."""
-    window_BNT, score_BN = _scored(models, config, step)
-    ahead_BN1 = objectives.ahead_of_others(score_BN).float()
-    asked = loss(models.generator, models.frozen, window_BNT, ahead_BN1, config.seeded, config.kl)
-    return _of_new(asked, window_BNT, score_BN, config)
+    seed_BT, rng = _seeds(models, step)
+    window_MT = objectives.written(models.generator, seed_BT, config.continued, config.n, rng)
+    verdict_M, hints_MTF = models.judge.hear(window_MT)
+    ahead_M = objectives.ahead_of_others(verdict_M.view(-1, config.n)).flatten()
+    asked = loss(models.generator, window_MT, hints_MTF, ahead_M, config.seeded, config.kl)
+    return Asked(asked, window_MT[:: config.n, config.seeded :], verdict_M.mean())
 
 
 def actor_critic(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:

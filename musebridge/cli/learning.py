@@ -173,8 +173,8 @@ def _fine_tune(
                 f"the discriminator on {found.pairs} pairs of {found.pieces} held-out pieces: AUROC {found.auroc}, "
                 f"macro-F1 {found.macro_f1}, MCC {found.mcc}"
             )
-        if run.criticism:
-            explained = max(row["explained"] for row in run.criticism.history)  # by the weights that are kept
+        if run.models.criticism:
+            explained = max(row["explained"] for row in run.models.criticism.history)  # by the weights that are kept
             say(f"the critic explains {explained:.0%} of the verdicts' variance")
         run.run(
             lambda p: tell(f"step {p.step:,}  loss {p.loss:.4f}", run.fraction),

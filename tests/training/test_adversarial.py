@@ -98,6 +98,30 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(small_corpus, ini
     assert torch.equal(halves["remembered"], whole["remembered"])
 
 
+def test_a_step_in_parts_is_the_step_of_the_whole(small_corpus, init, tmp_path):
+    """Where nothing is drawn and nobody is taught."""
+    whole, parts = (replace(CONFIG, objective="ddo", discriminator_lr=0.0, parts=parts) for parts in (1, 4))
+    moved = []
+    for config in whole, parts:
+        training = begin(small_corpus, init, tmp_path / str(config.parts), config)
+        training.step()
+        moved.append((training.progress.loss, *training.generator.parameters()))
+    torch.testing.assert_close(moved[0][0], moved[1][0])
+    for one, other in zip(moved[0][1:], moved[1][1:], strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_parts_of_a_step_are_written_anew(small_corpus, init, tmp_path, monkeypatch):
+    """The same noise for every part would be one part many times over."""
+    config = replace(CONFIG, objective="policy_gradient", parts=4, n=2)
+    training, rows = begin(small_corpus, init, tmp_path, config), []
+    noise = objectives.gumbel_noise
+    monkeypatch.setattr(objectives, "gumbel_noise", lambda *asked: rows.append(noise(*asked)) or rows[-1])
+    training.step()
+    assert len(rows) == 4
+    assert len({tuple(row_BTV[0, 0].tolist()) for row_BTV in rows}) == 4
+
+
 def test_it_begins_with_samples_and_a_discriminator_that_are_kept(small_corpus, init, tmp_path, monkeypatch):
     told: list[tuple[str, float]] = []
     training = Adversarial(
@@ -151,16 +175,15 @@ def test_a_critic_guesses_the_verdict_from_what_it_has_heard_so_far(small_corpus
     config = replace(CONFIG, objective="actor_critic", pairs=64, held_out=48)
     lessons = replace(LESSONS, passes=6, validate_steps=24)
     training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, lessons, config, command=COMMAND, compile=False)
-    assert training.criticism is not None
-    explained = [row["explained"] for row in training.criticism.history]
+    assert training.models.criticism is not None
+    explained = [row["explained"] for row in training.models.criticism.history]
     assert len(explained) == 4
     assert explained[0] < explained[-1] < 1  # so few lessons: it has not found the verdicts' mean yet
     window_MT = torch.randint(0, 388, (4, 20))
     changed_MT = window_MT.clone()
     changed_MT[:, 14:] = torch.randint(0, 388, (4, 6))
-    value_MC, changed_MC = (
-        training.criticism.critic(tokens, hints(training.frozen, tokens), 8) for tokens in (window_MT, changed_MT)
-    )
+    judge, frozen = training.models.criticism.critic, training.frozen
+    value_MC, changed_MC = (judge(tokens, hints(frozen, tokens), 8) for tokens in (window_MT, changed_MT))
     assert value_MC.shape == (4, 13)
     torch.testing.assert_close(changed_MC[:, :7], value_MC[:, :7])  # 8 of the seed and 6 more are the same
     assert not torch.isclose(changed_MC[:, 7:], value_MC[:, 7:]).any()
@@ -208,8 +231,8 @@ def test_an_interrupted_critic_goes_on_with_the_verdicts_it_had(small_corpus, in
         )  # fmt: skip
     monkeypatch.setattr(critic, "_verdicts", lambda discriminator, pairs: pytest.fail("asked again"))
     training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, lessons, config, command=COMMAND, compile=False)
-    assert training.criticism is not None
-    assert training.criticism.has_ended
+    assert training.models.criticism is not None
+    assert training.models.criticism.has_ended
 
 
 def test_a_critic_of_another_discriminator_is_begun_anew(small_corpus, init, tmp_path):
@@ -219,11 +242,11 @@ def test_a_critic_of_another_discriminator_is_begun_anew(small_corpus, init, tmp
     shutil.rmtree(tmp_path / "discriminator")
     shutil.copytree(tmp_path / "other" / "discriminator", tmp_path / "discriminator")
     again = begin(small_corpus, init, tmp_path, config)
-    assert again.criticism is not None
-    assert first.criticism is not None
+    assert again.models.criticism is not None
+    assert first.models.criticism is not None
     expected_N = critic._verdicts(other.discriminator, again.train)
-    np.testing.assert_allclose(again.criticism.verdict_N, expected_N, atol=1e-3)
-    assert not np.allclose(again.criticism.verdict_N, first.criticism.verdict_N, atol=1e-2)
+    np.testing.assert_allclose(again.models.criticism.verdict_N, expected_N, atol=1e-3)
+    assert not np.allclose(again.models.criticism.verdict_N, first.models.criticism.verdict_N, atol=1e-2)
 
 
 def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_says_of_each(
@@ -244,20 +267,20 @@ def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_sa
     written_NT = np.concatenate([training.train.seed_NT, training.train.fake_NT], 1)
     assert (window_MT[:32].numpy() == written_NT).all()
     verdict_M = torch.cat([verdict_B for *_, verdict_B, _, _ in given])
-    torch.testing.assert_close(verdict_M, training._judge(window_MT), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(verdict_M, training.models.judge(window_MT), atol=0.02, rtol=0.02)
     assert verdict_M[:32].std() > 0.02  # so that the line above can fail
 
 
 def test_progress_tells_how_real_what_was_written_seemed(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path, replace(CONFIG, objective="best_of_n", discriminator_lr=0.0))
     seen: list[torch.Tensor] = []
-    inner = training._judge
+    inner = training.models.judge
 
     def score(window_MT: torch.Tensor) -> torch.Tensor:
         seen.append(inner(window_MT))
         return seen[-1]
 
-    training._judge = score
+    training.models = replace(training.models, judge=score)
     assert math.isnan(training.progress.verdict)
     training.step()
     training.step()
@@ -314,7 +337,7 @@ def test_a_discriminator_that_is_too_good_waits(small_corpus, init, tmp_path):
 def test_a_discriminator_that_learns_no_more_is_not_asked_either(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path, replace(CONFIG, discriminator_lr=0.0))
     before = {name: weight.clone() for name, weight in training.discriminator.state_dict().items()}
-    training._judge = None  # so asking it would fail
+    training.models.judge = None  # so asking it would fail
     run(training)
     assert training.progress.step == STEPS
     assert all(torch.equal(weight, before[name]) for name, weight in training.discriminator.state_dict().items())
@@ -439,19 +462,19 @@ def test_the_policy_gradient_ends_where_score_and_divergence_balance():
     generator = deepcopy(frozen).requires_grad_(True)
     wanted, seed_NT = 60, torch.randint(0, 388, (512, 8))
     with torch.no_grad():
-        before_V = frozen(seed_NT[:1])[0, -1].softmax(-1)
+        before_V = frozen(seed_NT[:1])[0, -1, :388].softmax(-1)
     optimiser = torch.optim.Adam(generator.parameters(), 0.003)
     for _ in range(150):
         with torch.no_grad():
-            written_N1 = generator(seed_NT[:1])[0, -1].softmax(-1).multinomial(512, replacement=True)[:, None]
-        window_BNT = torch.cat([seed_NT[:1].expand(512, -1), written_N1], 1)[None]
-        ahead_BN1 = objectives.ahead_of_others(4.0 * (window_BNT[..., -1] == wanted))
+            written_N1 = generator(seed_NT[:1])[0, -1, :388].softmax(-1).multinomial(512, replacement=True)[:, None]
+        window_MT = torch.cat([seed_NT[:1].expand(512, -1), written_N1], 1)
+        ahead_M = objectives.ahead_of_others(4.0 * (window_MT[None, :, -1] == wanted))[0]
         optimiser.zero_grad()
-        objectives.policy_gradient(generator, frozen, window_BNT, ahead_BN1, 8, 1.0).backward()
+        objectives.policy_gradient(generator, window_MT, hints(frozen, window_MT), ahead_M, 8, 1.0).backward()
         optimiser.step()
-    tilted_V = before_V * torch.where(torch.arange(len(before_V)) == wanted, np.exp(4.0), 1.0)
+    tilted_V = before_V * torch.where(torch.arange(388) == wanted, np.exp(4.0), 1.0)
     with torch.no_grad():
-        after_V = generator(seed_NT[:1])[0, -1].softmax(-1)
+        after_V = generator(seed_NT[:1])[0, -1, :388].softmax(-1)
     assert before_V[wanted] < 0.01
     assert after_V[wanted].item() == pytest.approx((tilted_V / tilted_V.sum())[wanted].item(), rel=0.25)
 
