@@ -35,10 +35,10 @@ from musebridge.training.corpus import Corpus, Windows
 from musebridge.training.course import DiscriminatorTraining
 from musebridge.training.critic import Criticism
 from musebridge.training.discriminate import Discrimination, Taught
-from musebridge.training.discriminator import DiscriminatorConfig, Verdict
+from musebridge.training.discriminator import DiscriminatorConfig
 from musebridge.training.gauge import Gauge
 from musebridge.training.generator import Generator, count_parameters
-from musebridge.training.hints import hints
+from musebridge.training.hints import branched_hints
 from musebridge.training.judging import auroc
 from musebridge.training.losses import cross_entropy
 from musebridge.training.optimisers import take_step
@@ -107,8 +107,7 @@ class Adversarial:
             judge=Discriminated(
                 discriminator=compiled(self.discriminator),
                 hinter=self.frozen,
-                seeded=config.seeded,
-                hint=compiled(hints),
+                hint=compiled(branched_hints),
             ),
             criticism=self._criticism(lessons, on_stage) if config.objective == "actor_critic" else None,
         )
@@ -234,13 +233,11 @@ class Adversarial:
         is_old_B = torch.rand(len(slots)) < self.config.replay
         fake_BT = torch.where(is_old_B[:, None], self.remembered[slots].long(), written_BT)
         self.remembered[slots] = written_BT.to(torch.int16)
-        seed_BT = torch.from_numpy(heard.seed_NT)
-        real_BT = torch.from_numpy(heard.real_NT)
-        window_MT = torch.cat([torch.cat([seed_BT, part], 1) for part in (real_BT, fake_BT)]).to(self.device)
-        with autocast(self.device), torch.no_grad():
-            hints_MTF = self.models.judge.hint(self.frozen, window_MT)
-            verdict: Verdict = self.models.judge.discriminator(window_MT, hints_MTF, self.config.seeded)
-        real_B, fake_B = verdict.whole_B.double().cpu().chunk(2)
+        seed_MT = torch.from_numpy(heard.seed_NT).repeat(2, 1).to(self.device)
+        part_MC = torch.cat([torch.from_numpy(heard.real_NT), fake_BT]).to(self.device)
+        window_MT = torch.cat([seed_MT, part_MC], 1)
+        verdict_M, hints_MTF = self.models.judge.hear(seed_MT, part_MC)
+        real_B, fake_B = verdict_M.double().cpu().chunk(2)
         progress.discriminator_auroc += 0.1 * (auroc(real_B.numpy(), fake_B.numpy()) - progress.discriminator_auroc)
         if progress.discriminator_auroc > self.config.pause_above:
             progress.paused += 1

@@ -294,8 +294,8 @@ def likelihoods(
 def skill_of(discriminator: Discriminated, fake_NT: Tokens, music: Music) -> Skill:
     """Return how well a discriminator does; each half of the pieces sets the other's threshold."""
     part, seeded = music.reported, music.window.seeded
-    windows = (part.window_NT, np.concatenate([part.window_NT[:, :seeded], fake_NT], 1))
-    real_N, fake_N = (discriminator(torch.from_numpy(window_NT)).double().numpy() for window_NT in windows)
+    seed_NT, real_NT = (torch.from_numpy(x) for x in np.split(part.window_NT, [seeded], 1))
+    real_N, fake_N = (discriminator(seed_NT, x).double().numpy() for x in (real_NT, torch.from_numpy(fake_NT)))
     half_N = np.unique(part.piece_N, return_inverse=True)[1] % 2 == 0
     threshold_N = np.where(
         half_N, best_threshold(real_N[~half_N], fake_N[~half_N]), best_threshold(real_N[half_N], fake_N[half_N])

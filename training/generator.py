@@ -116,7 +116,7 @@ class Attention(nn.Module):
             k_BKSP, v_BKSP = torch.cat([past[0], k_BKSP], 2), torch.cat([past[1], v_BKSP], 2)
             S = k_BKSP.shape[2]
             mask_TS = torch.ones(T, S, dtype=torch.bool, device=x_BTD.device).tril(S - T)
-        is_trained_compiled = past is None and torch.compiler.is_compiling() and torch.is_grad_enabled()
+        is_trained_compiled = torch.compiler.is_compiling() and torch.is_grad_enabled()
         if is_trained_compiled and x_BTD.device.type == "cpu":
             y_BHTP = attend(q_BHTP, k_BKSP, v_BKSP, self.causal)
         else:
@@ -201,6 +201,22 @@ class Generator(nn.Module):
             x_BTD, layer_cache = block(x_BTD, cos_TP, sin_TP, cache[i] if cache else None)
             grown.append(layer_cache)
         return self.head(norm(x_BTD)).float(), grown
+
+    def branch(self, seed_BT: Tensor, written_MC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits after each token of seeds, and where each token of several continuations of a seed came.
+
+        Args:
+            seed_BT: read once.
+            written_MC: M / B continuations of each seed, side by side.
+
+        Returns:
+            Shapes (B, T, V) and (M, C, V).
+        """
+        n = len(written_MC) // len(seed_BT)
+        logits_BTV, cache = self.extend(seed_BT, None)
+        copies = [(k_BKSP.repeat_interleave(n, 0), v_BKSP.repeat_interleave(n, 0)) for k_BKSP, v_BKSP in cache]
+        later_MCV, _ = self.extend(written_MC, copies)
+        return logits_BTV, torch.cat([logits_BTV[:, -1:].repeat_interleave(n, 0), later_MCV[:, :-1]], 1)
 
 
 def count_parameters(generator: nn.Module) -> int:

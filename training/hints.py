@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from musebridge import vocab
-from musebridge.training.generator import embed
+from musebridge.training.generator import Generator, embed
 from musebridge.training.models import AnyGenerator
 
 N_HINTS, N_STATISTICS = 3, 18
@@ -29,6 +29,20 @@ def hints(generator: AnyGenerator, window: Tensor) -> Tensor:
         window: see the module.
     """
     return F.pad(opinion(generator(window[:, :-1]), window[:, 1:]), (0, 0, 1, 0))
+
+
+def branched_hints(generator: Generator, seed_BT: Tensor, written_MC: Tensor) -> Tensor:
+    """Return the :func:`hints` of windows, (M, T + C, 3), where some begin with the same seed.
+
+    Args:
+        generator: as there.
+        seed_BT: token ids; each is read once.
+        written_MC: M / B continuations of each seed, side by side.
+    """
+    n = len(written_MC) // len(seed_BT)
+    logits_BTV, logits_MCV = generator.branch(seed_BT, written_MC)
+    of_seed_BTF = F.pad(opinion(logits_BTV[:, :-1], seed_BT[:, 1:]), (0, 0, 1, 0))
+    return torch.cat([of_seed_BTF.repeat_interleave(n, 0), opinion(logits_MCV, written_MC)], 1)
 
 
 def opinion(logits_BTV: Tensor, tokens: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ def dpo(generator: Generator, frozen: Generator, window_BNT: Tensor, seeded: int
 
 
 def policy_gradient(
-    generator: Generator, window_MT: Tensor, hints_MTF: Tensor, ahead_M: Tensor, seeded: int, kl: float
+    generator: Generator, seed_BT: Tensor, written_MC: Tensor, hints_MTF: Tensor, ahead_M: Tensor, kl: float
 ) -> Tensor:
     """Return the generator's KL divergence from a frozen copy, per token; its gradient is that of what it outweighs.
 
@@ -108,22 +108,22 @@ def policy_gradient(
     the divergence's as its mean (Schulman 2020, "Approximating KL Divergence").
 
     Args:
-        generator: to be trained; it wrote the windows.
-        window_MT: windows.
-        hints_MTF: what the copy thinks of them.
-        ahead_M: how much better than the others of its seed each window is, in nats.
-        seeded: tokens of the seed, which do not count.
+        generator: to be trained; it wrote the continuations.
+        seed_BT: seeds.
+        written_MC: M / B continuations of each, side by side.
+        hints_MTF: what the copy thinks of seeds and continuations.
+        ahead_M: how much better than the others of its seed each continuation is, in nats.
         kl: weight of the divergence.
     """
-    log_p_MC = _log_p(generator, window_MT, seeded)
-    log_ratio_MC = log_p_MC + hints_MTF[:, seeded:, 0]  # by surprise, which is the copy's -log p
+    log_p_MC = _chosen(generator.branch(seed_BT, written_MC)[1], written_MC)
+    log_ratio_MC = log_p_MC + hints_MTF[:, seed_BT.shape[1] :, 0]  # by surprise, which is the copy's -log p
     gain = (ahead_M[:, None] * log_p_MC).mean()  # its gradient is a score's; its value means nothing
     loss: Tensor = kl * log_ratio_MC.square().mean() / 2 - (gain - gain.detach())
     return loss
 
 
 def ahead_of_others(score_BN: Tensor) -> Tensor:
-    """Return how much better each window was than the mean of its seed's, (B, N)."""
+    """Return how much better each continuation was than the mean of its seed's, (B, N)."""
     return score_BN - score_BN.mean(1, keepdim=True)
 
 
@@ -152,7 +152,8 @@ def actor_critic(
     """
     with torch.no_grad():
         unexpected_BC = verdict_B[:, None] - critic(window_BT, hints_BTF, seeded)[:, :-1]
-    log_ratio_BC = _log_p(generator, window_BT, seeded) + hints_BTF[:, seeded:, 0]  # surprise: the copy's -log p
+    log_p_BC = _chosen(generator(window_BT[:, :-1])[:, seeded - 1 :], window_BT[:, seeded:])
+    log_ratio_BC = log_p_BC + hints_BTF[:, seeded:, 0]  # by surprise, which is the copy's -log p
     # Less 1, which has no gradient: what was gained so far, 0 at first, whatever the critic expects on average.
     weight_BC = log_ratio_BC.expm1()
     gain = (weight_BC * unexpected_BC).mean()
@@ -161,11 +162,10 @@ def actor_critic(
     return loss
 
 
-def _log_p(generator: Generator, window_BT: Tensor, seeded: int) -> Tensor:
-    """Return the log likelihood of each token of the continuation among all that can be sampled, (B, C)."""
-    log_p_BCV = generator(window_BT[:, :-1])[:, seeded - 1 :, : vocab.N_EVENTS].log_softmax(-1)
-    log_p_BC: Tensor = log_p_BCV.gather(-1, window_BT[:, seeded:, None])[..., 0]
-    return log_p_BC
+def _chosen(logits_BCV: Tensor, tokens_BC: Tensor) -> Tensor:
+    """Return the log likelihood of tokens among all that can be sampled, (B, C)."""
+    log_p_BCV = logits_BCV[..., : vocab.N_EVENTS].log_softmax(-1)
+    return log_p_BCV.gather(-1, tokens_BC[..., None])[..., 0]
 
 
 def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
@@ -184,7 +184,7 @@ def log_likelihood(generator: Generator, window_BT: Tensor, seeded: int) -> Tens
 @torch.no_grad()
 def scored(
     generator: Generator,
-    score: Callable[[Tensor], Tensor],
+    score: Callable[[Tensor, Tensor], Tensor],
     seed_BT: Tensor,
     length: int,
     n: int,
@@ -194,7 +194,7 @@ def scored(
 
     Args:
         generator: that writes.
-        score: of windows (B n, T), the higher the better.
+        score: of seeds and their continuations, (B, T) and (B n, C), the higher the better.
         seed_BT: token ids.
         length: of a continuation.
         n: continuations of each seed.
@@ -203,16 +203,15 @@ def scored(
     Returns:
         The windows, (B, n, T), and their scores, (B, n).
     """
-    window_MT = written(generator, seed_BT, length, n, rng)
-    return window_MT.view(len(seed_BT), n, -1), score(window_MT).view(-1, n)
+    written_MC = written(generator, seed_BT, length, n, rng)
+    window_MT = torch.cat([seed_BT.repeat_interleave(n, 0), written_MC], 1)
+    return window_MT.view(len(seed_BT), n, -1), score(seed_BT, written_MC).view(-1, n)
 
 
-@torch.no_grad()
 def written(generator: Generator, seed_BT: Tensor, length: int, n: int, rng: torch.Generator) -> Tensor:
-    """Return ``n`` windows of each seed, those of the same one side by side, (B n, T); see :func:`scored`."""
-    seed_MT = seed_BT.repeat_interleave(n, 0)
-    noise_MTV, dtype = gumbel_noise(len(seed_MT), length, rng), product_type(seed_BT.device)
-    return torch.cat([seed_MT, sample(generator, seed_MT, noise_MTV, dtype=dtype)], 1)
+    """Return ``n`` continuations of each seed, side by side, (B n, length); see :func:`scored`."""
+    noise_MCV = gumbel_noise(len(seed_BT) * n, length, rng)
+    return sample(generator, seed_BT, noise_MCV, dtype=product_type(seed_BT.device))
 
 
 def ranked(window_BNT: Tensor, score_BN: Tensor) -> Tensor:

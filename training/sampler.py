@@ -113,6 +113,9 @@ def sample(
 ) -> Tensor:
     """Continue a batch of seeds with given noise, one token for each of its moments; see :func:`sample_continuations`.
 
+    Where there is noise for n times as many rows, (B n, T, V), each seed is read once and continued n times; these
+    continuations stand side by side.
+
     Raises:
         ValueError: seeds and continuations together exceed the context.
     """
@@ -141,10 +144,11 @@ def _on_each_core(
 ) -> tuple[Tensor, Tensor]:
     """Return what ``some`` makes of seeds and noise, a part of them on each core; the first part tells of progress."""
     cores = torch.get_num_threads() if seed_BT.device.type == "cpu" else 1
-    rows = max(_FEWEST_ROWS, -(-len(seed_BT) // cores))
+    n = len(noise_BTV) // len(seed_BT)
+    rows = max(-(-_FEWEST_ROWS // n), -(-len(seed_BT) // cores))
     parts = [
         partial(some, *part, on_progress=on_progress if i == 0 else lambda _: None)
-        for i, part in enumerate(zip(torch.split(seed_BT, rows), torch.split(noise_BTV, rows), strict=True))
+        for i, part in enumerate(zip(torch.split(seed_BT, rows), torch.split(noise_BTV, rows * n), strict=True))
     ]
     done = [parts[0]()] if len(parts) == 1 else side_by_side(parts)
     sampled, thought = zip(*done, strict=True)
@@ -162,13 +166,14 @@ def _sample(
     on_progress: Callable[[float], None],
     hinted: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    (batch, seeded), length = seed_BT.shape, noise_BTV.shape[1]
+    (batch, length), seeded = noise_BTV.shape[:2], seed_BT.shape[1]
+    n = batch // len(seed_BT)
     reader = _Reader(generator, batch, seeded + length, dtype)
-    window_BT = F.pad(seed_BT, (0, length))
+    window_BT = F.pad(seed_BT.repeat_interleave(n, 0), (0, length))
     hints_BTF = seed_BT.new_zeros((batch, seeded + length if hinted else 0, N_HINTS), dtype=torch.float32)
-    logits_BTV = reader.read(seed_BT, every=hinted)
+    logits_BTV = reader.read(seed_BT, every=hinted, copies=n)
     if hinted:
-        hints_BTF[:, 1:seeded] = opinion(logits_BTV[:, :-1], seed_BT[:, 1:])
+        hints_BTF[:, 1:seeded] = opinion(logits_BTV[:, :-1], window_BT[:, 1:seeded])
     for t in range(seeded, seeded + length):
         chosen_B1 = window_BT[:, t : t + 1]
         scores_BV = truncation(logits_BTV[:, -1, : vocab.N_EVENTS]) + noise_BTV[:, t - seeded]
@@ -195,25 +200,28 @@ class _Reader:
         self._head = _product(generator.head.weight, dtype)
         self._layers = [_Layer(block, batch, capacity, dtype) for block in generator.blocks]  # type: ignore[arg-type]
 
-    def read(self, tokens_BT: Tensor, *, every: bool = False) -> Tensor:
+    def read(self, tokens_BT: Tensor, *, every: bool = False, copies: int = 1) -> Tensor:
         """Take the seed, then one token at a time; return the logits of what comes after the last, or after every one.
 
+        Args:
+            tokens_BT: as many as there are continuations, or seeds that have ``copies`` of these each.
+
         Returns:
-            Shape (B, 1, V), or (B, T, V).
+            Shape (B copies, 1, V), or (B copies, T, V).
         """
         B, T = tokens_BT.shape
         # Seeds are read a few at a time: what lies between two products then stays in the processor's cache.
         rows, wanted = max(1, _TOKENS_AT_ONCE // T), slice(0 if every else T - 1, T)
-        parts = [self._read(slice(i, i + rows), tokens_BT[i : i + rows], wanted) for i in range(0, B, rows)]
+        parts = [self._read(tokens_BT[i : i + rows], wanted, i, copies) for i in range(0, B, rows)]
         self._length += T
-        return torch.cat(parts)
+        return torch.cat(parts).repeat_interleave(copies, 0)
 
-    def _read(self, rows: slice, tokens_BT: Tensor, wanted: slice) -> Tensor:
+    def _read(self, tokens_BT: Tensor, wanted: slice, first: int, copies: int) -> Tensor:
         start, end = self._length, self._length + tokens_BT.shape[1]
         cos_TP, sin_TP = self._generator.cos[start:end], self._generator.sin[start:end]
         x_BTD = norm(self._generator.embedding(tokens_BT))
         for layer in self._layers:
-            x_BTD = layer.read(x_BTD, cos_TP, sin_TP, rows, start)
+            x_BTD = layer.read(x_BTD, cos_TP, sin_TP, first, start, copies)
         return self._head(norm(x_BTD[:, wanted])).float()
 
 
@@ -241,16 +249,17 @@ class _Layer:
         shape = (batch, self._config.n_kv_heads, capacity, self._config.d_head)
         self._key_BKSP, self._value_BKSP = (parts[0].new_empty(shape, dtype=dtype) for _ in "kv")
 
-    def read(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, rows: slice, start: int) -> Tensor:
+    def read(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, first: int, start: int, copies: int) -> Tensor:
         B, T, D = x_BTD.shape
         H, K, P, end = self._config.n_heads, self._config.n_kv_heads, self._config.d_head, start + T
         qkv_BTJP = self._qkv(norm(x_BTD)).view(B, T, H + 2 * K, P)
         qk_BTJP, v_BTKP = torch.split(qkv_BTJP, [H + K, K], 2)
         qk_BJTP = rotate(norm(qk_BTJP).transpose(1, 2), cos_TP, sin_TP)
         q_BHTP, k_BKTP = torch.split(qk_BJTP, [H, K], 1)
-        self._key_BKSP[rows, :, start:end] = k_BKTP
-        self._value_BKSP[rows, :, start:end] = v_BTKP.transpose(1, 2)
-        y_BHTP = self._attend(q_BHTP.to(self._dtype), self._key_BKSP[rows, :, :end], self._value_BKSP[rows, :, :end])
+        rows, own = slice(first * copies, (first + B) * copies), slice(first * copies, (first + B) * copies, copies)
+        for kept_BKSP, new_BKTP in ((self._key_BKSP, k_BKTP), (self._value_BKSP, v_BTKP.transpose(1, 2))):
+            kept_BKSP[rows, :, start:end] = new_BKTP.repeat_interleave(copies, 0)
+        y_BHTP = self._attend(q_BHTP.to(self._dtype), self._key_BKSP[own, :, :end], self._value_BKSP[own, :, :end])
         x_BTD = x_BTD + self._out(y_BHTP.transpose(1, 2).reshape(B, T, D))
         return x_BTD + self._down(F.relu(self._up(norm(x_BTD))).square())
 

@@ -25,7 +25,7 @@ from musebridge.training import checkpoint
 from musebridge.training.discriminate import load_discriminator
 from musebridge.training.discriminator import Discriminator
 from musebridge.training.generator import Generator
-from musebridge.training.hints import hints
+from musebridge.training.hints import branched_hints
 from musebridge.training.objectives import ranked, scored
 from musebridge.training.precision import autocast, product_type
 from musebridge.training.sampler import NONE, Truncation, sample_continuations
@@ -113,32 +113,38 @@ def _earlier_of_its_piece(piece_N: Tokens) -> Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discriminated:
-    """A discriminator and the generator that hints to it, as a judge of windows.
+    """A discriminator and the generator that hints to it, as a judge of continuations.
 
     Attributes:
         discriminator: in evaluation mode.
         hinter: the generator.
-        seeded: tokens of a seed.
-        hint: ``musebridge.training.hints.hints``, perhaps compiled.
+        hint: ``musebridge.training.hints.branched_hints``, perhaps compiled.
     """
 
     discriminator: Discriminator
     hinter: Generator
-    seeded: int
-    hint: Callable[[Generator, Tensor], Tensor] = hints
+    hint: Callable[[Generator, Tensor, Tensor], Tensor] = branched_hints
 
-    def __call__(self, window_MT: Tensor) -> Tensor:
-        """Return how real each window is, (M,)."""
-        return self.hear(window_MT)[0]
+    def __call__(self, seed_BT: Tensor, written_MC: Tensor) -> Tensor:
+        """Return how real each continuation is, (M,); see :meth:`hear`."""
+        return self.hear(seed_BT, written_MC)[0]
 
     @torch.no_grad()
-    def hear(self, window_MT: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how real each window is, (M,), and the hints, (M, T, 3)."""
+    def hear(self, seed_BT: Tensor, written_MC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how real each continuation is, (M,), and the hints of seeds and continuations, (M, T + C, 3).
+
+        Args:
+            seed_BT: token ids.
+            written_MC: M / B continuations of each seed, side by side.
+        """
+        n = len(written_MC) // len(seed_BT)
+        rows = max(1, _AT_ONCE // n)
         verdicts, hints = [], []
-        for window_BT in torch.split(window_MT, _AT_ONCE):
-            with autocast(window_BT.device):
-                hints.append(self.hint(self.hinter, window_BT))
-                verdicts.append(self.discriminator(window_BT, hints[-1], self.seeded).whole_B)
+        for some_BT, some_MC in zip(torch.split(seed_BT, rows), torch.split(written_MC, rows * n), strict=True):
+            with autocast(seed_BT.device):
+                hints.append(self.hint(self.hinter, some_BT, some_MC))
+                window_MT = torch.cat([some_BT.repeat_interleave(n, 0), some_MC], 1)
+                verdicts.append(self.discriminator(window_MT, hints[-1], seed_BT.shape[1]).whole_B)
         return torch.cat(verdicts), torch.cat(hints)
 
 
@@ -152,7 +158,7 @@ def load_discriminated(folder: Path, window: Window) -> Discriminated:
     longest = discriminator.config.context
     if window.length > longest:
         raise CheckpointError(f"{folder}: windows of at most {longest} tokens fit the discriminator, found {window}")
-    return Discriminated(discriminator=discriminator, hinter=hinter, seeded=window.seeded)
+    return Discriminated(discriminator=discriminator, hinter=hinter)
 
 
 def load(path: Path) -> tuple[Generator, dict[str, Any]]:

@@ -104,11 +104,11 @@ def dpo(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> As
 def policy_gradient(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
     """Learn from each by how much more it is liked than the others of its seed."""
     seed_BT, rng = _seeds(models, step)
-    window_MT = objectives.written(models.generator, seed_BT, config.continued, config.n, rng)
-    verdict_M, hints_MTF = models.judge.hear(window_MT)
+    written_MC = objectives.written(models.generator, seed_BT, config.continued, config.n, rng)
+    verdict_M, hints_MTF = models.judge.hear(seed_BT, written_MC)
     ahead_M = objectives.ahead_of_others(verdict_M.view(-1, config.n)).flatten()
-    asked = loss(models.generator, window_MT, hints_MTF, ahead_M, config.seeded, config.kl)
-    return Asked(asked, window_MT[:: config.n, config.seeded :], verdict_M.mean())
+    asked = loss(models.generator, seed_BT, written_MC, hints_MTF, ahead_M, config.kl)
+    return Asked(asked, written_MC[:: config.n], verdict_M.mean())
 
 
 def actor_critic(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:

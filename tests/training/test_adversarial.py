@@ -25,7 +25,7 @@ from musebridge.training.discriminate import spoilt
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.gauge import fresh_judge
 from musebridge.training.generator import Generator, GeneratorConfig
-from musebridge.training.hints import hints
+from musebridge.training.hints import branched_hints, hints
 from musebridge.training.judging import auroc
 from musebridge.training.precision import product_type
 from musebridge.training.reference import ReferenceConfig, ReferenceGenerator
@@ -101,14 +101,16 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(small_corpus, ini
 def test_a_step_in_parts_is_the_step_of_the_whole(small_corpus, init, tmp_path):
     """Where nothing is drawn and nobody is taught."""
     whole, parts = (replace(CONFIG, objective="ddo", discriminator_lr=0.0, parts=parts) for parts in (1, 4))
-    moved = []
+    losses, gradients = [], []
     for config in whole, parts:
         training = begin(small_corpus, init, tmp_path / str(config.parts), config)
         training.step()
-        moved.append((training.progress.loss, *training.generator.parameters()))
-    torch.testing.assert_close(moved[0][0], moved[1][0])
-    for one, other in zip(moved[0][1:], moved[1][1:], strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+        losses.append(training.progress.loss)
+        moments = (training.optimiser.state[weight]["exp_avg"].flatten() for weight in training.generator.parameters())
+        gradients.append(torch.cat([*moments]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    # Of all weights together: the smallest gradients are mostly the rounding of products.
+    assert torch.dist(*gradients) < 0.02 * torch.linalg.norm(gradients[0])
 
 
 def test_parts_of_a_step_are_written_anew(small_corpus, init, tmp_path, monkeypatch):
@@ -267,7 +269,9 @@ def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_sa
     written_NT = np.concatenate([training.train.seed_NT, training.train.fake_NT], 1)
     assert (window_MT[:32].numpy() == written_NT).all()
     verdict_M = torch.cat([verdict_B for *_, verdict_B, _, _ in given])
-    torch.testing.assert_close(verdict_M, training.models.judge(window_MT), atol=0.02, rtol=0.02)
+    torch.testing.assert_close(
+        verdict_M, training.models.judge(*torch.tensor_split(window_MT, [8], 1)), atol=0.02, rtol=0.02
+    )
     assert verdict_M[:32].std() > 0.02  # so that the line above can fail
 
 
@@ -276,8 +280,8 @@ def test_progress_tells_how_real_what_was_written_seemed(small_corpus, init, tmp
     seen: list[torch.Tensor] = []
     inner = training.models.judge
 
-    def score(window_MT: torch.Tensor) -> torch.Tensor:
-        seen.append(inner(window_MT))
+    def score(seed_BT: torch.Tensor, written_MC: torch.Tensor) -> torch.Tensor:
+        seen.append(inner(seed_BT, written_MC))
         return seen[-1]
 
     training.models = replace(training.models, judge=score)
@@ -337,7 +341,7 @@ def test_a_discriminator_that_is_too_good_waits(small_corpus, init, tmp_path):
 def test_a_discriminator_that_learns_no_more_is_not_asked_either(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path, replace(CONFIG, discriminator_lr=0.0))
     before = {name: weight.clone() for name, weight in training.discriminator.state_dict().items()}
-    training.models.judge = None  # so asking it would fail
+    training.models = replace(training.models, judge=None)  # so asking it would fail
     run(training)
     assert training.progress.step == STEPS
     assert all(torch.equal(weight, before[name]) for name, weight in training.discriminator.state_dict().items())
@@ -467,10 +471,10 @@ def test_the_policy_gradient_ends_where_score_and_divergence_balance():
     for _ in range(150):
         with torch.no_grad():
             written_N1 = generator(seed_NT[:1])[0, -1, :388].softmax(-1).multinomial(512, replacement=True)[:, None]
-        window_MT = torch.cat([seed_NT[:1].expand(512, -1), written_N1], 1)
-        ahead_M = objectives.ahead_of_others(4.0 * (window_MT[None, :, -1] == wanted))[0]
+        hints_NTF = branched_hints(frozen, seed_NT[:1], written_N1)
+        ahead_N = objectives.ahead_of_others(4.0 * (wanted == written_N1.T))[0]
         optimiser.zero_grad()
-        objectives.policy_gradient(generator, window_MT, hints(frozen, window_MT), ahead_M, 8, 1.0).backward()
+        objectives.policy_gradient(generator, seed_NT[:1], written_N1, hints_NTF, ahead_N, 1.0).backward()
         optimiser.step()
     tilted_V = before_V * torch.where(torch.arange(388) == wanted, np.exp(4.0), 1.0)
     with torch.no_grad():
@@ -483,7 +487,7 @@ def test_candidates_are_scored_and_ranked(init):
     generator, _ = checkpoint.load_generator(init)
     seed_BT = torch.randint(0, 388, (3, 5), generator=torch.Generator().manual_seed(1))
     rng = torch.Generator().manual_seed(2)
-    score = lambda window_MT: window_MT[:, 5:].double().mean(1)  # noqa: E731
+    score = lambda seed_BT, written_MC: written_MC.double().mean(1)  # noqa: E731
     window_BNT, score_BN = objectives.scored(generator, score, seed_BT, 6, 4, rng)
     best_BNT = objectives.ranked(window_BNT, score_BN)[..., 5:]
     noise_NTV = objectives.gumbel_noise(12, 6, torch.Generator().manual_seed(2))

@@ -37,6 +37,16 @@ def test_values_and_gradients_are_those_of_torch(T, causal):
         torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("T", "S"), [(1, 7), (24, 60), (50, 51)])
+def test_queries_that_come_after_other_keys_see_these_as_well(T, S):
+    q, k, v = some(S)
+    theirs = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)[:, :, S - T :]
+    ours = attend(q[:, :, S - T :], k, v, True)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    for mine, its in zip(gradients(ours, q, k, v), gradients(theirs, q, k, v), strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-5)
+
+
 def test_it_is_as_exact_in_bfloat16_as_torch_is():
     exact = F.scaled_dot_product_attention(*(x.detach() for x in some(300)), is_causal=True, enable_gqa=True)
     q, k, v = some(300, torch.bfloat16)

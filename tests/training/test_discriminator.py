@@ -12,7 +12,7 @@ from musebridge import vocab
 from musebridge.errors import ConfigError
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig, DiscriminatorLoss
 from musebridge.training.generator import Generator, GeneratorConfig
-from musebridge.training.hints import hints, running_statistics, statistics
+from musebridge.training.hints import branched_hints, hints, running_statistics, statistics
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -135,6 +135,13 @@ def test_hints_are_surprise_entropy_and_rank(frozen):
     expected = [-p_V[token].log(), -(p_V * p_V.log()).sum(), (p_V > p_V[token]).sum().float().log1p()]
     torch.testing.assert_close(hints(frozen, window_BT)[1, 8], torch.stack(expected), rtol=1e-4, atol=1e-5)
     assert not hints(frozen, window_BT)[:, 0].any()
+
+
+def test_hints_of_a_seed_that_is_read_once_are_those_of_the_windows(frozen):
+    rng = torch.Generator().manual_seed(4)
+    seed_BT, written_MC = (torch.randint(0, 388, shape, generator=rng) for shape in ((2, 6), (6, 5)))
+    expected_MTF = hints(frozen, torch.cat([seed_BT.repeat_interleave(3, 0), written_MC], 1))
+    torch.testing.assert_close(branched_hints(frozen, seed_BT, written_MC), expected_MTF, rtol=1e-4, atol=1e-5)
 
 
 def test_statistics_are_means_by_kind_shares_and_means_of_all():

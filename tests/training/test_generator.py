@@ -70,6 +70,22 @@ def test_a_cache_can_be_continued_twice(generator):
     torch.testing.assert_close(again_BTV, first_BTV, rtol=0, atol=0)
 
 
+def test_several_continuations_of_a_seed_get_the_logits_and_the_gradient_of_the_wholes(generator):
+    rng = torch.Generator().manual_seed(3)
+    seed_BT, written_MC = (torch.randint(0, 388, shape, generator=rng) for shape in ((2, 5), (6, 4)))
+    seed_BTV, written_MCV = generator.branch(seed_BT, written_MC)
+    whole_MTV = generator(torch.cat([seed_BT.repeat_interleave(3, 0), written_MC], 1))
+    torch.testing.assert_close(seed_BTV, whole_MTV[::3, :5], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(written_MCV, whole_MTV[:, 4:-1], rtol=1e-4, atol=1e-5)
+    weights = [*generator.requires_grad_().parameters()]
+    branched, whole = (
+        torch.autograd.grad(logits_MCV.softmax(-1)[..., 7].sum(), weights)
+        for logits_MCV in (written_MCV, whole_MTV[:, 4:-1])
+    )
+    for one, other in zip(branched, whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
 @torch.inference_mode()
 def test_a_sequence_is_the_same_alone_and_in_a_batch(generator):
     tokens_BT = some_tokens(3, 20)

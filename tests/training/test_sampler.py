@@ -62,6 +62,29 @@ def test_a_continuation_is_the_same_alone_and_in_a_batch(generator):
     assert torch.equal(sample(generator, some_seeds(4)[2:3], noise_BTV[2:3]), together_BT[2:3])
 
 
+@pytest.mark.parametrize("tokens_at_once", [10, 2048])
+def test_a_seed_that_is_continued_several_times_is_read_once(generator, monkeypatch, tokens_at_once):
+    monkeypatch.setattr(sampler, "_TOKENS_AT_ONCE", tokens_at_once)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(sampler, "_FEWEST_ROWS", 4)
+    read, rows = sampler._Reader.read, list[int]()
+
+    def counted(reader, tokens_BT, **how):
+        rows.append(len(tokens_BT))
+        return read(reader, tokens_BT, **how)
+
+    monkeypatch.setattr(sampler._Reader, "read", counted)
+    noise_BTV = gumbel_noise(12, 8, torch.Generator().manual_seed(2))
+    once, often = sample(generator, some_seeds(4), noise_BTV), [len(part) for part in torch.split(noise_BTV, 6)]
+    assert sorted(rows) == sorted([2, 2] + 7 * often)
+    assert torch.equal(once, sample(generator, some_seeds(4).repeat_interleave(3, 0), noise_BTV))
+    tokens_BT, hints_BTF = sample_with_hints(generator, some_seeds(4), noise_BTV)
+    assert torch.equal(tokens_BT, once)
+    with torch.no_grad():
+        expected_BTF = hints(generator, torch.cat([some_seeds(4).repeat_interleave(3, 0), once], 1))
+    torch.testing.assert_close(hints_BTF, expected_BTF, rtol=1e-4, atol=1e-5)
+
+
 def test_continuations_are_the_same_on_several_cores(generator, monkeypatch):
     noise_BTV = gumbel_noise(5, 8, torch.Generator().manual_seed(2))
     alone_BT = sample(generator, some_seeds(5), noise_BTV)
