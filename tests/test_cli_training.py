@@ -182,6 +182,18 @@ def test_fine_tuning_takes_a_discriminator_that_was_exported(with_discriminator,
     )
 
 
+@pytest.mark.parametrize(("objective", "is_sampled"), [("policy_gradient", False), ("ddo", True)])
+def test_who_takes_a_discriminator_and_writes_anew_has_nothing_sampled_before(
+    with_discriminator, config, tmp_path, objective, is_sampled
+):
+    _, command = with_discriminator
+    lines = ADVERSARIAL.replace("[adversarial]\n", f"[adversarial]\nobjective = '{objective}'\ndiscriminator_lr = 0\n")
+    config.write_text(lines, encoding="utf-8")
+    assert call(*command).exit_code == 0
+    assert (tmp_path / "again" / "samples" / "train").exists() == is_sampled
+    assert (tmp_path / "again" / "samples" / "validation").exists()
+
+
 def test_a_discriminator_that_was_taken_stays_as_it_is_when_there_is_more_to_learn_from(
     with_discriminator, config, tmp_path
 ):

@@ -46,7 +46,7 @@ from musebridge.training.precision import autocast
 from musebridge.training.pretrain import SCORED_WHILE_TRAINING
 from musebridge.training.samples import Pairs, Window, pairs
 from musebridge.training.systems import Discriminated
-from musebridge.training.tasks import TASKS, Asked, Models, Step
+from musebridge.training.tasks import OF_KEPT, TASKS, Asked, Models, Step
 
 _PIECES = 4
 
@@ -97,7 +97,9 @@ class Adversarial:
         self.window = Window(seeded=config.seeded, continued=config.continued)
         self._check(shape, taught)
         self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
-        self.train = self._pairs("train", config.pairs, on_stage)
+        # Who takes a discriminator and writes anew needs seeds alone.
+        learns_of_kept = taught is None or config.discriminator_lr > 0 or config.objective in OF_KEPT
+        self.train = self._pairs("train", config.pairs, on_stage, written=learns_of_kept)
         self.lessons = self._lessons(shape, lessons, taught, on_stage)
         self.discriminator = self.lessons.discriminator.eval().requires_grad_(False)
         self.models = Models(
@@ -305,7 +307,7 @@ class Adversarial:
         """What a run must not change."""
         return [self.corpus.sha256, self.config.objective, self.config.seeded, self.config.continued, len(self.train)]
 
-    def _pairs(self, split: str, count: int, on_stage: Told) -> Pairs:
+    def _pairs(self, split: str, count: int, on_stage: Told, *, written: bool = True) -> Pairs:
         return pairs(
             self.frozen,
             self.corpus.splits[split],
@@ -313,6 +315,7 @@ class Adversarial:
             count=count,
             window=self.window,
             seed=self.config.seed,
+            written=written,
             on_progress=lambda share: on_stage(f"sampling {split} continuations", share),
         )
 

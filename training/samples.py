@@ -24,6 +24,7 @@ from musebridge import vocab
 from musebridge.errors import CheckpointError, CorpusError
 from musebridge.training.checkpoint import hash_of, replacing
 from musebridge.training.generator import Generator
+from musebridge.training.hints import N_HINTS
 from musebridge.training.precision import product_type
 from musebridge.training.sampler import gumbel_noise, sample_with_hints
 
@@ -52,7 +53,7 @@ class Pairs:
     """Seeds with their real and artificial continuations, N of each.
 
     Attributes:
-        seed_NT, real_NT, fake_NT: tokens.
+        seed_NT, real_NT, fake_NT: tokens; no artificial ones, (N, 0), where only the real were asked for.
         hints_NTF: of seeds and artificial continuations, see ``musebridge.training.hints``, float16.
         piece_N: the piece that each is from.
     """
@@ -105,6 +106,7 @@ def pairs(
     count: int,
     window: Window,
     seed: int,
+    written: bool = True,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Pairs:
     """Return pairs from all over a split, sampling what the folder does not hold yet.
@@ -116,36 +118,53 @@ def pairs(
         count: pairs, or as many as the split has windows for.
         window: lengths of seed and continuation.
         seed: of choice and sampling.
+        written: whether there is need of artificial continuations; without, nothing is sampled.
         on_progress: called with the share that is done, 0..1.
 
     Raises:
         CheckpointError: the folder holds samples of something else, or cannot be written.
         CorpusError: no piece of the split is long enough.
     """
-    records = {"records": ["tokens", "hints"]}
-    _check_card(folder, {**asdict(window), **records, "seed": seed, "of": fingerprint(generator, tokens)})
     starts = starts_within_pieces(tokens, window.length, seed)[:count]
     if not len(starts):
         raise CorpusError(f"no piece has the {window.length} tokens of a window; prepare longer pieces")
     windows_NT = np.stack([tokens[start : start + window.length] for start in starts]).astype(np.int64)
-    seed_NT, real_NT = windows_NT[:, : window.seeded], windows_NT[:, window.seeded :]
-    shards = range(0, len(starts), SHARD)
-    written: list[Tokens] = []
-    thought: list[Hints] = []
-    for number, first in enumerate(shards):
-        path, asked_NT = folder / f"{number:05}.npy", seed_NT[first : first + SHARD]
-        sampled_N = kept(path, len(asked_NT), partial(_sampled, generator, asked_NT, window, [seed, number]))
-        written.append(sampled_N["tokens"].astype(np.int64))
-        thought.append(sampled_N["hints"])
-        on_progress((number + 1) / len(shards))
-    piece_N = np.cumsum(tokens == vocab.BEGIN)[starts]
+    seed_NT, real_NT = np.split(windows_NT, [window.seeded], 1)
+    none_N = np.empty(len(starts), _record(Window(seeded=0, continued=0)))
+    sampled_N = _all_sampled(generator, tokens, seed_NT, folder, window, seed, on_progress) if written else none_N
     return Pairs(
         seed_NT=seed_NT,
         real_NT=real_NT,
-        fake_NT=np.concatenate(written),
-        hints_NTF=np.concatenate(thought),
-        piece_N=piece_N,
+        fake_NT=sampled_N["tokens"].astype(np.int64),
+        hints_NTF=sampled_N["hints"],
+        piece_N=np.cumsum(tokens == vocab.BEGIN)[starts],
     )
+
+
+def _all_sampled(
+    generator: Generator,
+    tokens: npt.NDArray[np.uint16],
+    seed_NT: Tokens,
+    folder: Path,
+    window: Window,
+    seed: int,
+    on_progress: Callable[[float], None],
+) -> npt.NDArray[np.void]:
+    """Return records of the seeds' continuations, those from the folder that it holds."""
+    records = {"records": ["tokens", "hints"]}
+    _check_card(folder, {**asdict(window), **records, "seed": seed, "of": fingerprint(generator, tokens)})
+    shards = range(0, len(seed_NT), SHARD)
+    sampled = []
+    for number, first in enumerate(shards):
+        path, asked_NT = folder / f"{number:05}.npy", seed_NT[first : first + SHARD]
+        sampled.append(kept(path, len(asked_NT), partial(_sampled, generator, asked_NT, window, [seed, number])))
+        on_progress((number + 1) / len(shards))
+    return np.concatenate(sampled)
+
+
+def _record(window: Window) -> np.dtype[np.void]:
+    """Return the type of a continuation that is kept, with the hints of its window."""
+    return np.dtype([("tokens", np.uint16, (window.continued,)), ("hints", np.float16, (window.length, N_HINTS))])
 
 
 def kept(path: Path, count: int, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -164,8 +183,7 @@ def _sampled(generator: Generator, seed_NT: Tokens, window: Window, seed: list[i
     rng = torch.Generator(device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     seed_BT, noise_BTV = torch.from_numpy(seed_NT).to(device), gumbel_noise(len(seed_NT), window.continued, rng)
     tokens_BT, hints_BTF = sample_with_hints(generator, seed_BT, noise_BTV, dtype=product_type(device))
-    types = [("tokens", np.uint16, tokens_BT.shape[1:]), ("hints", np.float16, hints_BTF.shape[1:])]
-    sampled_N = np.empty(len(seed_NT), types)
+    sampled_N = np.empty(len(seed_NT), _record(window))
     sampled_N["tokens"], sampled_N["hints"] = tokens_BT.cpu().numpy(), hints_BTF.cpu().numpy()
     return sampled_N
 

@@ -123,6 +123,8 @@ def actor_critic(models: Models, config: AdversarialConfig, loss: Loss, step: St
 TASKS: dict[str, Callable[[Models, AdversarialConfig, Loss, Step], Asked]] = {
     task.__name__: task for task in (gumbel, ddo, best_of_n, dpo, policy_gradient, actor_critic)
 }
+OF_KEPT = frozenset(task.__name__ for task in (ddo, actor_critic))
+"""Those that learn of continuations that the frozen generator wrote; the others write anew."""
 
 
 def _seeds(models: Models, step: Step) -> tuple[Tensor, torch.Generator]:
