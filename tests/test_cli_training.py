@@ -214,13 +214,22 @@ def test_a_discriminator_of_something_else_is_one_line(with_discriminator, confi
     assert complaint(*command).startswith("the discriminator knows windows of 8 + 12 tokens")
     config.write_text(ADVERSARIAL + "[discriminator]\nhidden = 7", encoding="utf-8")
     assert complaint(*command).startswith("a discriminator that is given has a shape")
-    config.write_text(ADVERSARIAL, encoding="utf-8")
-    other = [*command, "--init", tmp_path / "fine"]
-    other[other.index(tmp_path / "again")] = tmp_path / "other"
+
+
+def test_a_discriminator_of_another_generator_is_taught_on(with_discriminator, config, tmp_path):
+    _, command = with_discriminator
     generator, record = load_generator(tmp_path / "pretrained")
     generator.head.weight.data += 0.1
     save_generator(tmp_path / "fine" / "generator.safetensors", generator, record)
-    assert complaint(*other).startswith("the discriminator knows another generator")
+    command[command.index("--init") + 1] = tmp_path / "fine"
+    config.write_text(ADVERSARIAL + "muon_lr = 0\nadam_lr = 0", encoding="utf-8")  # so it ends where it began
+    assert call(*command).exit_code == 0
+    first, second = (load_state(tmp_path / run / "discriminator") for run in ("fine", "again"))
+    assert second["step"] == first["step"] > 0
+    assert second["record"]["init"]["command"] == first["record"]["command"]
+    blocks = [name for name in first["best"] if name.startswith("blocks.")]
+    assert blocks
+    assert all(torch.equal(first["best"][name], second["best"][name]) for name in blocks)
 
 
 def test_only_fine_tuning_takes_a_discriminator(small_corpus, config, tmp_path):

@@ -64,13 +64,13 @@ class Adversarial:
         lessons: how it is trained before the generator is, and how its verdicts are scored.
         config: how to fine-tune.
         command: how the run was started, for the record in the weights.
-        taught: a discriminator to take as it is; none is trained then.
+        taught: a discriminator to take as it is, or, where it knows another generator, to begin with.
         compile: compile hints and the discriminator's loss.
         on_stage: told what is done and its share, 0..1, while samples, discriminator and critic are made.
 
     Raises:
         CheckpointError: ``init`` is no default generator, or the folder holds another run.
-        ConfigError: the windows do not fit the generator's context, or what is taken is of another generator or window.
+        ConfigError: the windows do not fit the generator's context, or what is taken is of another window.
         CorpusError: validation has too few pieces.
     """
 
@@ -97,8 +97,9 @@ class Adversarial:
         self.window = Window(seeded=config.seeded, continued=config.continued)
         self._check(shape, taught)
         self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
-        # Who takes a discriminator and writes anew needs seeds alone.
-        learns_of_kept = taught is None or config.discriminator_lr > 0 or config.objective in OF_KEPT
+        # Who takes a discriminator as it is and writes anew needs seeds alone.
+        is_taken = taught is not None and taught.knows(self.frozen)
+        learns_of_kept = not is_taken or config.discriminator_lr > 0 or config.objective in OF_KEPT
         self.train = self._pairs("train", config.pairs, on_stage, written=learns_of_kept)
         self.lessons = self._lessons(shape, lessons, taught, on_stage)
         self.discriminator = self.lessons.discriminator.eval().requires_grad_(False)
@@ -329,7 +330,7 @@ class Adversarial:
         if self.config.objective != "ddo":
             checkpoint.save_generator(folder / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
             if taught:
-                lessons.adopt(taught)
+                (lessons.adopt if taught.knows(self.frozen) else lessons.begin_with)(taught)
             lessons.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
         return lessons
 
@@ -355,7 +356,7 @@ class Adversarial:
                 f"found {self.window.length} and {self.config.anchor_context}"
             )
         if taught:
-            taught.check(self.frozen, self.window)
+            taught.check(self.window)
 
     def _resume(self, state: dict[str, Any] | None) -> None:
         if state is None:

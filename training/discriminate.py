@@ -46,15 +46,17 @@ class Taught(NamedTuple):
     discriminator: Discriminator
     info: DiscriminatorInfo
 
-    def check(self, frozen: Generator, window: Window) -> None:
-        """Refuse to judge another generator's continuations, or windows of other lengths.
+    def knows(self, generator: Generator) -> bool:
+        """Return whether it was taught on this generator's continuations."""
+        return self.info.generator == checkpoint.hash_of(generator)[:16]
+
+    def check(self, window: Window) -> None:
+        """Refuse to judge windows of other lengths.
 
         Raises:
             ConfigError: it knows others.
         """
         seeded, continued = self.info.seeded, self.info.continued
-        if self.info.generator != checkpoint.hash_of(frozen)[:16]:
-            raise ConfigError("the discriminator knows another generator; begin with that one, or train another")
         if window != Window(seeded=seeded, continued=continued):
             raise ConfigError(
                 f"the discriminator knows windows of {seeded} + {continued} tokens; set seeded and continued alike"
@@ -116,6 +118,12 @@ class Discrimination(Course):
             self.record = taught.info.record
             self._validate(float("nan"))
             self._save()
+
+    def begin_with(self, taught: Taught) -> None:
+        """Begin with a discriminator of another generator in place of this one's blocks, if no lesson was given yet."""
+        if self.step == 0:
+            self.pupil.load_state_dict(taught.discriminator.state_dict())
+            self.record["init"] = taught.info.record
 
     def run(self, on_step: Callable[[float], None], on_validation: Callable[[dict[str, float]], None]) -> None:
         """Train as every course does; what is judged by is calibrated first."""

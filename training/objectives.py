@@ -11,9 +11,9 @@ continuations (expert iteration, Anthony et al. 2017).
 wrote just now as the discriminator does (Rafailov et al. 2023, "Direct
 Preference Optimization", appendix A.3).
 ``policy_gradient``: that the discriminator find more real what it writes, without
-going further from a frozen copy than that is worth (Williams 1992, "REINFORCE",
-with the mean of a seed's continuations as the baseline; KL penalty of Ziegler et
-al. 2019). A discriminator's logit is a log ratio of densities, so where both weigh
+going further from a frozen copy than that is worth (Williams 1992, "REINFORCE";
+the baseline is the mean of the seed's other continuations, Kool et al. 2019; KL penalty
+of Ziegler et al. 2019). A discriminator's logit is a log ratio of densities, so where both weigh
 the same, the best that can be reached is the distribution of real music. One step's
 continuations should be hundreds: below that its gradient is mostly noise.
 ``actor_critic``: the same, but what a critic had expected before each token is the baseline (Konda and Tsitsiklis
@@ -123,8 +123,9 @@ def policy_gradient(
 
 
 def ahead_of_others(score_BN: Tensor) -> Tensor:
-    """Return how much better each continuation was than the mean of its seed's, (B, N)."""
-    return score_BN - score_BN.mean(1, keepdim=True)
+    """Return how much better each continuation was than the mean of its seed's others, (B, N), N at least 2."""
+    N = score_BN.shape[1]
+    return (score_BN - score_BN.mean(1, keepdim=True)) * N / (N - 1)
 
 
 def actor_critic(

@@ -66,7 +66,12 @@ def _budget(context: click.Context, option: click.Parameter, text: str) -> dict[
     help="Take this share of the windows from another corpus; may be given again.",
 )
 @click.option("--init", type=click.Path(path_type=Path), help="Begin with these weights instead of random ones.")
-@click.option("--discriminator", "taught", type=FILE, help="Take this exported discriminator; train none.")
+@click.option(
+    "--discriminator",
+    "taught",
+    type=FILE,
+    help="Take this exported discriminator as it is, or, if it knows another generator than --init, train it further.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run's folder.")
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Compile the training step.")
 def train(

@@ -483,6 +483,12 @@ def test_the_policy_gradient_ends_where_score_and_divergence_balance():
     assert after_V[wanted].item() == pytest.approx((tilted_V / tilted_V.sum())[wanted].item(), rel=0.25)
 
 
+def test_a_continuation_is_compared_with_the_others_of_its_seed():
+    """With itself among them the comparison, and so what is learnt, would be smaller the fewer there are."""
+    ahead_BN = objectives.ahead_of_others(torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]))
+    torch.testing.assert_close(ahead_BN, torch.tensor([[-3.0, -1.5, 4.5], [-1.5, -1.5, 3.0]]))
+
+
 def test_candidates_are_scored_and_ranked(init):
     generator, _ = checkpoint.load_generator(init)
     seed_BT = torch.randint(0, 388, (3, 5), generator=torch.Generator().manual_seed(1))
