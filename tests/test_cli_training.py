@@ -216,7 +216,7 @@ def test_a_discriminator_of_something_else_is_one_line(with_discriminator, confi
     assert complaint(*command).startswith("a discriminator that is given has a shape")
 
 
-def test_a_discriminator_of_another_generator_is_taught_on(with_discriminator, config, tmp_path):
+def test_a_discriminator_of_another_generator_is_taught_on(with_discriminator, pretrained, config, tmp_path):
     _, command = with_discriminator
     generator, record = load_generator(tmp_path / "pretrained")
     generator.head.weight.data += 0.1
@@ -230,6 +230,29 @@ def test_a_discriminator_of_another_generator_is_taught_on(with_discriminator, c
     blocks = [name for name in first["best"] if name.startswith("blocks.")]
     assert blocks
     assert all(torch.equal(first["best"][name], second["best"][name]) for name in blocks)
+    assert call(*command).exit_code == 0  # taken up again
+    third = [*pretrained]
+    third[third.index(tmp_path / "fine")] = tmp_path / "third"
+    assert call(*third).exit_code == 0
+    call("export", tmp_path / "third" / "discriminator", "-o", command[-1], "--precision", "fp32")
+    assert complaint(*command).endswith("again/discriminator: holds another discriminator; choose another --run folder")
+
+
+def test_a_discriminator_may_begin_to_learn_when_a_run_is_taken_up_again(with_discriminator, config, tmp_path):
+    _, command = with_discriminator
+    lines = ADVERSARIAL.replace(
+        "[adversarial]\n", "[adversarial]\nobjective = 'policy_gradient'\ndiscriminator_lr = {}\n"
+    )
+    for lr, budget in ((0, "0.1k"), (1e-3, "0.2k")):
+        config.write_text(lines.format(lr), encoding="utf-8")
+        command[command.index("--budget") + 1] = budget
+        assert call(*command).exit_code == 0
+    state = load_state(tmp_path / "again")
+    assert state["remembered"].shape == (16, 12)
+    assert any(
+        not torch.equal(weight, state["discriminator"][name])
+        for name, weight in load_state(tmp_path / "again" / "discriminator")["best"].items()
+    )
 
 
 def test_only_fine_tuning_takes_a_discriminator(small_corpus, config, tmp_path):

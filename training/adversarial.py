@@ -368,7 +368,9 @@ class Adversarial:
                 getattr(self, name).load_state_dict(state[name])
             for optimiser, saved in zip((self.optimiser, self.teacher), state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
-            self.best, self.remembered = state["best"], state["remembered"]
+            self.best = state["best"]
+            if state["remembered"].numel():  # nothing, where the discriminator learnt nothing so far
+                self.remembered = state["remembered"]
             self.progress, self.history = Progress(**state["progress"]), state["history"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(

@@ -18,7 +18,8 @@ class AdversarialConfig:
         objective: ``gumbel``, ``ddo``, ``best_of_n``, ``dpo``, ``policy_gradient`` or ``actor_critic``; see
             ``musebridge.training.objectives``.
         seeded, continued: tokens of a seed and of its continuation.
-        pairs, held_out: real and artificial continuations to train the discriminator on, and to measure it.
+        pairs, held_out: real and artificial continuations to train the discriminator on, and to measure it; of
+            the first only seeds are needed where it is taken as it is and the objective writes anew.
         judged: held-out seeds by which checkpoints are measured.
         batch: seeds a step.
         parts: that a step's seeds are computed in, one after another, which takes less memory; must divide ``batch``.

@@ -10,6 +10,7 @@ takes noise for music.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,7 @@ from musebridge.training.samples import Pairs, Tokens, Window
 
 _AT_ONCE = 32
 _CALIBRATED_BY = 512
+_HOLDS_ANOTHER = "holds another discriminator; choose another --run folder"
 _UNKNOWN = "token.weight", "token.bias"
 """What a file does not tell of a discriminator."""
 _BLOCKS = 1, 4, 16, 64
@@ -111,7 +113,7 @@ class Discrimination(Course):
         """
         theirs, mine = taught.discriminator.state_dict(), self.pupil.state_dict()
         if self.step and not all(torch.equal(theirs[name], mine[name]) for name in theirs if name not in _UNKNOWN):
-            raise CheckpointError(f"{self.folder}: holds another discriminator; choose another --run folder")
+            raise CheckpointError(f"{self.folder}: {_HOLDS_ANOTHER}")
         is_new, self.step = self.step == 0, self.steps
         if is_new:
             self.pupil.load_state_dict(theirs)
@@ -120,7 +122,14 @@ class Discrimination(Course):
             self._save()
 
     def begin_with(self, taught: Taught) -> None:
-        """Begin with a discriminator of another generator in place of this one's blocks, if no lesson was given yet."""
+        """Begin with a discriminator of another generator in place of this one's blocks, if no lesson was given yet.
+
+        Raises:
+            CheckpointError: there was one, and it began with another.
+        """
+        # As text, in which a figure that was not measured (NaN) is the same as itself.
+        if self.step and json.dumps(self.record.get("init")) != json.dumps(taught.info.record):
+            raise CheckpointError(f"{self.folder}: {_HOLDS_ANOTHER}")
         if self.step == 0:
             self.pupil.load_state_dict(taught.discriminator.state_dict())
             self.record["init"] = taught.info.record

@@ -171,7 +171,7 @@ def _sample(
     reader = _Reader(generator, batch, seeded + length, dtype)
     window_BT = F.pad(seed_BT.repeat_interleave(n, 0), (0, length))
     hints_BTF = seed_BT.new_zeros((batch, seeded + length if hinted else 0, N_HINTS), dtype=torch.float32)
-    logits_BTV = reader.read(seed_BT, every=hinted, copies=n)
+    logits_BTV = reader.read(seed_BT, every=hinted, copies=n).repeat_interleave(n, 0)
     if hinted:
         hints_BTF[:, 1:seeded] = opinion(logits_BTV[:, :-1], window_BT[:, 1:seeded])
     for t in range(seeded, seeded + length):
@@ -207,14 +207,14 @@ class _Reader:
             tokens_BT: as many as there are continuations, or seeds that have ``copies`` of these each.
 
         Returns:
-            Shape (B copies, 1, V), or (B copies, T, V).
+            Shape (B, 1, V), or (B, T, V).
         """
         B, T = tokens_BT.shape
         # Seeds are read a few at a time: what lies between two products then stays in the processor's cache.
         rows, wanted = max(1, _TOKENS_AT_ONCE // T), slice(0 if every else T - 1, T)
         parts = [self._read(tokens_BT[i : i + rows], wanted, i, copies) for i in range(0, B, rows)]
         self._length += T
-        return torch.cat(parts).repeat_interleave(copies, 0)
+        return torch.cat(parts)
 
     def _read(self, tokens_BT: Tensor, wanted: slice, first: int, copies: int) -> Tensor:
         start, end = self._length, self._length + tokens_BT.shape[1]
@@ -258,7 +258,7 @@ class _Layer:
         q_BHTP, k_BKTP = torch.split(qk_BJTP, [H, K], 1)
         rows, own = slice(first * copies, (first + B) * copies), slice(first * copies, (first + B) * copies, copies)
         for kept_BKSP, new_BKTP in ((self._key_BKSP, k_BKTP), (self._value_BKSP, v_BTKP.transpose(1, 2))):
-            kept_BKSP[rows, :, start:end] = new_BKTP.repeat_interleave(copies, 0)
+            kept_BKSP[rows, :, start:end].view(B, copies, K, T, P)[:] = new_BKTP[:, None]
         y_BHTP = self._attend(q_BHTP.to(self._dtype), self._key_BKSP[own, :, :end], self._value_BKSP[own, :, :end])
         x_BTD = x_BTD + self._out(y_BHTP.transpose(1, 2).reshape(B, T, D))
         return x_BTD + self._down(F.relu(self._up(norm(x_BTD))).square())
