@@ -260,7 +260,7 @@ class Adversarial:
             or row["distinct_4"] < self.config.distinct * first["distinct_4"]
         )
         best = min((earlier["judge_auroc"] for earlier in self.history if earlier["taken"]), default=float("inf"))
-        row["taken"] = not self.progress.over and row["judge_auroc"] < best
+        row["taken"] = not self.progress.over and row["judge_auroc"] < best + self.config.tolerance
         self.history.append(row)
         if row["taken"]:
             self.best = self._weights()

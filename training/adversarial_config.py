@@ -41,6 +41,8 @@ class AdversarialConfig:
         ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.
         nll_rise, distinct: a checkpoint whose NLL rises by more, or whose distinct-4 falls under this share of the
             pre-trained generator's, is not taken, and ends the run.
+        tolerance: a later checkpoint is taken unless its judge's AUROC is higher than the lowest so far by this or
+            more; two measurements of the same weights differ by as much.
         patience: end after this many measurements without a better checkpoint; 0 for never.
         validate_s, save_s: seconds between measurements and between checkpoints.
     """
@@ -76,6 +78,7 @@ class AdversarialConfig:
     ema: float = 0.98
     nll_rise: float = 0.05
     distinct: float = 0.95
+    tolerance: float = 0.01
     patience: int = 2
     seed: int = 0
     validate_s: float = 600.0
@@ -87,7 +90,7 @@ class AdversarialConfig:
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"objective must be one of {', '.join(OBJECTIVES)}, found {self.objective!r}")
         at_least(self, 0, "feedback", "lr", "discriminator_lr", "weight", "anchor", "replay", "ema", "patience", "seed")
-        at_least(self, 0, "validate_s", "save_s", "nll_rise", "transpose", "warmup_steps", "kl")
+        at_least(self, 0, "validate_s", "save_s", "nll_rise", "tolerance", "transpose", "warmup_steps", "kl")
         at_least(self, 1, "seeded", "continued", "pairs", "held_out", "judged", "batch", "parts")
         at_least(self, 1, "anchor_context", "anchor_batch", "n")
         more_than(self, 0, "temperature", "last_temperature", "clip", "sharpness")

@@ -193,7 +193,7 @@ def _measured(row: dict[str, float]) -> str:
     figures = (("judge", "judge_auroc", 3), ("NLL", "nll", 4), ("distinct-4", "distinct_4", 3))
     means = (("loss", "loss", 4), ("verdict", "verdict", 2))
     known = [f"{name} {row[key]:.{digits}f}" for name, key, digits in figures + means if math.isfinite(row[key])]
-    return f"step {row['step']:,}: {', '.join(known)}{', the best so far' if row['taken'] else ''}"
+    return f"step {row['step']:,}: {', '.join(known)}{', taken' if row['taken'] else ''}"
 
 
 @contextmanager

@@ -316,6 +316,7 @@ def gauged(training: Adversarial, rows: list[tuple[float, float, float]], monkey
     ("rows", "taken"),
     [
         ([(2, 1, 0.8), (2, 1, 0.7), (2, 1, 0.75), (2, 1, 0.72)], [True, True, False, False]),  # patience is over
+        ([(2, 1, 0.7), (2, 1, 0.709), (2, 1, 0.711), (2, 1, 0.72)], [True, True, False, False]),  # chance once
         ([(2, 1, 0.8), (2.2, 1, 0.6)], [True, False]),  # no musician any more
         ([(2, 1, 0.8), (2, 0.8, 0.6)], [True, False]),  # always the same
     ],
