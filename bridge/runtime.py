@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import onnxruntime as ort
@@ -15,13 +17,14 @@ _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider",
 _FATAL_ONLY = 4  # errors come as exceptions; they need not be printed as well
 
 
-def open_model(path: Path, threads: int, provider: str) -> Any:
+def open_model(path: Path, threads: int, provider: str, *, sizes: Mapping[str, int] = MappingProxyType({})) -> Any:
     """Return an ``onnxruntime.InferenceSession``.
 
     Args:
         path: the exported model.
         threads: threads that compute.
         provider: ``cpu`` or ``cuda``.
+        sizes: of the graph's dimensions, for a session that is of these alone.
 
     Raises:
         ModelError: the file is missing or damaged, or the installed onnxruntime cannot run it on ``provider``.
@@ -42,7 +45,7 @@ def open_model(path: Path, threads: int, provider: str) -> Any:
     # Queries in eight bits, as their keys are, where the processor has VNNI; see musebridge.export.quantize.
     os.environ.setdefault("ORT_MLAS_QKGEMM_S8_APPROX_VNNI", "1")
     try:
-        session = ort.InferenceSession(path, _options(threads), _PROVIDERS[provider])
+        session = ort.InferenceSession(path, _options(threads, sizes), _PROVIDERS[provider])
     except Exception as error:  # of no common class
         raise ModelError(_why_not(path, error)) from error
     if session.get_providers()[0] != _PROVIDERS[provider][0]:  # without a driver it falls back in silence
@@ -55,7 +58,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _options(threads: int) -> Any:
+def _options(threads: int, sizes: Mapping[str, int]) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -63,6 +66,8 @@ def _options(threads: int) -> Any:
     # Several threads wait for each other by spinning, but only while a step runs:
     # between steps the cores belong to the MIDI sender.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    for name, size in sizes.items():
+        options.add_free_dimension_override_by_name(name, size)
     return options
 
 

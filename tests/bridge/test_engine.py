@@ -13,6 +13,7 @@ from musebridge import vocab
 from musebridge.artifact import ModelInfo
 from musebridge.bridge import engine as engine_module
 from musebridge.bridge.engine import OnnxEngine
+from musebridge.bridge.runtime import _options
 from musebridge.errors import EngineError, ModelError
 from musebridge.export.graph import build_graph, describe
 from musebridge.training.generator import Generator, GeneratorConfig
@@ -144,6 +145,15 @@ def test_prefill_returns_the_last_row_of_score(model: Path) -> None:
     rows = engine.score(sequence)
     engine.rollback(0)
     np.testing.assert_allclose(engine.prefill(sequence), rows[-1], atol=1e-5)
+
+
+def test_a_step_of_one_stream_chooses_between_no_branches(model: Path, tmp_path: Path) -> None:
+    options = _options(1, engine_module._A_STEP)
+    options.optimized_model_filepath = str(tmp_path / "step.onnx")
+    ort.InferenceSession(model, options, ["CPUExecutionProvider"])
+    kinds = {node.op_type for node in onnx.load(tmp_path / "step.onnx").graph.node}
+    assert "GroupQueryAttention" in kinds
+    assert "If" not in kinds
 
 
 def test_rollback_and_replay_are_exact(model: Path) -> None:
