@@ -18,8 +18,9 @@ def large_pages() -> Iterator[None]:
     """Have Linux move what is allocated meanwhile, where it is large, to large pages; elsewhere nothing happens.
 
     A step reads each weight once. In pages of 4 kB these lie in thousands, more than a core knows the places of: a step
-    at 1,024 takes 1.12 ms so, and 0.90 in large ones, or where other work has emptied the caches 1.66 and 1.33 (15 M
-    parameters in int8). The kernel moves them at once from 6.1 on, and before that in the background.
+    at 1,024 takes 0.96 ms so, and 0.85 in large ones, or where other work has emptied the caches 1.52 and 1.35 (15 M
+    parameters in int8, medians of six processes each by turns, with all of their memory moved). The kernel moves it at
+    once from 6.1 on, and before that in the background.
     """
     before = _blocks()
     yield

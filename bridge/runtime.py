@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import onnxruntime as ort
@@ -17,7 +15,7 @@ _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider",
 _FATAL_ONLY = 4  # errors come as exceptions; they need not be printed as well
 
 
-def open_model(path: Path, threads: int, provider: str, *, sizes: Mapping[str, int] = MappingProxyType({})) -> Any:
+def open_model(path: Path, threads: int, provider: str, **sizes: int) -> Any:
     """Return an ``onnxruntime.InferenceSession``.
 
     Args:
@@ -58,7 +56,7 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _options(threads: int, sizes: Mapping[str, int]) -> Any:
+def _options(threads: int, sizes: dict[str, int]) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -43,7 +43,7 @@ class AdversarialConfig:
             pre-trained generator's, is not taken, and ends the run.
         tolerance: a later checkpoint is taken unless its judge's AUROC is higher than the lowest so far by this or
             more; two measurements of the same weights differ by as much.
-        patience: end after this many measurements without a better checkpoint; 0 for never.
+        patience: end after this many measurements in a row whose checkpoint is not taken; 0 for never.
         validate_s, save_s: seconds between measurements and between checkpoints.
     """
 
