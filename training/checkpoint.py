@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +57,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 def save_generator(
     path: Path, generator: AnyGenerator, record: dict[str, Any], dtype: torch.dtype = torch.float32
 ) -> None:
-    """Write weights, shape and training record as safetensors.
+    """Write weights, shape and training record as safetensors; figures that are not finite become null.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -65,10 +66,19 @@ def save_generator(
     metadata = {
         "vocabulary": vocab.FINGERPRINT,
         "config": json.dumps(table_of(generator.config)),
-        "record": json.dumps(record),
+        "record": json.dumps(_told(record), allow_nan=False),
     }
     with replacing(path) as partial:
         save_file(weights, partial, metadata)
+
+
+def _told(record: Any) -> Any:
+    """Return a record with None where a figure is not finite: JSON cannot say it, and NaN is no equal of itself."""
+    if isinstance(record, dict):
+        return {key: _told(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [_told(value) for value in record]
+    return None if isinstance(record, float) and not math.isfinite(record) else record
 
 
 def load_generator(path: Path) -> tuple[AnyGenerator, dict[str, Any]]:

@@ -56,6 +56,14 @@ def test_a_generator_comes_back_with_its_record(saved, by_folder):
         assert torch.equal(generator.state_dict()[name], weight)
 
 
+def test_what_was_not_measured_is_null_in_a_record(tmp_path):
+    path = tmp_path / "fine.safetensors"
+    record = {"nll": float("nan"), "step": 7, "history": [{"loss": float("nan"), "taken": True, "judge_auroc": 0.7}]}
+    checkpoint.save_generator(path, Generator(SHAPE), record)
+    expected = {"nll": None, "step": 7, "history": [{"loss": None, "taken": True, "judge_auroc": 0.7}]}
+    assert checkpoint.load_generator(path)[1] == expected
+
+
 def test_half_precision_is_read_as_float32(tmp_path):
     checkpoint.save_generator(tmp_path / "half.safetensors", Generator(SHAPE), {}, torch.bfloat16)
     generator, _ = checkpoint.load_generator(tmp_path / "half.safetensors")
