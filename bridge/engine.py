@@ -11,6 +11,7 @@ Array names end in their shape: B streams, T time, N wanted positions, V tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,11 @@ class Streams:
         self._device, self._capacity = device, info.context
         self.last_B, self.total = np.zeros(count, np.int32), np.zeros((), np.int32)
         self.buffers = self._allocate(info, session.get_inputs())
-        self._token_BT = np.zeros((count, 1), np.int64)
-        self._one = _Call(session, self, self._token_BT, np.zeros(1, np.int64))
+        token_BT = np.zeros((count, 1), np.int64)
+        self._one = _Call(session, self, token_BT, np.zeros(1, np.int64))
+        # A step sweeps the processor's caches, so what follows it runs cold: numpy's ways to do as little took 0.05 of
+        # 1.1 ms at 1,024.
+        self._token, self._last, self._filled = token_BT.data, self.last_B.data, self.total.data
 
     def step(self, tokens: Sequence[int]) -> Logits:
         """Read one token of each stream; return the logits after them, shape (B, V), until the next call.
@@ -173,12 +177,12 @@ class Streams:
             ValueError: a token is outside the vocabulary, or does not fit.
             EngineError: inference failed; nothing was read.
         """
-        for token in tokens:
+        for i, token in zip(range(self.count), tokens, strict=True):
             if not 0 <= token < vocab.N_TOKENS:
                 raise ValueError(f"token must be in 0..{vocab.N_TOKENS - 1}, found {token}")
+            self._token[i, 0] = token
         if self.length == self._capacity:
             raise ValueError(f"at most {self._capacity} positions fit the context, found {self.length + 1}")
-        self._token_BT[:, 0] = tokens
         logits_BV: Logits = self.run(self._one)[:, 0]
         return logits_BV
 
@@ -191,15 +195,16 @@ class Streams:
     def run(self, call: _Call) -> Logits:
         """Run one call; return its logits, shape (B, N, V)."""
         end = self.length + call.n_tokens
-        self.last_B[:] = end - 1
-        self.total[()] = end
+        for i in range(self.count):
+            self._last[i] = end - 1
+        self._filled[()] = end
         try:
             if self._device != "cpu":
                 call.feed()
             call.session.run_with_iobinding(call.binding)
         except Exception as error:  # of no common class
             raise EngineError(f"inference failed at position {end - 1} ({one_line(error)}); {MEND}") from error
-        if not np.isfinite(call.logits_BNV).all():
+        if not call.is_finite:
             raise EngineError(f"the logits at position {end - 1} are not finite; {MEND}")
         self.length = end
         return call.logits_BNV
@@ -230,6 +235,13 @@ class _Call:
             self.binding.bind_ortvalue_input(name, value)
             self.binding.bind_ortvalue_output(f"{name}_out", value)
         self.feed()
+        self._flat_M = self.logits_BNV.reshape(-1)
+        self._one_M = np.ones_like(self._flat_M)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all logits are, and not so large that their sum is not."""
+        return math.isfinite(self._flat_M.dot(self._one_M))
 
     def feed(self) -> None:
         """Bind the inputs: once where the device reads this memory, else before each run, which copies them."""
