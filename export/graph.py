@@ -162,8 +162,11 @@ class _Body:
         nodes.weight("sin", generator.sin)
         x_BTD = nodes.add("Gather", [table, "tokens"])
         h_BTD = Transformer(nodes, "", self._config, attend).append(x_BTD, [*generator.blocks], "wanted")
-        logits_BNV = nodes.linear(h_BTD, "head", generator.head.weight)
-        nodes.add("Cast", [logits_BNV], f"{nodes.name}logits", to=TensorProto.FLOAT)
+        logits = f"{nodes.name}logits"
+        if nodes.type == np.float32:
+            nodes.linear(h_BTD, "head", generator.head.weight, logits)
+        else:
+            nodes.add("Cast", [nodes.linear(h_BTD, "head", generator.head.weight)], logits, to=TensorProto.FLOAT)
 
     def in_place(self, q: str, k: str, v: str, name: str) -> str:
         """Append attention that reads the buffers and writes into them."""

@@ -71,10 +71,10 @@ class Nodes:
         self.nodes.append(helper.make_node(kind, inputs, outputs, name=name, domain=domain, **attributes))
         return outputs[0]
 
-    def linear(self, x: str, name: str, weight_NK: Tensor) -> str:
-        """Append ``x @ weight.T`` in the graph's precision."""
+    def linear(self, x: str, name: str, weight_NK: Tensor, *outputs: str) -> str:
+        """Append ``x @ weight.T`` in the graph's precision; the output is named as in :meth:`add`."""
         if not self.is_rounded:
-            return self.add("MatMul", [x, self.weight(name, weight_NK.T)])
+            return self.add("MatMul", [x, self.weight(name, weight_NK.T)], *outputs)
         N, K = weight_NK.shape
         if name not in self.weights:
             rounded, scales = quantize.blockwise(weight_NK.detach().numpy())
@@ -83,6 +83,7 @@ class Nodes:
         return self.add(
             "MatMulNBits",
             [x, name, f"{name}_scale"],
+            *outputs,
             domain=CONTRIB,
             N=N,
             K=K,
