@@ -231,7 +231,8 @@ def _product(weight_NK: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor
     Given a matrix as it is, the library reorders it each time, which for a few rows takes as long as the product.
     """
     weight_NK = weight_NK.detach().to(dtype)
-    if weight_NK.device.type == "cpu" and dtype == product_type(weight_NK.device) == torch.bfloat16:
+    reorders = weight_NK.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if reorders and dtype == product_type(weight_NK.device):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK, _FEWEST_ROWS)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, None, "none", [], "")
     return lambda x: F.linear(x.to(dtype), weight_NK)
