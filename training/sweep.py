@@ -13,6 +13,8 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from musebridge.training.gauge import figures, fresh_judge
@@ -85,16 +87,19 @@ def _judged(
     real_NF = figures(plain.generator, torch.from_numpy(part.window_NT), window.seeded)
     told: list[Truncation] = []
 
-    def judge(truncation: Truncation) -> Tried:
+    def figures_of(truncation: Truncation) -> npt.NDArray[np.float64]:
         system = replace(plain, name=f"sweep {truncation}", truncation=truncation)
         fake_NT = system.continuations(part, window, folder, shard=shard, workers=1)
-        fake_NF = figures(plain.generator, torch.from_numpy(_joined(part, window, fake_NT)), window.seeded)
         told.append(truncation)
         on_progress(len(told) / len(settings))
-        value = auroc(*fresh_judge(real_NF, fake_NF, part.piece_N))
-        return Tried(truncation=truncation, windows=len(part), auroc=value)
+        return figures(plain.generator, torch.from_numpy(_joined(part, window, fake_NT)), window.seeded)
 
-    found = side_by_side([partial(judge, truncation) for truncation in settings])
+    fakes = side_by_side([partial(figures_of, truncation) for truncation in settings])
+    # Judged one after the other: scikit-learn empties the process's list of warning filters while it works.
+    found = [
+        Tried(truncation=truncation, windows=len(part), auroc=auroc(*fresh_judge(real_NF, fake_NF, part.piece_N)))
+        for truncation, fake_NF in zip(settings, fakes, strict=True)
+    ]
     return sorted(found, key=lambda tried: tried.auroc)
 
 

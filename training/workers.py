@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -28,7 +29,9 @@ def side_by_side(tasks: Sequence[Callable[[], Result]], *, workers: int | None =
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        # OpenMP counts the threads of each thread that calls it, so each worker is limited as well.
+        limited = partial(threadpool_limits, 1)
+        with limited(), ThreadPoolExecutor(workers or os.cpu_count(), initializer=limited) as pool:
             return [done.result() for done in [pool.submit(task) for task in tasks]]
     finally:
         torch.set_num_threads(threads)
