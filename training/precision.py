@@ -21,9 +21,13 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=product_type(device) == torch.bfloat16)
 
 
+def multiplies_with_onednn(device: torch.device) -> bool:
+    """Return whether products on this device are oneDNN's, which may be absent from a build of torch."""
+    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
 def _processor_has_bfloat16() -> bool:
-    # The library says yes of every AVX-512, and imitates it where there is no more than that.
+    # oneDNN says yes of every AVX-512, and imitates it where there is no more than that.
     if torch.cpu._is_avx512_supported() and not torch.cpu._is_avx512_bf16_supported():
         return False
-    has_library = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return bool(has_library and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return multiplies_with_onednn(torch.device("cpu")) and torch.ops.mkldnn._is_mkldnn_bf16_supported()

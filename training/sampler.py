@@ -22,7 +22,7 @@ from musebridge import vocab
 from musebridge.errors import ConfigError
 from musebridge.training.generator import Block, Generator, norm, rotate
 from musebridge.training.hints import N_HINTS, opinion
-from musebridge.training.precision import product_type
+from musebridge.training.precision import multiplies_with_onednn, product_type
 from musebridge.training.workers import side_by_side
 
 _TOKENS_AT_ONCE = 2048
@@ -231,8 +231,7 @@ def _product(weight_NK: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor
     Given a matrix as it is, the library reorders it each time, which for a few rows takes as long as the product.
     """
     weight_NK = weight_NK.detach().to(dtype)
-    reorders = weight_NK.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if reorders and dtype == product_type(weight_NK.device):
+    if multiplies_with_onednn(weight_NK.device) and dtype == product_type(weight_NK.device):
         packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK, _FEWEST_ROWS)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, None, "none", [], "")
     return lambda x: F.linear(x.to(dtype), weight_NK)
