@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,6 +81,23 @@ def test_no_judge_is_taught_on_a_piece_that_it_judges(rng):
     assert len(scores) == asked_M.sum()
     assert len(taught) == 3
     assert set.union(*taught) == set(range(7))
+
+
+def test_trees_are_taught_one_fold_at_a_time():
+    """While it works, scikit-learn empties the list of warning filters, which the whole process shares."""
+    working = threading.Lock()
+    alone: list[bool] = []
+
+    def teach(exhibits, is_real, on_progress):
+        alone.append(working.acquire(blocking=False))
+        time.sleep(0.05)
+        if alone[-1]:
+            working.release()
+        return lambda others: np.arange(len(others))
+
+    piece_M = np.repeat(np.arange(8), 3)
+    replace(judges(LESSONS)[0], teach=teach).cross_fitted(piece_M[:, None], piece_M > 3, piece_M)
+    assert alone == [True] * 4
 
 
 def test_what_is_not_asked_for_still_teaches(rng):
