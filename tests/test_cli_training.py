@@ -312,6 +312,25 @@ def test_compare_says_what_holds_and_keeps_its_samples(pretrained, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "report" / "samples").rglob("*.npy")} == when
 
 
+def test_a_discriminator_picks_for_the_system_that_it_was_taught_on(pretrained, tmp_path):
+    assert call(*pretrained).exit_code == 0
+    result = call(
+        *("compare", tmp_path / "pretrained", tmp_path / "music", "--against", tmp_path / "fine"),
+        *("-o", tmp_path / "report", "--windows", 16, "--seeded", 8, "--continued", 12, "--lessons", 2),
+        *("--discriminator", tmp_path / "fine" / "discriminator", "--candidates", 2, "--limit", 100),
+    )
+    assert result.exit_code == 0, result.output
+    numbers = json.loads((tmp_path / "report" / "comparison.json").read_text("utf-8"))
+    assert [*numbers["models"]] == ["pre-trained", "fine-tuned", "fine-tuned, best of 2"]
+    assert len({model["sha256"] for model in numbers["models"].values()}) == 2
+    assert numbers["models"]["fine-tuned, best of 2"]["sha256"] == numbers["models"]["fine-tuned"]["sha256"]
+    claims = {claim["claim"]: claim["measured"] for claim in numbers["claims"]}
+    assert "the discriminator against fine-tuned, AUROC" in claims
+    lead = numbers["comparison"]["standings"]["fine-tuned, best of 2"]["lead"]["boosted trees"]
+    gain = "{:.3f} [{:.3f}, {:.3f}]".format(*(-lead[name] for name in ("value", "high", "low")))
+    assert claims["fine-tuned, best of 2: boosted trees: fall of AUROC"] == gain
+
+
 def test_prepare_names_what_it_skipped(midi_tree, tmp_path):
     (tmp_path / "midi").mkdir()
     for i, path in enumerate(sorted((midi_tree / "2024").iterdir())):

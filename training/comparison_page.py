@@ -43,10 +43,11 @@ class Findings:
         comparison: what was measured.
         nll: nats per token of each set of weights, by the first system that has them.
         nll_tokens: how many were scored.
-        discriminator: its skill against the first system, or None.
+        discriminator: its skill against the system ``heard``, or None.
         tried: of the sweep, the best first.
         rivals: systems that the second one must beat as well, beside the first.
-        picked: the system whose continuations the discriminator picked, or None.
+        heard: which of the first two the discriminator was taught on.
+        picked: the system whose continuations it picked among that one's, or None.
         seconds: what each stage took.
     """
 
@@ -60,6 +61,7 @@ class Findings:
     discriminator: Skill | None
     tried: list[Tried]
     rivals: list[str]
+    heard: str
     picked: str | None
     seconds: dict[str, float]
 
@@ -79,7 +81,7 @@ def claims(findings: Findings) -> list[Claim]:
     comparison = findings.comparison
     first, second = [*comparison.standings.values()][:2]
     return [
-        *_discriminator_claims(findings.discriminator),
+        *_discriminator_claims(findings),
         *(_gain_claim(f"judged by {name}", second.gains[name]) for name in comparison.judges),
         *(_distance_claim(what, first, second) for what in (FRECHET, MMD)),
         _overlap_claim(second.gains[OVERLAP]),
@@ -101,7 +103,8 @@ def _level(value: float, thresholds: Sequence[float], *, holds: bool = True) -> 
     return _LEVELS[reached - 1] if holds and reached else "fail"
 
 
-def _discriminator_claims(skill: Skill | None) -> list[Claim]:
+def _discriminator_claims(findings: Findings) -> list[Claim]:
+    skill = findings.discriminator
     rows = (
         ("AUROC", "auroc", (0.75, 0.85, 0.95)),
         ("macro-F1", "macro_f1", (0.68, 0.77, 0.9)),
@@ -112,7 +115,7 @@ def _discriminator_claims(skill: Skill | None) -> list[Claim]:
         found: Figure | None = getattr(skill, field) if skill else None
         made.append(
             Claim(
-                claim=f"the discriminator against the first system, {name}",
+                claim=f"the discriminator against {findings.heard}, {name}",
                 wanted=f"≥ {levels[0]}",
                 measured=str(found) if found else "",
                 verdict=_level(found.value, levels) if found else "not measured",
@@ -153,7 +156,8 @@ def _overlap_claim(gain: Figure) -> Claim:
 def _picked_claims(findings: Findings) -> list[Claim]:
     if findings.picked is None:
         return [Claim(claim="best of n by the discriminator", wanted="≥ 0.03", measured="", verdict="not measured")]
-    gains = findings.comparison.standings[findings.picked].gains
+    picked, first = findings.comparison.standings[findings.picked], next(iter(findings.comparison.standings))
+    gains = picked.gains if findings.heard == first else {what: -lead for what, lead in picked.lead.items()}
     return [_gain_claim(f"{findings.picked}: {name}", gains[name], (0.03, 0.06)) for name in findings.comparison.judges]
 
 

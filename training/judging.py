@@ -29,6 +29,9 @@ class Figure:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
+    def __neg__(self) -> Figure:
+        return Figure(value=-self.value, low=-self.high, high=-self.low)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skill:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from musebridge.errors import ConfigError
-from musebridge.training.checkpoint import WEIGHTS
+from musebridge.training.checkpoint import WEIGHTS, hash_of
 from musebridge.training.comparison import compare, likelihoods, skill_of
 from musebridge.training.comparison_page import Findings, Model
 from musebridge.training.corpus import Corpus
@@ -119,7 +119,7 @@ def run(
     skill = None
     if picker:
         stages("the discriminator's skill", 0.0)
-        skill = skill_of(picker, written[PRETRAINED][0], music)
+        skill = skill_of(picker, written[compared.heard][0], music)
     lessons = [judges(plan.lessons), judges(shorter(plan.lessons, _CONTROL_SHARE))]
     comparison = compare(written, music, corpus.splits["train"], *lessons, on_stage=stages)
     stages("the report", 0.0)
@@ -134,6 +134,7 @@ def run(
         discriminator=skill,
         tried=compared.tried,
         rivals=compared.rivals,
+        heard=compared.heard,
         picked=compared.picked,
         seconds=stages.seconds,
     )
@@ -146,12 +147,14 @@ class _Field:
     Attributes:
         systems: the first is to be improved on, the second should do so.
         rivals: names of those that the second must beat.
-        picked: name of the one that the discriminator picks for.
+        heard: name of the one that the discriminator was taught on, and is measured against; of the first two.
+        picked: name of what it picks from that one's continuations.
         tried: the sampler settings that were tried, the best first.
     """
 
     systems: list[System]
     rivals: list[str]
+    heard: str = PRETRAINED
     picked: str | None = None
     tried: list[Tried] = field(default_factory=list)
 
@@ -169,8 +172,10 @@ def _line_up(
         found.systems.append(replace(plain, name=f"{PRETRAINED}, {best}", truncation=best))
         found.rivals.insert(0, found.systems[-1].name)
     if picker:
-        found.picked = f"{PRETRAINED}, best of {plan.candidates}"
-        found.systems.append(replace(plain, name=found.picked, n=plan.candidates, pick=picker))
+        knows = hash_of(picker.hinter)
+        heard = next((system for system in found.systems[:2] if hash_of(system.generator) == knows), plain)
+        found.heard, found.picked = heard.name, f"{heard.name}, best of {plan.candidates}"
+        found.systems.append(replace(heard, name=found.picked, n=plan.candidates, pick=picker))
     return found
 
 
@@ -185,7 +190,7 @@ def _fitting(path: Path, window: Window) -> Generator:
 
 
 def _model(system: System, paths: dict[str, Path]) -> Model:
-    path = paths.get(system.name, paths[PRETRAINED])
+    path = paths.get(system.name.removesuffix(f", best of {system.n}"), paths[PRETRAINED])
     weights = path / WEIGHTS if path.is_dir() else path
     picked = f", best of {system.n} by the discriminator" if system.n > 1 else ""
     return Model(
