@@ -2,13 +2,14 @@
 
 The rival of sampling is the loop that was here before: keys and values grow by
 concatenation, tokens are drawn by ``multinomial``. The rival of the parallel
-mode is the faithful one, which back-propagates through every cached step; how
-well their gradients agree is measured beside it.
+mode is the faithful one, which back-propagates through every cached step, in a
+process of its own; how well their gradients agree is measured beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ import torch
 from torch import Tensor
 
 from musebridge import vocab
-from musebridge.benchmarks.measure import Row, Subjects, in_turns, row_of, seconds
+from musebridge.benchmarks.measure import Row, elsewhere, in_turns, row_of, seconds
 from musebridge.errors import CheckpointError, CorpusError
-from musebridge.training import corpus, objectives
+from musebridge.training import corpus, memory, objectives
 from musebridge.training.checkpoint import load_generator
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.generator import Generator
@@ -77,34 +78,39 @@ def rows(
     yield from _rates(generator, seed_BT, length, rounds)
     few_BT = seed_BT[:update_batch]
     noise_BTV = gumbel_noise(len(few_BT), length, torch.Generator().manual_seed(0))
-    judge = Discriminator(discriminator).eval().requires_grad_(False)
+    given = generator, discriminator, few_BT, noise_BTV
+    modes = {FAITHFUL: None, PARALLEL: 0, "update, parallel, 1 round of feedback": 1}
+    with ExitStack() as stack:
+        subjects = {name: stack.enter_context(elsewhere(_updates, *given, mode)) for name, mode in modes.items()}
+        yield from in_turns(subjects, rounds, turn=1)
+    yield from _agreement(generator, few_BT, noise_BTV, rounds)
+
+
+@contextmanager
+def _updates(
+    generator: Generator, shape: DiscriminatorConfig, seed_BT: Tensor, noise_BTV: Tensor, feedback: int | None
+) -> Iterator[Callable[[], object]]:
+    """Give what finds an update's gradient: in parallel with rounds of feedback, faithfully where these are None."""
+    memory.keep_freed()
+    judge = Discriminator(shape).eval().requires_grad_(False)
     frozen = Generator(generator.config).eval().requires_grad_(False)
     frozen.load_state_dict(generator.state_dict())
-
-    parts = generator, judge, frozen, few_BT
     compiled, dtype = torch.compile(objectives.gumbel), product_type(seed_BT.device)
 
-    def in_parallel(feedback: int) -> Tensor:
-        tokens_BT = sample(generator, few_BT, noise_BTV, dtype=dtype)
-        loss: Tensor = compiled(*parts, tokens_BT, noise_BTV, torch.tensor(1.0), feedback)
-        return loss
+    def loss() -> Tensor:
+        if feedback is None:
+            return objectives.recognised(judge, frozen, seed_BT, faithful(generator, seed_BT, noise_BTV, 1.0))
+        tokens_BT = sample(generator, seed_BT, noise_BTV, dtype=dtype)
+        found: Tensor = compiled(generator, judge, frozen, seed_BT, tokens_BT, noise_BTV, torch.tensor(1.0), feedback)
+        return found
 
-    def step_by_step() -> Tensor:
-        return objectives.recognised(judge, frozen, few_BT, faithful(generator, few_BT, noise_BTV, 1.0))
-
-    def update(loss: Callable[[], Tensor]) -> None:
+    def update() -> None:
         with autocast(seed_BT.device):
             value = loss()
         value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         generator.zero_grad()
 
-    subjects: Subjects = {
-        FAITHFUL: lambda: update(step_by_step),
-        PARALLEL: lambda: update(lambda: in_parallel(0)),
-        "update, parallel, 1 round of feedback": lambda: update(lambda: in_parallel(1)),
-    }
-    yield from in_turns(subjects, rounds, turn=1)
-    yield from _agreement(generator, few_BT, noise_BTV, rounds)
+    yield update
 
 
 def ratios(rows: Sequence[Row]) -> str:

@@ -7,10 +7,13 @@ so their ratios can be trusted where their times cannot.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,8 @@ class Row:
 
 
 Subjects = dict[str, Callable[[], object]]
+Task = Callable[..., AbstractContextManager[Callable[[], object]]]
+"""Prepares what is measured, and cleans up after it."""
 
 
 def in_turns(subjects: Subjects, count: int, turn: int = _TURN) -> list[Row]:
@@ -47,6 +52,38 @@ def in_turns(subjects: Subjects, count: int, turn: int = _TURN) -> list[Row]:
             call()  # bring its memory back into the cache
             samples_s[name] += [seconds(call) for _ in range(min(turn, count))]
     return [row_of(name, "ms", np.array(times_s) * 1e3) for name, times_s in samples_s.items()]
+
+
+@contextmanager
+def elsewhere(task: Task, *args: object) -> Iterator[Callable[[], object]]:
+    """Give what has a process of its own call what ``task(*args)`` gives, and waits for it.
+
+    What subjects leave behind in a process they share, such as a heap in small pieces, slows all of them. The
+    first call waits for the process to be ready as well.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    child = spawn.Process(target=_answer, args=(there, task, args), daemon=True)
+    child.start()
+    there.close()  # so that the end of the child is seen here
+
+    def call() -> None:
+        here.send(True)
+        here.recv()
+
+    try:
+        yield call
+    finally:
+        here.close()
+        child.join()
+
+
+def _answer(asked: Connection, task: Task, args: tuple[object, ...]) -> None:
+    """Call it each time that one asks, until nobody can ask any more."""
+    with task(*args) as call, suppress(EOFError):
+        while asked.recv():
+            call()
+            asked.send(True)
 
 
 def seconds(call: Callable[[], object]) -> float:

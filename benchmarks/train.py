@@ -9,19 +9,17 @@ utilisation (Chowdhery et al. 2022, "PaLM").
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from musebridge import vocab
-from musebridge.benchmarks.measure import Row, in_turns
+from musebridge.benchmarks.measure import Row, elsewhere, in_turns
 from musebridge.training import memory
 from musebridge.training.corpus import Corpus
 from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
@@ -44,46 +42,22 @@ def rows(shape: GeneratorConfig, *, batch: int, steps: int) -> list[Row]:
     flops = step_flops(shape, batch, count_parameters(Generator(shape)))
     with ExitStack() as stack:
         subjects = {
-            OURS: stack.enter_context(_steps(shape, ours, compile=True, keep=True)),
-            PLAIN_KEPT: stack.enter_context(_steps(shape, plain, compile=False, keep=True)),
-            PLAIN: stack.enter_context(_steps(shape, plain, compile=False, keep=False)),
+            OURS: stack.enter_context(elsewhere(_steps, shape, ours, True, True)),
+            PLAIN_KEPT: stack.enter_context(elsewhere(_steps, shape, plain, False, True)),
+            PLAIN: stack.enter_context(elsewhere(_steps, shape, plain, False, False)),
             BOUND: _products(flops, torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         }
         return in_turns(subjects, steps, turn=2)  # of seconds each: the machine changes meanwhile
 
 
 @contextmanager
-def _steps(
-    shape: GeneratorConfig, config: PretrainConfig, *, compile: bool, keep: bool
-) -> Iterator[Callable[[], object]]:
-    """Give what lets another process take a step, and waits for it."""
-    spawn = multiprocessing.get_context("spawn")
-    here, there = spawn.Pipe()
-    child = spawn.Process(target=_train, args=(there, shape, config, compile, keep), daemon=True)
-    child.start()
-    there.close()  # so that the end of the child is seen here
-
-    def step() -> None:
-        here.send(True)
-        here.recv()
-
-    try:
-        yield step
-    finally:
-        here.close()
-        child.join()
-
-
-def _train(asked: Connection, shape: GeneratorConfig, config: PretrainConfig, compile: bool, keep: bool) -> None:
-    """Take a step each time that one is asked for, until nobody can ask any more."""
+def _steps(shape: GeneratorConfig, config: PretrainConfig, compile: bool, keep: bool) -> Iterator[Callable[[], object]]:
+    """Give what takes a step of training."""
     if keep:
         memory.keep_freed()
-    with tempfile.TemporaryDirectory() as folder, suppress(EOFError):
+    with tempfile.TemporaryDirectory() as folder:
         corpus = _noise(Path(folder), 4 * config.batch * (shape.context + 1))
-        training = Pretraining(corpus, Path(folder), shape, config, compile=compile)
-        while asked.recv():
-            training.step()
-            asked.send(True)
+        yield Pretraining(corpus, Path(folder), shape, config, compile=compile).step
 
 
 def ratios(rows: Sequence[Row], tokens: int) -> str:
