@@ -331,6 +331,24 @@ def test_a_discriminator_picks_for_the_system_that_it_was_taught_on(pretrained, 
     assert claims["fine-tuned, best of 2: boosted trees: fall of AUROC"] == gain
 
 
+def test_an_exported_discriminator_picks_what_its_folder_does(pretrained, tmp_path):
+    assert call(*pretrained).exit_code == 0
+    judge = tmp_path / "judge.onnx"
+    exported = call("export", tmp_path / "fine" / "discriminator", "-o", judge, "--precision", "fp32")
+    assert exported.exit_code == 0, exported.output
+    compare = (
+        *("compare", tmp_path / "fine", tmp_path / "music", "--against", tmp_path / "pretrained"),
+        *("-o", tmp_path / "report", "--windows", 16, "--seeded", 8, "--continued", 12, "--lessons", 2),
+        *("--candidates", 2, "--limit", 100, "--discriminator"),
+    )
+    told = [call(*compare, found).output for found in (tmp_path / "fine" / "discriminator", judge)]
+    assert told[0] == told[1]
+    assert "pre-trained, best of 2" in told[0]
+    others = [tmp_path / "fine" if x == tmp_path / "pretrained" else x for x in compare]
+    line = complaint(*others, judge)
+    assert line == "the discriminator was taught on another generator than those that are compared"
+
+
 def test_prepare_names_what_it_skipped(midi_tree, tmp_path):
     (tmp_path / "midi").mkdir()
     for i, path in enumerate(sorted((midi_tree / "2024").iterdir())):

@@ -14,12 +14,21 @@ from musebridge.training.checkpoint import WEIGHTS, hash_of
 from musebridge.training.comparison import compare, likelihoods, skill_of
 from musebridge.training.comparison_page import Findings, Model
 from musebridge.training.corpus import Corpus
+from musebridge.training.discriminate import Taught
 from musebridge.training.generator import Generator
 from musebridge.training.judges import judges, shorter
 from musebridge.training.listener import Lessons
 from musebridge.training.samples import Window
 from musebridge.training.sweep import Tried, sweep
-from musebridge.training.systems import Discriminated, Music, System, load, load_discriminated, real_music
+from musebridge.training.systems import (
+    Discriminated,
+    Music,
+    System,
+    discriminated,
+    load,
+    load_discriminated,
+    real_music,
+)
 
 PRETRAINED, FINE_TUNED = "pre-trained", "fine-tuned"
 _CONTROL_SHARE = 1 / 3
@@ -36,7 +45,8 @@ class Plan:
     Attributes:
         fine_tuned, pretrained: run folders, or weights.
         rivals: further weights that the fine-tuned ones must beat, by name.
-        discriminator: its folder, or None: then nothing is picked by it, and its skill is not measured.
+        discriminator: its folder, or one that was exported and taught on one of the two generators, or None: then
+            nothing is picked by it, and its skill is not measured.
         candidates: continuations of which it picks one.
         split: of the corpus.
         windows: seeds to continue, or as many as there are.
@@ -50,7 +60,7 @@ class Plan:
     fine_tuned: Path
     pretrained: Path
     rivals: dict[str, Path] = field(default_factory=dict)
-    discriminator: Path | None = None
+    discriminator: Path | Taught | None = None
     candidates: int = 8
     split: str = "validation"
     windows: int = 1024
@@ -97,14 +107,14 @@ def run(
 
     Raises:
         CheckpointError: weights or discriminator cannot be read.
-        ConfigError: the windows do not fit a generator's context.
+        ConfigError: the windows do not fit a generator's context, or the discriminator.
         CorpusError: the split has too few pieces.
     """
     stages, window = _Stages(on_stage), plan.window
     music = real_music(corpus.splits[plan.split], window, plan.windows)
     paths = {PRETRAINED: plan.pretrained, FINE_TUNED: plan.fine_tuned, **plan.rivals}
     generators = {name: _fitting(path, window) for name, path in paths.items()}
-    picker = load_discriminated(plan.discriminator, window) if plan.discriminator else None
+    picker = _picker(plan, [generators[name] for name in (PRETRAINED, FINE_TUNED)])
     compared = _line_up(plan, generators, picker, music, folder / "samples", stages)
     written = {}
     for system in compared.systems:
@@ -177,6 +187,12 @@ def _line_up(
         found.heard, found.picked = heard.name, f"{heard.name}, best of {plan.candidates}"
         found.systems.append(replace(heard, name=found.picked, n=plan.candidates, pick=picker))
     return found
+
+
+def _picker(plan: Plan, generators: list[Generator]) -> Discriminated | None:
+    if isinstance(plan.discriminator, Taught):
+        return discriminated(plan.discriminator, generators, plan.window)
+    return load_discriminated(plan.discriminator, plan.window) if plan.discriminator else None
 
 
 def _fitting(path: Path, window: Window) -> Generator:

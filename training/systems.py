@@ -8,7 +8,7 @@ tells everything it depends on, so an interrupted comparison goes on where it wa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from musebridge import vocab
-from musebridge.errors import CheckpointError, CorpusError
+from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training import checkpoint
-from musebridge.training.discriminate import load_discriminator
+from musebridge.training.discriminate import Taught, load_discriminator
 from musebridge.training.discriminator import Discriminator
 from musebridge.training.generator import Generator
 from musebridge.training.hints import branched_hints
@@ -159,6 +159,19 @@ def load_discriminated(folder: Path, window: Window) -> Discriminated:
     if window.length > longest:
         raise CheckpointError(f"{folder}: windows of at most {longest} tokens fit the discriminator, found {window}")
     return Discriminated(discriminator=discriminator, hinter=hinter)
+
+
+def discriminated(taught: Taught, generators: Iterable[Generator], window: Window) -> Discriminated:
+    """Return a discriminator that was trained before, hinted to by that of the generators that it was taught on.
+
+    Raises:
+        ConfigError: it was taught on none of them, or knows other windows.
+    """
+    taught.check(window)
+    hinter = next((generator for generator in generators if taught.knows(generator)), None)
+    if hinter is None:
+        raise ConfigError("the discriminator was taught on another generator than those that are compared")
+    return Discriminated(discriminator=taught.discriminator, hinter=hinter)
 
 
 def load(path: Path) -> tuple[Generator, dict[str, Any]]:

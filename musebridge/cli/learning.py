@@ -17,6 +17,7 @@ from musebridge.errors import ConfigError
 
 if TYPE_CHECKING:
     from musebridge.training import pretrain
+    from musebridge.training.discriminate import Taught
 
 
 @click.command()
@@ -313,7 +314,11 @@ def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows:
 @click.option("-o", "--out", required=True, type=FOLDER, help="Folder of the report; samples are kept there too.")
 @click.option("--against", required=True, type=click.Path(path_type=Path), help="The pre-trained generator.")
 @click.option("--rival", "rivals", multiple=True, metavar="NAME=CHECKPOINT", help="Another to beat; may be repeated.")
-@click.option("--discriminator", type=FOLDER, help='Pick the best by this one (the folder "discriminator" of a run).')
+@click.option(
+    "--discriminator",
+    type=click.Path(exists=True, path_type=Path),
+    help='Pick the best by this one: the folder "discriminator" of a run, or an exported file.',
+)
 @click.option("--candidates", type=click.IntRange(2), default=8, show_default=True, help="Of which it picks one.")
 @click.option("--sweep", type=click.IntRange(0), default=0, metavar="WINDOWS", help="Seeds for each sampler setting.")
 @click.option("--windows", type=click.IntRange(4), default=1024, show_default=True, help="Seeds to continue.")
@@ -359,7 +364,7 @@ def compare(
         fine_tuned=checkpoint,
         pretrained=against,
         rivals=_named(rivals),
-        discriminator=discriminator,
+        discriminator=_judge(discriminator),
         candidates=candidates,
         sweep=sweep,
         windows=windows,
@@ -375,6 +380,15 @@ def compare(
     for claim in claims(findings):
         say(f"{claim.verdict:12} {claim.claim}: {claim.measured or '–'} (wanted {claim.wanted})")
     say(f"wrote {page}")
+
+
+def _judge(path: Path | None) -> Path | Taught | None:
+    """Read back a discriminator that was exported; a folder stays one."""
+    if path is None or path.is_dir():
+        return path
+    from musebridge.export.discriminator import read_back
+
+    return read_back(path)
 
 
 def _named(pairs: tuple[str, ...]) -> dict[str, Path]:
