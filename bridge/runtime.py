@@ -12,6 +12,7 @@ from musebridge.errors import ModelError
 
 MEND = "the model may be damaged: export it again"
 _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+_NO_GRAPH = "No graph was found", "does not have a graph"
 _FATAL_ONLY = 4  # errors come as exceptions; they need not be printed as well
 
 
@@ -70,7 +71,7 @@ def _options(threads: int, sizes: dict[str, int]) -> Any:
 
 
 def _why_not(path: Path, error: Exception) -> str:
-    if type(error).__name__ == "InvalidProtobuf" or "No graph was found" in str(error):
+    if type(error).__name__ == "InvalidProtobuf" or any(m in str(error) for m in _NO_GRAPH):
         return f"{path}: is not an ONNX file, or is cut short; copy it again or make one with 'musebridge export'"
     return (
         f"{path}: onnxruntime {ort.__version__} cannot load it ({one_line(error)}); "

@@ -229,9 +229,9 @@ def _transformer(nodes: Nodes, name: str, config: GeneratorConfig, *, causal: bo
         heads_BTKP = nodes.add("Reshape", [x_BTD, split])
         return nodes.add("Reshape", [nodes.add("Gather", [heads_BTKP, group], axis=2), joined])
 
-    def attend(q: str, k: str, v: str, _: str) -> str:
+    def attend(q: str, k: str, v: str, _: str, wanted: str) -> str:
         q, k = (nodes.add("RotaryEmbedding", [x, "none", *angles], domain=CONTRIB) for x in (q, k))
-        inputs = [q, for_each_query(k), for_each_query(v)]
+        inputs = [nodes.some(q, wanted), for_each_query(k), for_each_query(v)]
         # Scaled before; see Transformer.
         attributes = {"num_heads": H, "scale": 1.0, "unidirectional": int(causal)}
         return nodes.add("MultiHeadAttention", inputs, domain=CONTRIB, **attributes)

@@ -20,7 +20,7 @@ In int8 keys and values are rounded as well: at 1,024 tokens they are most of wh
 step reads, and a step is then about twice as fast. To many tokens at once ONNX
 Runtime attends slowly in this form, one by one. So there are two graphs of the same
 weights under one ``If``: for few tokens over the buffers as they are, for many over
-a copy in 32 bits.
+a copy in 32 bits. In the latter, the last layer attends from the wanted positions alone.
 """
 
 from __future__ import annotations
@@ -168,26 +168,45 @@ class _Body:
         else:
             nodes.add("Cast", [nodes.linear(h_BTD, "head", generator.head.weight)], logits, to=TensorProto.FLOAT)
 
-    def in_place(self, q: str, k: str, v: str, name: str) -> str:
+    def in_place(self, q: str, k: str, v: str, name: str, wanted: str) -> str:
         """Append attention that reads the buffers and writes into them."""
         buffers = [f"{kind}{name}" for kind in "kv"]
         scales = self._scales(name) if self.nodes.is_rounded else []
-        return self._attention([q, k, v, *buffers], [f"{self.nodes.name}{b}_out" for b in buffers], scales)
+        present = [f"{self.nodes.name}{buffer}_out" for buffer in buffers]
+        return self.nodes.some(self._attention([q, k, v, *buffers], present, scales), wanted)
 
-    def beside(self, q: str, k: str, v: str, name: str) -> str:
+    def beside(self, q: str, k: str, v: str, name: str, wanted: str) -> str:
         """Append attention that reads a copy of the buffers in 32 bits, and adds to them what is new."""
         nodes, (none, start, end, all_) = self.nodes, self._span
         buffers, scales, axis = [f"{kind}{name}" for kind in "kv"], self._scales(name), nodes.integers("time", 2)
         before = [nodes.add("Slice", [buffer, none, start, axis]) for buffer in buffers]
         past = [nodes.add("DequantizeLinear", [*both]) for both in zip(before, scales, strict=True)]
         present = [f"{nodes.name}{buffer}" for buffer in buffers]
-        y_BTD = self._attention([q, k, v, *past], present, [])
+        inputs = [q, k, v, *past]
+        y_BTD = self._of_wanted(inputs, present, wanted) if wanted else self._attention(inputs, present, [])
         for buffer, read, exact, scale in zip(buffers, before, present, scales, strict=True):
             new = nodes.add("Slice", [exact, start, end, axis])
             rounded = nodes.add("QuantizeLinear", [new, scale, nodes.constant("nought", np.int8(0))])
             after = nodes.add("Slice", [buffer, end, all_, axis])
             nodes.add("Concat", [read, rounded, after], f"{nodes.name}{buffer}_out", axis=2)
         return y_BTD
+
+    def _of_wanted(self, inputs: list[str], present: list[str], wanted: str) -> str:
+        """Append attention for the wanted positions alone, which ``GroupQueryAttention`` has no form for."""
+        nodes, (none, start, end, _), c = self.nodes, self._span, self._config
+        q, k, v, *past = inputs
+        q, k = (nodes.add("RotaryEmbedding", [x, start, "cos", "sin"], domain=CONTRIB) for x in (q, k))
+        at_N1 = nodes.add("Unsqueeze", [nodes.add("Add", [wanted, start]), nodes.integers("one", 1)])
+        filled_S = nodes.add("Slice", [nodes.integers("positions", *range(c.context)), none, end])
+        seen_NS = nodes.add("LessOrEqual", [filled_S, at_N1])
+        return nodes.add(
+            "Attention",
+            [nodes.some(q, wanted), k, v, seen_NS, *past],
+            *(f"{present[0]}_attended", *present),
+            q_num_heads=c.n_heads,
+            kv_num_heads=c.n_kv_heads,
+            scale=1.0,
+        )
 
     @cached_property
     def _span(self) -> tuple[str, str, str, str]:

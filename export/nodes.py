@@ -24,7 +24,7 @@ from musebridge.export import quantize
 from musebridge.training.generator import NORM_EPS, Block, GeneratorConfig
 
 CONTRIB = "com.microsoft"
-_OPSET, _IR_VERSION = 20, 9
+_OPSET, _IR_VERSION = 23, 11
 
 
 class Nodes:
@@ -96,6 +96,10 @@ class Nodes:
         """Append a root-mean-square norm over the last axis, scaled by ``gain``."""
         return self.add("SimplifiedLayerNormalization", [x, gain], epsilon=NORM_EPS, axis=-1)
 
+    def some(self, x_BTD: str, wanted: str) -> str:
+        """Append a choice of positions, where not all are wanted; return them."""
+        return self.add("Gather", [x_BTD, wanted], axis=1) if wanted else x_BTD
+
     def split(self, x: str, *widths: int) -> tuple[str, str]:
         """Append a split of the last axis in two; return the parts."""
         names = f"{x}_a", f"{x}_b"
@@ -136,9 +140,10 @@ def key_gain(config: GeneratorConfig) -> float:
     return float(config.d_head**-0.25)
 
 
-Attend = Callable[[str, str, str, str], str]
-"""Appends attention: given queries (B, T, H P), keys and values (B, T, K P), queries and keys normed
-but not rotated, and the block's name, it returns what comes before the output projection."""
+Attend = Callable[[str, str, str, str, str], str]
+"""Appends attention: given queries (B, T, H P), keys and values (B, T, K P), queries and keys normed but
+not rotated, the block's name, and which positions to return (a name, none for all of them), it returns
+what comes before the output projection."""
 
 
 class Transformer:
@@ -176,17 +181,14 @@ class Transformer:
     def _block(self, block: Block, name: str, h_BTD: str, x_BTD: str, wanted: str) -> tuple[str, str]:
         """Append a block; return the normed and the plain residual stream after it."""
         nodes = self._nodes
-        y_BTD = self._attention(block, name, h_BTD)
-        if wanted:
-            y_BTD = nodes.add("Gather", [y_BTD, wanted], axis=1)
-            x_BTD = nodes.add("Gather", [x_BTD, wanted], axis=1)
+        y_BTD, x_BTD = self._attention(block, name, h_BTD, wanted), nodes.some(x_BTD, wanted)
         y_BTD = nodes.linear(y_BTD, f"out{name}", block.attention.out.weight)
         h_BTD, x_BTD = self._add_and_norm(x_BTD, y_BTD)
         u_BTF = nodes.add("Relu", [nodes.linear(h_BTD, f"up{name}", block.up.weight)])
         u_BTF = nodes.add("Mul", [u_BTF, u_BTF])
         return self._add_and_norm(x_BTD, nodes.linear(u_BTF, f"down{name}", block.down.weight))
 
-    def _attention(self, block: Block, name: str, h_BTD: str) -> str:
+    def _attention(self, block: Block, name: str, h_BTD: str, wanted: str) -> str:
         """Append attention up to its output projection; queries, keys and values are one product."""
         a, nodes = block.attention, self._nodes
         H, K, P = a.config.n_heads, a.config.n_kv_heads, a.config.d_head
@@ -196,7 +198,7 @@ class Transformer:
         qk = nodes.norm(qk, self._gain_P)
         qk = nodes.add("Reshape", [qk, nodes.integers(f"flat{name}", 0, -1, (H + K) * P)])
         q, k = nodes.split(qk, H * P, K * P)
-        return self._attend(q, k, v, name)
+        return self._attend(q, k, v, name, wanted)
 
     def _add_and_norm(self, x_BTD: str, y_BTD: str) -> tuple[str, str]:
         """Append the residual sum; return it normed and plain."""
