@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from musebridge.benchmarks import engine, measure, study, train
 from musebridge.cli import main
 from musebridge.errors import ConfigError
+from musebridge.export.graph import export
 from musebridge.training import corpus
 from musebridge.training.checkpoint import save_generator, save_state
 from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
@@ -190,3 +191,28 @@ def test_candidates_are_timed_and_judged_by_their_beginnings(tmp_path, small_cor
     told = re.findall(r"^the (.*): AUROC of a fresh judge (\S+) \[", done.output, re.MULTILINE)
     assert [name for name, _ in told] == ["first candidate", *(f"best by its first {n} tokens" for n in (4, 8, 16))]
     assert all(0 <= float(auroc) <= 1 for _, auroc in told)
+
+
+# Answers
+
+
+def test_answers_are_set_beside_players_and_other_real_music(tmp_path, small_corpus):
+    save_generator(tmp_path / "generator.safetensors", engine.random_generator(replace(TINY, context=64)), {})
+    export(tmp_path, tmp_path / "m.onnx", precision="int8")
+    command = ["bench", "answers", small_corpus, "--model", tmp_path / "m.onnx", "--seeds", 6, "--tokens", 32]
+    done = CliRunner().invoke(main, [*map(str, command), "--json", str(tmp_path / "rows.json")])
+    assert done.exit_code == 0, done.output
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["name"].removeprefix("length of a note, ") for row in rows] == [
+        "players",
+        "the bridge",
+        "other real music",
+    ]
+    assert all(row["n"] > 0 for row in rows)
+    shares = re.findall(
+        r"^notes of (.*): (\S+)% beyond 3 s, (\S+)% beyond 5 s, (\S+)% beyond", done.output, re.MULTILINE
+    )
+    assert [who for who, *_ in shares] == ["players", "the bridge", "other real music"]
+    assert all(100 >= float(three) >= float(five) >= float(ten) for _, three, five, ten in shares)
+    told = re.findall(r"^(.*): Fréchet distance (\S+), MMD", done.output, re.MULTILINE)
+    assert [who for who, _ in told] == ["the bridge", "other real music"]

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from musebridge.cli.common import CHECKPOINT, CORPUS, FILE, FOLDER, MODEL, SEED, command_line, console, progress, say
+from musebridge.cli.common import (
+    CHECKPOINT,
+    CORPUS,
+    FILE,
+    FOLDER,
+    MODEL,
+    PRESET,
+    SEED,
+    command_line,
+    console,
+    progress,
+    say,
+)
 
 if TYPE_CHECKING:
     from musebridge.benchmarks.measure import Row
@@ -130,6 +142,28 @@ def bench_candidates(
     with progress("Choosing") as move:
         choices = [*measured.choices(move)]
     for line in candidates.lines(choices):
+        say(line)
+
+
+@bench.command("answers")
+@CORPUS
+@click.option("--seeds", type=click.IntRange(2), default=128, show_default=True, help="From the validation split.")
+@click.option("--tokens", type=click.IntRange(8, 1024), default=1024, show_default=True, help="Of seed and answer.")
+@PRESET
+@MODEL
+@JSON
+def bench_answers(
+    corpus_dir: Path, seeds: int, tokens: int, preset_name: str, model: Path | None, json_file: Path | None
+) -> None:
+    """How like real music what the bridge writes is, as a preset sets it."""
+    from musebridge.benchmarks import answers
+    from musebridge.bridge.preset import load
+
+    preset = load(preset_name, model)
+    with progress("Answering") as move:
+        measured = answers.Bench(preset, corpus_dir, seeds=seeds, length=tokens, on_progress=move)
+    _tell(measured.rows(), json_file)
+    for line in measured.lines():
         say(line)
 
 
