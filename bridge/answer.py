@@ -63,7 +63,8 @@ class Answer:
     """A continuation of a context, owned by the model.
 
     The model may only end notes that it began, and never strikes a pitch that
-    sounds already, whoever began it. The settings' constraints are masks, so
+    sounds already, whoever began it. Where it seems to have forgotten a note, it is
+    made to let go. The settings' constraints are masks, so
     the model makes music within them; what leaves is transposed, scaled and on
     its channel, and a note ends where it began, whatever was changed meanwhile.
 
@@ -160,6 +161,8 @@ class Answer:
 
     def _sample(self, settings: Settings) -> int:
         logits_V = self._context.logits()
+        now, held = self.state.step, self.notes.open.items()
+        sampling.let_go(logits_V, {pitch: (now - note.step) / STEPS_PER_S for pitch, note in held if note.step < now})
         sampling.mask_grammar(logits_V, sounding=self.state.sounding, releasable=self.notes.open)
         self._mask_constraints(logits_V, settings)
         return sampling.sample(

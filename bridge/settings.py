@@ -32,7 +32,7 @@ class Settings:
     """
 
     temperature: float = _ranged(1.0, 0.05, 3.0, "", "how daring the model is; 1 is as trained")
-    top_p: float = _ranged(0.98, 0.05, 1.0, "", "share of the likeliest tokens that may be chosen")
+    top_p: float = _ranged(1.0, 0.05, 1.0, "", "share of the likeliest tokens that may be chosen")
     min_p: float = _ranged(0.0, 0.0, 1.0, "", "least likelihood of a token, as a share of the likeliest one's")
     silence_s: float = _ranged(0.6, 0.05, 30.0, " s", "silence after which the model answers")
     answer_s: float = _ranged(

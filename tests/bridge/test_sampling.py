@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musebridge.bridge.sampling import mask_all_but_shifts, mask_grammar, mask_pitches, sample
+from musebridge.bridge.sampling import let_go, mask_all_but_shifts, mask_grammar, mask_pitches, sample
 from musebridge.vocab import BEGIN, N_EVENTS, N_TOKENS, NOTE_OFF, TIME_SHIFT, VELOCITY
 
 
@@ -27,6 +27,27 @@ def test_grammar_in_silence_forbids_every_release() -> None:
     logits = flat()
     mask_grammar(logits, sounding=(), releasable=())
     assert allowed(logits) == set(range(NOTE_OFF)) | set(range(TIME_SHIFT, N_EVENTS))
+
+
+def test_a_strike_of_what_sounds_is_as_likely_a_release() -> None:
+    logits = flat()
+    logits[60] = 2.0
+    let_go(logits, {60: 0.5, 62: 0.1})
+    assert logits[NOTE_OFF + 60] == pytest.approx(np.log(np.exp(2.0) + 1))
+    assert logits[NOTE_OFF + 62] == pytest.approx(np.log(2))
+    logits[[NOTE_OFF + 60, NOTE_OFF + 62]] = 0
+    assert not np.delete(logits, 60).any()
+
+
+def test_the_longer_a_note_sounds_the_likelier_is_its_release() -> None:
+    def release(age_s: float) -> float:
+        logits = flat()
+        let_go(logits, {60: age_s})
+        return float(logits[NOTE_OFF + 60])
+
+    assert release(1.0) == release(0.1)
+    assert release(4.0) - release(3.0) == pytest.approx(release(3.0) - release(2.0))
+    assert release(3.0) > release(2.0)
 
 
 def test_only_shifts_remain_when_time_must_pass() -> None:

@@ -203,6 +203,16 @@ def test_the_model_never_releases_a_key_that_the_player_holds() -> None:
     assert on(60) not in [t.event for t in sent]
 
 
+def test_a_model_that_strikes_what_it_holds_ends_it_first() -> None:
+    sent = Stage(says=lambda tokens: SHIFT_100MS if tokens[-1] == MODEL_PITCH else MODEL_PITCH).play(PHRASE)
+    assert sent[:4] == [
+        Timed(2.1, on(MODEL_PITCH)),
+        Timed(2.2, off(MODEL_PITCH)),
+        Timed(2.2, on(MODEL_PITCH)),
+        Timed(2.3, off(MODEL_PITCH)),
+    ]
+
+
 def test_a_note_of_the_model_ends_after_its_longest_time() -> None:
     def holds(tokens: Sequence[int]) -> int:
         return MODEL_PITCH if MODEL_PITCH not in tokens else SHIFT_100MS
