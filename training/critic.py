@@ -53,7 +53,7 @@ class Critic(Discriminator):
             window_BT, hints_BTF, seeded: as for a verdict.
         """
         hints_BTF = self.told(hints_BTF)
-        x_BSD = self.heard(window_BT, hints_BTF)[:, seeded - 1 :]
+        x_BSD = self.heard(window_BT, hints_BTF, seeded - 1)
         length_C = torch.arange(1, x_BSD.shape[1], device=x_BSD.device)
         pooled_BCD = x_BSD[:, 1:].cumsum(1) / length_C[:, None]
         so_far_BC = self.judged(pooled_BCD, running_statistics(window_BT[:, seeded:], hints_BTF[:, seeded:]))

@@ -131,7 +131,7 @@ class Discriminator(nn.Module):
             jitter: standard deviation of noise on the embedded tokens.
         """
         hints_BTF = self.told(hints_BTF)
-        x_BCD = self.heard(window, hints_BTF, jitter)[:, seeded:]
+        x_BCD = self.heard(window, hints_BTF, seeded, jitter)
         whole_B = self.judged(x_BCD.mean(1), statistics(window[:, seeded:], hints_BTF[:, seeded:]))
         return Verdict(whole_B.float(), self.token(x_BCD)[..., 0].float())
 
@@ -139,18 +139,20 @@ class Discriminator(nn.Module):
         """Return the hints, or nothing in their place for one that is not hinted."""
         return hints_BTF if self.config.hinted else torch.zeros_like(hints_BTF)
 
-    def heard(self, window: Tensor, hints_BTF: Tensor, jitter: float = 0.0) -> Tensor:
-        """Return what it makes of each token among those that it may hear, (B, T, D).
+    def heard(self, window: Tensor, hints_BTF: Tensor, first: int, jitter: float = 0.0) -> Tensor:
+        """Return what it makes of each token among those that it may hear, (B, T - first, D).
 
         Args:
             window, jitter: as for a verdict.
             hints_BTF: as it is told them.
+            first: from which token on it is asked for.
         """
         x_BTD = norm(embed(window, self.embedding.weight)) + self.hint(hints_BTF)
         x_BTD = self.dropout(x_BTD + jitter * torch.randn_like(x_BTD) if jitter else x_BTD)
         T = window.shape[1]
-        for block in self.blocks:
-            x_BTD, _ = block(x_BTD, self.cos[:T], self.sin[:T], None)
+        for i, block in enumerate(self.blocks):
+            is_last = i == len(self.blocks) - 1
+            x_BTD, _ = block(x_BTD, self.cos[:T], self.sin[:T], None, first if is_last else 0)
         return norm(x_BTD)
 
     def judged(self, pooled_D: Tensor, figures_N: Tensor) -> Tensor:

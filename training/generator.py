@@ -103,19 +103,19 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
 
     def forward(
-        self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, past: tuple[Tensor, Tensor] | None
+        self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, past: tuple[Tensor, Tensor] | None, first: int
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         B, T, D = x_BTD.shape
-        P = self.config.d_head
-        q_BHTP = norm(self.query(x_BTD).view(B, T, -1, P)).transpose(1, 2)
+        P, n_asking = self.config.d_head, T - first
+        q_BHTP = norm(self.query(x_BTD[:, first:]).view(B, n_asking, -1, P)).transpose(1, 2)
         k_BKTP = norm(self.key(x_BTD).view(B, T, -1, P)).transpose(1, 2)
         v_BKSP = self.value(x_BTD).view(B, T, -1, P).transpose(1, 2)
-        q_BHTP, k_BKSP = rotate(q_BHTP, cos_TP, sin_TP), rotate(k_BKTP, cos_TP, sin_TP)
-        mask_TS = None
+        q_BHTP, k_BKSP = rotate(q_BHTP, cos_TP[first:], sin_TP[first:]), rotate(k_BKTP, cos_TP, sin_TP)
         if past is not None:
             k_BKSP, v_BKSP = torch.cat([past[0], k_BKSP], 2), torch.cat([past[1], v_BKSP], 2)
-            S = k_BKSP.shape[2]
-            mask_TS = torch.ones(T, S, dtype=torch.bool, device=x_BTD.device).tril(S - T)
+        S, mask_TS = k_BKSP.shape[2], None
+        if self.causal and n_asking < S:
+            mask_TS = torch.ones(n_asking, S, dtype=torch.bool, device=x_BTD.device).tril(S - n_asking)
         is_trained_compiled = torch.compiler.is_compiling() and torch.is_grad_enabled()
         if is_trained_compiled and x_BTD.device.type == "cpu":
             y_BHTP = attend(q_BHTP, k_BKSP, v_BKSP, self.causal)
@@ -125,10 +125,10 @@ class Attention(nn.Module):
                 k_BKSP,
                 v_BKSP,
                 attn_mask=mask_TS,
-                is_causal=self.causal and past is None,
+                is_causal=self.causal and mask_TS is None,
                 enable_gqa=self.config.n_kv_heads != self.config.n_heads,
             )
-        return self.out(y_BHTP.transpose(1, 2).reshape(B, T, D)), (k_BKSP, v_BKSP)
+        return self.out(y_BHTP.transpose(1, 2).reshape(B, n_asking, D)), (k_BKSP, v_BKSP)
 
 
 class Block(nn.Module):
@@ -141,17 +141,18 @@ class Block(nn.Module):
         self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
 
     def forward(
-        self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, past: tuple[Tensor, Tensor] | None
+        self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, past: tuple[Tensor, Tensor] | None, first: int = 0
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return what the block makes of tokens, and its keys and values.
+        """Return what the block makes of tokens, and the keys and values of all.
 
         Args:
             x_BTD: the tokens.
             cos_TP, sin_TP: rotary angles of their positions.
             past: keys and values of what came before them.
+            first: from which token on it is asked for.
         """
-        y_BTD, cache = self.attention(norm(x_BTD), cos_TP, sin_TP, past)
-        x_BTD = x_BTD + y_BTD
+        y_BTD, cache = self.attention(norm(x_BTD), cos_TP, sin_TP, past, first)
+        x_BTD = x_BTD[:, first:] + y_BTD
         return x_BTD + self.down(F.relu(self.up(norm(x_BTD))).square()), cache
 
 
@@ -180,12 +181,12 @@ class Generator(nn.Module):
             elif name != "embedding.weight":
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 
-    def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Return logits (B, T, V) for whole sequences of at most ``context`` tokens; see :func:`embed`."""
-        return self.extend(tokens_BT, None)[0]
+    def forward(self, tokens_BT: Tensor, first: int = 0) -> Tensor:
+        """Return logits for whole sequences of at most ``context`` tokens, (B, T - ``first``, V); see :func:`embed`."""
+        return self.extend(tokens_BT, None, first)[0]
 
-    def extend(self, tokens_BT: Tensor, cache: KVCache | None) -> tuple[Tensor, KVCache]:
-        """Return logits (B, T, V) for tokens that follow a cache, and the longer cache.
+    def extend(self, tokens_BT: Tensor, cache: KVCache | None, first: int = 0) -> tuple[Tensor, KVCache]:
+        """Return logits (B, T - first, V) for tokens that follow a cache, from the ``first`` on, and the longer cache.
 
         Raises:
             ValueError: cache and tokens together exceed ``context``.
@@ -198,7 +199,8 @@ class Generator(nn.Module):
         cos_TP, sin_TP = self.cos[start:end].to(x_BTD.dtype), self.sin[start:end].to(x_BTD.dtype)
         grown: KVCache = []
         for i, block in enumerate(self.blocks):
-            x_BTD, layer_cache = block(x_BTD, cos_TP, sin_TP, cache[i] if cache else None)
+            is_last = i == len(self.blocks) - 1
+            x_BTD, layer_cache = block(x_BTD, cos_TP, sin_TP, cache[i] if cache else None, first if is_last else 0)
             grown.append(layer_cache)
         return self.head(norm(x_BTD)).float(), grown
 

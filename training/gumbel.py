@@ -102,5 +102,5 @@ def relaxed(
     if given is not None:
         seed_BTV = F.one_hot(seed_BT, vocab.N_TOKENS).to(given)
         window = torch.cat([seed_BTV, F.pad(given, (0, vocab.N_TOKENS - given.shape[-1]))], 1)
-    logits_BTV = generator(window[:, :-1])[:, -tokens_BT.shape[1] :, : vocab.N_EVENTS]
+    logits_BTV = generator(window[:, :-1], seed_BT.shape[1] - 1)[..., : vocab.N_EVENTS]
     return straight_through(logits_BTV, noise_BTV, tokens_BT, temperature)

@@ -37,7 +37,7 @@ def branched_hints(generator: Generator, seed_BT: Tensor, written_MC: Tensor) ->
     Args:
         generator: as there.
         seed_BT: token ids; each is read once.
-        written_MC: M / B continuations of each seed, side by side.
+        written_MC: M / B continuations of each seed, side by side, or weights of their tokens (M, C, V).
     """
     n = len(written_MC) // len(seed_BT)
     logits_BTV, logits_MCV = generator.branch(seed_BT, written_MC)

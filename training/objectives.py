@@ -34,7 +34,7 @@ from musebridge.training.critic import Critic
 from musebridge.training.discriminator import Discriminator, Verdict
 from musebridge.training.generator import Generator
 from musebridge.training.gumbel import parallel
-from musebridge.training.hints import hints
+from musebridge.training.hints import branched_hints
 from musebridge.training.precision import product_type
 from musebridge.training.sampler import gumbel_noise, sample
 
@@ -65,7 +65,7 @@ def recognised(discriminator: Discriminator, frozen: Generator, seed_BT: Tensor,
     """Return the loss of straight-through continuations that are not taken for real."""
     seed_BTV = F.one_hot(seed_BT, vocab.N_TOKENS).to(written_BTV)
     window_BTV = torch.cat([seed_BTV, F.pad(written_BTV, (0, vocab.N_TOKENS - vocab.N_EVENTS))], 1)
-    verdict: Verdict = discriminator(window_BTV, hints(frozen, window_BTV), seed_BT.shape[1])
+    verdict: Verdict = discriminator(window_BTV, branched_hints(frozen, seed_BT, written_BTV), seed_BT.shape[1])
     return F.softplus(-verdict.whole_B).mean()
 
 
@@ -153,7 +153,7 @@ def actor_critic(
     """
     with torch.no_grad():
         unexpected_BC = verdict_B[:, None] - critic(window_BT, hints_BTF, seeded)[:, :-1]
-    log_p_BC = _chosen(generator(window_BT[:, :-1])[:, seeded - 1 :], window_BT[:, seeded:])
+    log_p_BC = _chosen(generator(window_BT[:, :-1], seeded - 1), window_BT[:, seeded:])
     log_ratio_BC = log_p_BC + hints_BTF[:, seeded:, 0]  # by surprise, which is the copy's -log p
     # Less 1, which has no gradient: what was gained so far, 0 at first, whatever the critic expects on average.
     weight_BC = log_ratio_BC.expm1()
@@ -178,7 +178,7 @@ def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seed
 
 def log_likelihood(generator: Generator, window_BT: Tensor, seeded: int) -> Tensor:
     """Return the log likelihood of each continuation given its seed, in nats, (B,)."""
-    logits_BCV = generator(window_BT[:, :-1])[:, seeded - 1 :]
+    logits_BCV = generator(window_BT[:, :-1], seeded - 1)
     return -F.cross_entropy(logits_BCV.transpose(1, 2), window_BT[:, seeded:], reduction="none").sum(1)
 
 

@@ -84,6 +84,13 @@ def test_every_token_hears_what_comes_after_it(discriminator):
 
 
 @torch.no_grad()
+def test_the_tokens_that_are_asked_for_hear_those_before_as_well(discriminator):
+    window_BT, hints_BTF = some_tokens(2), torch.randn(2, 24, 3)
+    whole_BTD = discriminator.heard(window_BT, hints_BTF, 0)
+    torch.testing.assert_close(discriminator.heard(window_BT, hints_BTF, SEEDED), whole_BTD[:, SEEDED:])
+
+
+@torch.no_grad()
 def test_one_that_is_not_hinted_looks_at_no_hint(discriminator):
     without, other = (
         discriminator(some_tokens(2), hints_BTF, SEEDED) for hints_BTF in (torch.zeros(2, 24, 3), torch.rand(2, 24, 3))

@@ -86,6 +86,15 @@ def test_several_continuations_of_a_seed_get_the_logits_and_the_gradient_of_the_
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
+def test_logits_from_a_token_on_have_the_gradient_of_the_wholes(generator):
+    tokens_BT, weights = some_tokens(2, 20), [*generator.requires_grad_().parameters()]
+    part_BTV, whole_BTV = generator(tokens_BT, 7), generator(tokens_BT)[:, 7:]
+    torch.testing.assert_close(part_BTV, whole_BTV, rtol=1e-4, atol=1e-5)
+    of_part, of_whole = (torch.autograd.grad(x.softmax(-1)[..., 7].sum(), weights) for x in (part_BTV, whole_BTV))
+    for one, other in zip(of_part, of_whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
 @torch.inference_mode()
 def test_a_sequence_is_the_same_alone_and_in_a_batch(generator):
     tokens_BT = some_tokens(3, 20)
