@@ -37,7 +37,7 @@ from musebridge.training.generator import Generator
 from musebridge.training.judging import Figure, Scores, skill
 from musebridge.training.samples import starts_within_pieces
 
-_SETTINGS = Settings(top_p=1.0)
+_SETTINGS = Settings()
 _FEWEST = 20
 """Seeds, below which a fresh judge has too little to learn from."""
 
