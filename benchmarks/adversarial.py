@@ -28,7 +28,7 @@ from musebridge.training.precision import autocast, product_type
 from musebridge.training.sampler import gumbel_noise, sample, sample_continuations
 from musebridge.training.samples import starts_within_pieces
 
-NAIVE, OURS = "continuations, concatenated cache", "continuations, allocated cache"
+NAIVE, OURS = "continuations, concatenated cache", "continuations, allocated cache, compiled"
 FAITHFUL, PARALLEL = "update, faithful", "update, parallel"
 
 
@@ -100,7 +100,7 @@ def _updates(
     def loss() -> Tensor:
         if feedback is None:
             return objectives.recognised(judge, frozen, seed_BT, faithful(generator, seed_BT, noise_BTV, 1.0))
-        tokens_BT = sample(generator, seed_BT, noise_BTV, dtype=dtype)
+        tokens_BT = sample(generator, seed_BT, noise_BTV, dtype=dtype, compile=True)
         found: Tensor = compiled(generator, judge, frozen, seed_BT, tokens_BT, noise_BTV, torch.tensor(1.0), feedback)
         return found
 
@@ -127,9 +127,11 @@ def _rates(generator: Generator, seed_BT: Tensor, length: int, rounds: int) -> I
     subjects: dict[str, Callable[[], object]] = {
         NAIVE: lambda: _naive(generator, seed_BT, length, rng),
         "continuations, allocated cache, float32": lambda: sample_continuations(generator, seed_BT, length, rng),
-        OURS: lambda: sample_continuations(generator, seed_BT, length, rng, dtype=dtype),
+        "continuations, allocated cache": lambda: sample_continuations(generator, seed_BT, length, rng, dtype=dtype),
+        OURS: lambda: sample_continuations(generator, seed_BT, length, rng, dtype=dtype, compile=True),
     }
     rates: dict[str, list[float]] = {name: [] for name in subjects}
+    subjects[OURS]()  # which compiles it
     for _ in range(rounds):
         for name, call in subjects.items():
             rates[name].append(len(seed_BT) / seconds(call))

@@ -65,7 +65,7 @@ class Adversarial:
         config: how to fine-tune.
         command: how the run was started, for the record in the weights.
         taught: a discriminator to take as it is, or, where it knows another generator, to begin with.
-        compile: compile hints and the discriminator's loss.
+        compile: compile sampling, hints and losses; slower to start, faster to run.
         on_stage: told what is done and its share, 0..1, while samples, discriminator and critic are made.
 
     Raises:
@@ -113,12 +113,14 @@ class Adversarial:
                 hint=compiled(branched_hints),
             ),
             criticism=self._criticism(lessons, on_stage) if config.objective == "actor_critic" else None,
+            compile=compile,
         )
         self.gauge = Gauge(
             self.frozen,
             self.lessons.choosing[slice(0, config.judged)],
             corpus.splits["validation"],
             SCORED_WHILE_TRAINING,
+            compile=compile,
         )
         self.real = Windows(
             corpus.splits["train"],
@@ -317,6 +319,7 @@ class Adversarial:
             window=self.window,
             seed=self.config.seed,
             written=written,
+            compile=self._compile,
             on_progress=lambda share: on_stage(f"sampling {split} continuations", share),
         )
 

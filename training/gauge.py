@@ -8,6 +8,8 @@ tells the generator's music from real music.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -38,10 +40,16 @@ class Gauge:
         pairs: held-out seeds and their real continuations.
         validation: a packed split, for the likelihood.
         limit: tokens of it to score.
+        compile: see ``musebridge.training.sampler``.
     """
 
-    def __init__(self, frozen: Generator, pairs: Pairs, validation: npt.NDArray[np.uint16], limit: int) -> None:
+    def __init__(
+        self, frozen: Generator, pairs: Pairs, validation: npt.NDArray[np.uint16], limit: int, *, compile: bool = False
+    ) -> None:
         self._frozen, self._pairs, self._validation, self._limit = frozen, pairs, validation, limit
+        self._sample = partial(
+            sample_continuations, dtype=product_type(next(frozen.parameters()).device), compile=compile
+        )
         self._device = next(frozen.parameters()).device
         self._real_NF = figures(frozen, self._windows(pairs.real_NT), pairs.seed_NT.shape[1])
 
@@ -50,7 +58,7 @@ class Gauge:
         context = generator.config.context
         rng = torch.Generator(self._device).manual_seed(0)
         seed_NT, length = torch.from_numpy(self._pairs.seed_NT).to(self._device), self._pairs.real_NT.shape[1]
-        fake_NT = sample_continuations(generator, seed_NT, length, rng, dtype=product_type(self._device)).cpu().numpy()
+        fake_NT = self._sample(generator, seed_NT, length, rng).cpu().numpy()
         fake_NF = figures(self._frozen, self._windows(fake_NT), self._pairs.seed_NT.shape[1])
         return {
             "nll": nll(generator, self._validation, warm=context // 2, limit=self._limit),

@@ -190,6 +190,8 @@ def scored(
     length: int,
     n: int,
     rng: torch.Generator,
+    *,
+    compile: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Continue each seed ``n`` times.
 
@@ -200,19 +202,22 @@ def scored(
         length: of a continuation.
         n: continuations of each seed.
         rng: source of randomness.
+        compile: see ``musebridge.training.sampler``.
 
     Returns:
         The windows, (B, n, T), and their scores, (B, n).
     """
-    written_MC = written(generator, seed_BT, length, n, rng)
+    written_MC = written(generator, seed_BT, length, n, rng, compile=compile)
     window_MT = torch.cat([seed_BT.repeat_interleave(n, 0), written_MC], 1)
     return window_MT.view(len(seed_BT), n, -1), score(seed_BT, written_MC).view(-1, n)
 
 
-def written(generator: Generator, seed_BT: Tensor, length: int, n: int, rng: torch.Generator) -> Tensor:
+def written(
+    generator: Generator, seed_BT: Tensor, length: int, n: int, rng: torch.Generator, *, compile: bool = False
+) -> Tensor:
     """Return ``n`` continuations of each seed, side by side, (B n, length); see :func:`scored`."""
     noise_MCV = gumbel_noise(len(seed_BT) * n, length, rng)
-    return sample(generator, seed_BT, noise_MCV, dtype=product_type(seed_BT.device))
+    return sample(generator, seed_BT, noise_MCV, dtype=product_type(seed_BT.device), compile=compile)
 
 
 def ranked(window_BNT: Tensor, score_BN: Tensor) -> Tensor:

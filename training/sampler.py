@@ -20,9 +20,9 @@ from torch import Tensor
 
 from musebridge import vocab
 from musebridge.errors import ConfigError
-from musebridge.training.generator import Block, Generator, norm, rotate
+from musebridge.training.generator import Block, Generator, embed, norm, rotate
 from musebridge.training.hints import N_HINTS, opinion
-from musebridge.training.precision import multiplies_with_onednn, product_type
+from musebridge.training.products import packed, product
 from musebridge.training.workers import side_by_side
 
 _TOKENS_AT_ONCE = 2048
@@ -82,6 +82,7 @@ def sample_continuations(
     *,
     dtype: torch.dtype = torch.float32,
     truncation: Truncation = NONE,
+    compile: bool = False,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Tensor:
     """Continue a batch of seeds.
@@ -93,13 +94,15 @@ def sample_continuations(
         rng: source of randomness; the same seeds and state give the same tokens.
         dtype: of the matrix products, keys and values; bfloat16 is the faster where the processor has it.
         truncation: by default temperature 1 and every token.
+        compile: compile what reads a token; slower to start, faster to run.
         on_progress: called with the share that is done, 0..1.
 
     Returns:
         The sampled tokens, shape (B, length).
     """
     noise_BTV = gumbel_noise(len(seed_BT), length, rng)
-    return sample(generator, seed_BT, noise_BTV, dtype=dtype, truncation=truncation, on_progress=on_progress)
+    given = generator, seed_BT, noise_BTV
+    return sample(*given, dtype=dtype, truncation=truncation, compile=compile, on_progress=on_progress)
 
 
 def sample(
@@ -109,6 +112,7 @@ def sample(
     *,
     dtype: torch.dtype = torch.float32,
     truncation: Truncation = NONE,
+    compile: bool = False,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Tensor:
     """Continue a batch of seeds with given noise, one token for each of its moments; see :func:`sample_continuations`.
@@ -120,11 +124,16 @@ def sample(
         ValueError: seeds and continuations together exceed the context.
     """
     some = partial(_sample, generator, dtype=dtype, truncation=truncation)
-    return _on_each_core(some, seed_BT, noise_BTV, on_progress)[0]
+    return _on_each_core(some, seed_BT, noise_BTV, compile, on_progress)[0]
 
 
 def sample_with_hints(
-    generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, *, dtype: torch.dtype = torch.float32
+    generator: Generator,
+    seed_BT: Tensor,
+    noise_BTV: Tensor,
+    *,
+    dtype: torch.dtype = torch.float32,
+    compile: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Continue a batch of seeds as :func:`sample` does, and tell what the generator thought of all the tokens.
 
@@ -136,18 +145,23 @@ def sample_with_hints(
         ValueError: seeds and continuations together exceed the context.
     """
     some = partial(_sample, generator, dtype=dtype, truncation=NONE, hinted=True)
-    return _on_each_core(some, seed_BT, noise_BTV, lambda _: None)
+    return _on_each_core(some, seed_BT, noise_BTV, compile, lambda _: None)
 
 
 def _on_each_core(
-    some: Callable[..., tuple[Tensor, Tensor]], seed_BT: Tensor, noise_BTV: Tensor, on_progress: Callable[[float], None]
+    some: Callable[..., tuple[Tensor, Tensor]],
+    seed_BT: Tensor,
+    noise_BTV: Tensor,
+    compile: bool,
+    on_progress: Callable[[float], None],
 ) -> tuple[Tensor, Tensor]:
     """Return what ``some`` makes of seeds and noise, a part of them on each core; the first part tells of progress."""
-    cores = torch.get_num_threads() if seed_BT.device.type == "cpu" else 1
+    # Compiled loops keep Python's lock while they run, but each of them runs on all cores by itself.
+    cores = torch.get_num_threads() if seed_BT.device.type == "cpu" and not compile else 1
     n = len(noise_BTV) // len(seed_BT)
     rows = max(-(-_FEWEST_ROWS // n), -(-len(seed_BT) // cores))
     parts = [
-        partial(some, *part, on_progress=on_progress if i == 0 else lambda _: None)
+        partial(some, *part, compile=compile, on_progress=on_progress if i == 0 else lambda _: None)
         for i, part in enumerate(zip(torch.split(seed_BT, rows), torch.split(noise_BTV, rows * n), strict=True))
     ]
     done = [parts[0]()] if len(parts) == 1 else side_by_side(parts)
@@ -164,11 +178,12 @@ def _sample(
     dtype: torch.dtype,
     truncation: Truncation,
     on_progress: Callable[[float], None],
+    compile: bool,
     hinted: bool = False,
 ) -> tuple[Tensor, Tensor]:
     (batch, length), seeded = noise_BTV.shape[:2], seed_BT.shape[1]
     n = batch // len(seed_BT)
-    reader = _Reader(generator, batch, seeded + length, dtype)
+    reader = _Reader(generator, batch, seeded + length, dtype, compile)
     window_BT = F.pad(seed_BT.repeat_interleave(n, 0), (0, length))
     hints_BTF = seed_BT.new_zeros((batch, seeded + length if hinted else 0, N_HINTS), dtype=torch.float32)
     logits_BTV = reader.read(seed_BT, every=hinted, copies=n).repeat_interleave(n, 0)
@@ -192,13 +207,14 @@ class _Reader:
     The residual stream stays in float32, as in autocast.
     """
 
-    def __init__(self, generator: Generator, batch: int, capacity: int, dtype: torch.dtype) -> None:
+    def __init__(self, generator: Generator, batch: int, capacity: int, dtype: torch.dtype, compile: bool) -> None:
         config = generator.config
         if capacity > config.context:
             raise ValueError(f"at most {config.context} positions fit the context, found {capacity}")
-        self._generator, self._length = generator, 0
-        self._head = _product(generator.head.weight, dtype)
+        self._cos, self._sin, self._length = generator.cos, generator.sin, 0
+        self._embedding, self._head = generator.embedding.weight.detach(), packed(generator.head.weight, dtype)
         self._layers = [_Layer(block, batch, capacity, dtype) for block in generator.blocks]  # type: ignore[arg-type]
+        self._read_next = self._compiled() if compile else self._read
 
     def read(self, tokens_BT: Tensor, *, every: bool = False, copies: int = 1) -> Tensor:
         """Take the seed, then one token at a time; return the logits of what comes after the last, or after every one.
@@ -210,31 +226,38 @@ class _Reader:
             Shape (B, 1, V), or (B, T, V).
         """
         B, T = tokens_BT.shape
+        is_first, self._length = not self._length, self._length + T
+        angles = self._cos[: self._length], self._sin[: self._length]
+        if not is_first:
+            return self._read_next(tokens_BT, *angles)
         # Seeds are read a few at a time: what lies between two products then stays in the processor's cache.
-        rows, wanted = max(1, _TOKENS_AT_ONCE // T), slice(0 if every else T - 1, T)
-        parts = [self._read(tokens_BT[i : i + rows], wanted, i, copies) for i in range(0, B, rows)]
-        self._length += T
-        return torch.cat(parts)
+        rows, first = max(1, _TOKENS_AT_ONCE // T), 0 if every else T - 1
+        return torch.cat([self._read(tokens_BT[i : i + rows], *angles, first, i, copies) for i in range(0, B, rows)])
 
-    def _read(self, tokens_BT: Tensor, wanted: slice, first: int, copies: int) -> Tensor:
-        start, end = self._length, self._length + tokens_BT.shape[1]
-        cos_TP, sin_TP = self._generator.cos[start:end], self._generator.sin[start:end]
-        x_BTD = norm(self._generator.embedding(tokens_BT))
+    def _compiled(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        compiled = torch.compile(self._read)
+
+        def read(tokens_B1: Tensor, cos_SP: Tensor, sin_SP: Tensor) -> Tensor:
+            for angle_SP in (cos_SP, sin_SP):
+                torch._dynamo.mark_dynamic(angle_SP, 0)  # or it would be compiled twice
+            return compiled(tokens_B1, cos_SP, sin_SP)
+
+        return read
+
+    def _read(
+        self, tokens_BT: Tensor, cos_SP: Tensor, sin_SP: Tensor, first: int = 0, row: int = 0, copies: int = 1
+    ) -> Tensor:
+        """Read tokens of the sequences from a row on; return logits from the ``first`` of them on.
+
+        Args:
+            tokens_BT: the next ones.
+            cos_SP, sin_SP: rotary angles from the beginning to the last of the tokens.
+            first, row, copies: see :meth:`read`.
+        """
+        x_BTD = norm(embed(tokens_BT, self._embedding))
         for layer in self._layers:
-            x_BTD = layer.read(x_BTD, cos_TP, sin_TP, first, start, copies)
-        return self._head(norm(x_BTD[:, wanted])).float()
-
-
-def _product(weight_NK: Tensor, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """Return what multiplies with a matrix, in the order in which the processor's library wants to read it.
-
-    Given a matrix as it is, the library reorders it each time, which for a few rows takes as long as the product.
-    """
-    weight_NK = weight_NK.detach().to(dtype)
-    if multiplies_with_onednn(weight_NK.device) and dtype == product_type(weight_NK.device):
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK, _FEWEST_ROWS)
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, None, "none", [], "")
-    return lambda x: F.linear(x.to(dtype), weight_NK)
+            x_BTD = layer.read(x_BTD, cos_SP, sin_SP, first if layer is self._layers[-1] else 0, row, copies)
+        return product(norm(x_BTD), self._head).float()
 
 
 class _Layer:
@@ -242,31 +265,39 @@ class _Layer:
 
     def __init__(self, block: Block, batch: int, capacity: int, dtype: torch.dtype) -> None:
         attention = block.attention
-        self._config, self._dtype = attention.config, dtype
+        self._config = attention.config
         parts = [attention.query.weight, attention.key.weight, attention.value.weight]
-        self._qkv = _product(torch.cat(parts), dtype)
-        self._out, self._up, self._down = (_product(w.weight, dtype) for w in (attention.out, block.up, block.down))
+        self._qkv = packed(torch.cat(parts), dtype)
+        self._out, self._up, self._down = (packed(w.weight, dtype) for w in (attention.out, block.up, block.down))
         shape = (batch, self._config.n_kv_heads, capacity, self._config.d_head)
         self._key_BKSP, self._value_BKSP = (parts[0].new_empty(shape, dtype=dtype) for _ in "kv")
 
-    def read(self, x_BTD: Tensor, cos_TP: Tensor, sin_TP: Tensor, first: int, start: int, copies: int) -> Tensor:
+    def read(self, x_BTD: Tensor, cos_SP: Tensor, sin_SP: Tensor, first: int, row: int, copies: int) -> Tensor:
+        """Return what the block makes of tokens from the ``first`` on, which is none but the last where it is not 0."""
         B, T, D = x_BTD.shape
-        H, K, P, end = self._config.n_heads, self._config.n_kv_heads, self._config.d_head, start + T
-        qkv_BTJP = self._qkv(norm(x_BTD)).view(B, T, H + 2 * K, P)
+        H, K, P, S = self._config.n_heads, self._config.n_kv_heads, self._config.d_head, len(cos_SP)
+        qkv_BTJP = product(norm(x_BTD), self._qkv).view(B, T, H + 2 * K, P)
         qk_BTJP, v_BTKP = torch.split(qkv_BTJP, [H + K, K], 2)
-        qk_BJTP = rotate(norm(qk_BTJP).transpose(1, 2), cos_TP, sin_TP)
+        qk_BJTP = rotate(norm(qk_BTJP).transpose(1, 2), cos_SP[S - T :], sin_SP[S - T :])
         q_BHTP, k_BKTP = torch.split(qk_BJTP, [H, K], 1)
-        rows, own = slice(first * copies, (first + B) * copies), slice(first * copies, (first + B) * copies, copies)
+        rows, own = slice(row * copies, (row + B) * copies), slice(row * copies, (row + B) * copies, copies)
         for kept_BKSP, new_BKTP in ((self._key_BKSP, k_BKTP), (self._value_BKSP, v_BTKP.transpose(1, 2))):
-            kept_BKSP[rows, :, start:end].view(B, copies, K, T, P)[:] = new_BKTP[:, None]
-        y_BHTP = self._attend(q_BHTP.to(self._dtype), self._key_BKSP[own, :, :end], self._value_BKSP[own, :, :end])
-        x_BTD = x_BTD + self._out(y_BHTP.transpose(1, 2).reshape(B, T, D))
-        return x_BTD + self._down(F.relu(self._up(norm(x_BTD))).square())
+            kept_BKSP[rows, :, S - T : S].view(B, copies, K, T, P)[:] = new_BKTP[:, None]
+        q_BHTP = q_BHTP[:, :, first:].to(v_BTKP.dtype)
+        y_BHTP = _attend(q_BHTP, self._key_BKSP[own, :, :S], self._value_BKSP[own, :, :S])
+        x_BTD = x_BTD[:, first:] + product(y_BHTP.transpose(1, 2).reshape(B, T - first, D), self._out)
+        return x_BTD + product(F.relu(product(norm(x_BTD), self._up)).square(), self._down)
 
-    def _attend(self, q_BHTP: Tensor, k_BKSP: Tensor, v_BKSP: Tensor) -> Tensor:
-        B, H, T, P = q_BHTP.shape
-        if T > 1:
-            return F.scaled_dot_product_attention(q_BHTP, k_BKSP, v_BKSP, is_causal=True, enable_gqa=True)
-        # One token sees everything, so the heads of a group can stand where moments would: no mask, no copies of keys.
-        q_BKGP = q_BHTP.view(B, self._config.n_kv_heads, -1, P)
+
+def _attend(q_BHTP: Tensor, k_BKSP: Tensor, v_BKSP: Tensor) -> Tensor:
+    (B, H, T, P), K = q_BHTP.shape, k_BKSP.shape[1]
+    if T > 1:
+        return F.scaled_dot_product_attention(q_BHTP, k_BKSP, v_BKSP, is_causal=True, enable_gqa=True)
+    # One token sees everything, so the heads of a group can stand where moments would: no mask, no copies of keys.
+    q_BKGP = q_BHTP.reshape(B, K, H // K, P)
+    if not torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(q_BKGP, k_BKSP, v_BKSP).view(B, H, 1, P)
+    # The compiler makes two loops of this, which for so few queries beat a kernel that is made for many.
+    w_BKGS = (q_BKGP[..., None, :].float() * k_BKSP[:, :, None].float()).sum(-1).mul(P**-0.5).exp()
+    y_BKGP = (w_BKGS[..., None] * v_BKSP[:, :, None].float()).sum(-2) / w_BKGS.sum(-1, keepdim=True)
+    return y_BKGP.to(v_BKSP.dtype).view(B, H, 1, P)

@@ -107,6 +107,7 @@ def pairs(
     window: Window,
     seed: int,
     written: bool = True,
+    compile: bool = False,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Pairs:
     """Return pairs from all over a split, sampling what the folder does not hold yet.
@@ -119,6 +120,7 @@ def pairs(
         window: lengths of seed and continuation.
         seed: of choice and sampling.
         written: whether there is need of artificial continuations; without, nothing is sampled.
+        compile: see ``musebridge.training.sampler``.
         on_progress: called with the share that is done, 0..1.
 
     Raises:
@@ -131,7 +133,10 @@ def pairs(
     windows_NT = np.stack([tokens[start : start + window.length] for start in starts]).astype(np.int64)
     seed_NT, real_NT = np.split(windows_NT, [window.seeded], 1)
     none_N = np.empty(len(starts), _record(Window(seeded=0, continued=0)))
-    sampled_N = _all_sampled(generator, tokens, seed_NT, folder, window, seed, on_progress) if written else none_N
+    write = partial(_sampled, generator, window, compile)
+    sampled_N = (
+        _all_sampled(generator, tokens, seed_NT, folder, window, seed, write, on_progress) if written else none_N
+    )
     return Pairs(
         seed_NT=seed_NT,
         real_NT=real_NT,
@@ -148,6 +153,7 @@ def _all_sampled(
     folder: Path,
     window: Window,
     seed: int,
+    write: Callable[[Tokens, list[int]], npt.NDArray[np.void]],
     on_progress: Callable[[float], None],
 ) -> npt.NDArray[np.void]:
     """Return records of the seeds' continuations, those from the folder that it holds."""
@@ -157,7 +163,7 @@ def _all_sampled(
     sampled = []
     for number, first in enumerate(shards):
         path, asked_NT = folder / f"{number:05}.npy", seed_NT[first : first + SHARD]
-        sampled.append(kept(path, len(asked_NT), partial(_sampled, generator, asked_NT, window, [seed, number])))
+        sampled.append(kept(path, len(asked_NT), partial(write, asked_NT, [seed, number])))
         on_progress((number + 1) / len(shards))
     return np.concatenate(sampled)
 
@@ -177,12 +183,14 @@ def kept(path: Path, count: int, make: Callable[[], npt.NDArray[Any]]) -> npt.ND
     return kept[:count]
 
 
-def _sampled(generator: Generator, seed_NT: Tokens, window: Window, seed: list[int]) -> npt.NDArray[np.void]:
+def _sampled(
+    generator: Generator, window: Window, compile: bool, seed_NT: Tokens, seed: list[int]
+) -> npt.NDArray[np.void]:
     """Return records of continuations and of the hints of their windows."""
     device = next(generator.parameters()).device
     rng = torch.Generator(device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     seed_BT, noise_BTV = torch.from_numpy(seed_NT).to(device), gumbel_noise(len(seed_NT), window.continued, rng)
-    tokens_BT, hints_BTF = sample_with_hints(generator, seed_BT, noise_BTV, dtype=product_type(device))
+    tokens_BT, hints_BTF = sample_with_hints(generator, seed_BT, noise_BTV, dtype=product_type(device), compile=compile)
     sampled_N = np.empty(len(seed_NT), _record(window))
     sampled_N["tokens"], sampled_N["hints"] = tokens_BT.cpu().numpy(), hints_BTF.cpu().numpy()
     return sampled_N

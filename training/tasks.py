@@ -35,6 +35,7 @@ class Models:
         discriminator: in evaluation mode, without gradients.
         judge: the discriminator with the frozen generator, whose hints it hears.
         criticism: where tokens are credited one by one.
+        compile: see ``musebridge.training.sampler``.
     """
 
     generator: Generator
@@ -42,6 +43,7 @@ class Models:
     discriminator: Discriminator
     judge: Discriminated
     criticism: Criticism | None
+    compile: bool
 
     @property
     def device(self) -> torch.device:
@@ -75,7 +77,7 @@ def gumbel(models: Models, config: AdversarialConfig, loss: Loss, step: Step) ->
         written_BTV = faithful(models.generator, seed_BT, noise_BTV, temperature)
         asked = objectives.recognised(models.discriminator, models.frozen, seed_BT, written_BTV)
         return Asked(asked, written_BTV.detach().argmax(-1))
-    tokens_BT = sample(models.generator, seed_BT, noise_BTV, dtype=product_type(seed_BT.device))
+    tokens_BT = sample(models.generator, seed_BT, noise_BTV, dtype=product_type(seed_BT.device), compile=models.compile)
     given = models.generator, models.discriminator, models.frozen, seed_BT, tokens_BT, noise_BTV
     return Asked(loss(*given, temperature, config.feedback), tokens_BT)
 
@@ -104,7 +106,7 @@ def dpo(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> As
 def policy_gradient(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
     """Learn from each by how much more it is liked than the others of its seed."""
     seed_BT, rng = _seeds(models, step)
-    written_MC = objectives.written(models.generator, seed_BT, config.continued, config.n, rng)
+    written_MC = objectives.written(models.generator, seed_BT, config.continued, config.n, rng, compile=models.compile)
     verdict_M, hints_MTF = models.judge.hear(seed_BT, written_MC)
     ahead_M = objectives.ahead_of_others(verdict_M.view(-1, config.n)).flatten()
     asked = loss(models.generator, seed_BT, written_MC, hints_MTF, ahead_M, config.kl)
@@ -135,7 +137,8 @@ def _seeds(models: Models, step: Step) -> tuple[Tensor, torch.Generator]:
 
 def _scored(models: Models, config: AdversarialConfig, step: Step) -> tuple[Tensor, Tensor]:
     seed_BT, rng = _seeds(models, step)
-    return objectives.scored(models.generator, models.judge, seed_BT, config.continued, config.n, rng)
+    given = models.generator, models.judge, seed_BT, config.continued, config.n, rng
+    return objectives.scored(*given, compile=models.compile)
 
 
 def _of_new(loss: Tensor, window_BNT: Tensor, score_BN: Tensor, config: AdversarialConfig) -> Asked:

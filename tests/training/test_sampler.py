@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from musebridge.errors import ConfigError
 from musebridge.training import sampler
@@ -109,6 +110,17 @@ def test_what_the_generator_thinks_while_it_writes_is_what_it_thinks_of_the_whol
         expected_BTF = hints(generator, torch.cat([some_seeds(4), tokens_BT], 1))
     assert torch.allclose(hints_BTF, expected_BTF, atol=1e-4)
     assert hints_BTF[:, 1:].std() > 0.5  # so that the line above can fail
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.compile's own
+def test_what_is_compiled_is_compiled_once_and_writes_the_same(generator):
+    noise_BTV = gumbel_noise(6, 8, torch.Generator().manual_seed(2))
+    counters.clear()
+    tokens_BT, hints_BTF = sample_with_hints(generator, some_seeds(3), noise_BTV, compile=True)
+    assert counters["stats"]["unique_graphs"] == 1
+    expected_BT, expected_BTF = sample_with_hints(generator, some_seeds(3), noise_BTV)
+    assert torch.equal(tokens_BT, expected_BT)
+    torch.testing.assert_close(hints_BTF, expected_BTF, rtol=1e-4, atol=1e-5)
 
 
 def test_half_the_precision_rarely_changes_a_first_token(generator):

@@ -1,0 +1,45 @@
+"""Products with packed matrices: the plain product, also to torch's compiler."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from musebridge.training import products
+from musebridge.training.precision import product_type
+from musebridge.training.products import packed, product
+
+WEIGHT_NK = torch.randn(24, 16, generator=torch.Generator().manual_seed(0))
+ROWS = torch.randn(3, 1, 16, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_product_is_the_plain_one_in_the_type_of_the_matrix(dtype):
+    y = product(ROWS, packed(WEIGHT_NK, dtype))
+    assert y.dtype == dtype
+    exact = torch.float64 if dtype == torch.float64 else torch.float32
+    expected = F.linear(*(x.to(dtype).to(exact) for x in (ROWS, WEIGHT_NK)))
+    off = 1e-2 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(y.to(exact), expected, rtol=off, atol=off)
+
+
+def test_a_change_of_the_matrix_does_not_reach_what_was_packed_before():
+    weight_NK = WEIGHT_NK.clone()
+    before, y = packed(weight_NK, torch.float32), product(ROWS, packed(weight_NK, torch.float32))
+    weight_NK.zero_()
+    assert torch.equal(product(ROWS, before), y)
+
+
+def test_what_is_packed_goes_with_its_matrix():
+    held = len(products._PACKED)
+    weight_NK = packed(WEIGHT_NK, product_type(WEIGHT_NK.device))
+    assert len(products._PACKED) in (held, held + 1)  # nothing is packed where the processor has no use for it
+    del weight_NK
+    assert len(products._PACKED) == held
+
+
+def test_the_compiler_is_told_the_truth_about_the_operator():
+    weight_NK = packed(WEIGHT_NK, product_type(WEIGHT_NK.device))
+    told = torch.library.opcheck(torch.ops.musebridge.product.default, (ROWS.to(weight_NK.dtype), weight_NK))
+    assert set(told.values()) == {"SUCCESS"}
