@@ -31,15 +31,21 @@ def packed(weight_NK: Tensor, dtype: torch.dtype) -> Tensor:
 
 def product(x: Tensor, weight_NK: Tensor) -> Tensor:
     """Return x W^T, (..., N), of rows (..., K) and a matrix that is perhaps packed, in the matrix's type."""
-    y: Tensor = torch.ops.musebridge.product(x.to(weight_NK.dtype), weight_NK)
+    x = x.to(weight_NK.dtype)
+    if torch.compiler.is_compiling() and x.numel() == x.shape[-1]:
+        # For one row the compiler's own loop is as fast as the library's, and there is nothing to call.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        y_N = (x.flatten().to(wide) * weight_NK.to(wide)).sum(-1)
+        return y_N.to(weight_NK.dtype).view(*x.shape[:-1], -1)
+    y: Tensor = torch.ops.musebridge.product(x, weight_NK)
     return y
 
 
 def _product(x: Tensor, weight_NK: Tensor) -> Tensor:
-    packed = _PACKED.get(weight_NK)
-    if packed is None:
+    reordered = _PACKED.get(weight_NK)
+    if reordered is None:
         return F.linear(x, weight_NK)
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, reordered, None, "none", [], "")
     return y
 
 

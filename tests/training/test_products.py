@@ -14,13 +14,15 @@ WEIGHT_NK = torch.randn(24, 16, generator=torch.Generator().manual_seed(0))
 ROWS = torch.randn(3, 1, 16, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.parametrize("rows", [ROWS, ROWS[:1]], ids=["rows", "a row"])
+@pytest.mark.parametrize("multiply", [product, torch.compile(product, backend="eager")], ids=["plain", "compiled"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_a_product_is_the_plain_one_in_the_type_of_the_matrix(dtype):
-    y = product(ROWS, packed(WEIGHT_NK, dtype))
+def test_a_product_is_the_plain_one_in_the_type_of_the_matrix(rows, multiply, dtype):
+    y = multiply(rows, packed(WEIGHT_NK, dtype))
     assert y.dtype == dtype
-    exact = torch.float64 if dtype == torch.float64 else torch.float32
-    expected = F.linear(*(x.to(dtype).to(exact) for x in (ROWS, WEIGHT_NK)))
-    off = 1e-2 if dtype == torch.bfloat16 else 1e-5
+    exact = torch.promote_types(dtype, torch.float32)
+    expected = F.linear(*(x.to(dtype).to(exact) for x in (rows, WEIGHT_NK)))
+    off = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 1e-2}[dtype]
     torch.testing.assert_close(y.to(exact), expected, rtol=off, atol=off)
 
 
