@@ -235,11 +235,11 @@ class _Reader:
         return torch.cat([self._read(tokens_BT[i : i + rows], *angles, first, i, copies) for i in range(0, B, rows)])
 
     def _compiled(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        compiled = torch.compile(self._read)
+        compiled = torch.compile(self._read, dynamic=False)  # a batch is read alike, whichever came before it
 
         def read(tokens_B1: Tensor, cos_SP: Tensor, sin_SP: Tensor) -> Tensor:
             for angle_SP in (cos_SP, sin_SP):
-                torch._dynamo.mark_dynamic(angle_SP, 0)  # or it would be compiled twice
+                torch._dynamo.mark_dynamic(angle_SP, 0)  # or each length would be compiled
             return compiled(tokens_B1, cos_SP, sin_SP)
 
         return read
@@ -247,12 +247,12 @@ class _Reader:
     def _read(
         self, tokens_BT: Tensor, cos_SP: Tensor, sin_SP: Tensor, first: int = 0, row: int = 0, copies: int = 1
     ) -> Tensor:
-        """Read tokens of the sequences from a row on; return logits from the ``first`` of them on.
+        """Return logits of what follows tokens, from the ``first`` of these on.
 
         Args:
-            tokens_BT: the next ones.
+            tokens_BT: the next ones of seeds from ``row`` on, each of which stands for so many ``copies``.
             cos_SP, sin_SP: rotary angles from the beginning to the last of the tokens.
-            first, row, copies: see :meth:`read`.
+            first: 0, or that of the last.
         """
         x_BTD = norm(embed(tokens_BT, self._embedding))
         for layer in self._layers:
@@ -273,7 +273,7 @@ class _Layer:
         self._key_BKSP, self._value_BKSP = (parts[0].new_empty(shape, dtype=dtype) for _ in "kv")
 
     def read(self, x_BTD: Tensor, cos_SP: Tensor, sin_SP: Tensor, first: int, row: int, copies: int) -> Tensor:
-        """Return what the block makes of tokens from the ``first`` on, which is none but the last where it is not 0."""
+        """Return what the block makes of tokens: of all, ``first`` 0, or of the last alone, T - 1."""
         B, T, D = x_BTD.shape
         H, K, P, S = self._config.n_heads, self._config.n_kv_heads, self._config.d_head, len(cos_SP)
         qkv_BTJP = product(norm(x_BTD), self._qkv).view(B, T, H + 2 * K, P)

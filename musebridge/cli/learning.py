@@ -74,7 +74,7 @@ def _budget(context: click.Context, option: click.Parameter, text: str) -> dict[
     help="Take this exported discriminator as it is, or, if it knows another generator than --init, train it further.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run's folder.")
-@click.option("--compile/--no-compile", default=True, show_default=True, help="Compile the training step.")
+@click.option("--compile/--no-compile", default=True, show_default=True, help="Compile training steps and sampling.")
 def train(
     corpus_dir: Path,
     run_dir: Path,
