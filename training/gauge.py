@@ -44,13 +44,11 @@ class Gauge:
     """
 
     def __init__(
-        self, frozen: Generator, pairs: Pairs, validation: npt.NDArray[np.uint16], limit: int, *, compile: bool = False
+        self, frozen: Generator, pairs: Pairs, validation: npt.NDArray[np.uint16], limit: int, *, compile: bool
     ) -> None:
         self._frozen, self._pairs, self._validation, self._limit = frozen, pairs, validation, limit
-        self._sample = partial(
-            sample_continuations, dtype=product_type(next(frozen.parameters()).device), compile=compile
-        )
         self._device = next(frozen.parameters()).device
+        self._sample = partial(sample_continuations, dtype=product_type(self._device), compile=compile)
         self._real_NF = figures(frozen, self._windows(pairs.real_NT), pairs.seed_NT.shape[1])
 
     def measure(self, generator: Generator) -> dict[str, float]:

@@ -213,7 +213,7 @@ def scored(
 
 
 def written(
-    generator: Generator, seed_BT: Tensor, length: int, n: int, rng: torch.Generator, *, compile: bool = False
+    generator: Generator, seed_BT: Tensor, length: int, n: int, rng: torch.Generator, *, compile: bool
 ) -> Tensor:
     """Return ``n`` continuations of each seed, side by side, (B n, length); see :func:`scored`."""
     noise_MCV = gumbel_noise(len(seed_BT) * n, length, rng)

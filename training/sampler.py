@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -214,7 +214,7 @@ class _Reader:
         self._cos, self._sin, self._length = generator.cos, generator.sin, 0
         self._embedding, self._head = generator.embedding.weight.detach(), packed(generator.head.weight, dtype)
         self._layers = [_Layer(block, batch, capacity, dtype) for block in generator.blocks]  # type: ignore[arg-type]
-        self._read_next = self._compiled() if compile else self._read
+        self._compile = compile
 
     def read(self, tokens_BT: Tensor, *, every: bool = False, copies: int = 1) -> Tensor:
         """Take the seed, then one token at a time; return the logits of what comes after the last, or after every one.
@@ -229,20 +229,10 @@ class _Reader:
         is_first, self._length = not self._length, self._length + T
         angles = self._cos[: self._length], self._sin[: self._length]
         if not is_first:
-            return self._read_next(tokens_BT, *angles)
+            return (_read_compiled if self._compile else _Reader._read)(self, tokens_BT, *angles)
         # Seeds are read a few at a time: what lies between two products then stays in the processor's cache.
         rows, first = max(1, _TOKENS_AT_ONCE // T), 0 if every else T - 1
         return torch.cat([self._read(tokens_BT[i : i + rows], *angles, first, i, copies) for i in range(0, B, rows)])
-
-    def _compiled(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        compiled = torch.compile(self._read, dynamic=False)  # a batch is read alike, whichever came before it
-
-        def read(tokens_B1: Tensor, cos_SP: Tensor, sin_SP: Tensor) -> Tensor:
-            for angle_SP in (cos_SP, sin_SP):
-                torch._dynamo.mark_dynamic(angle_SP, 0)  # or each length would be compiled
-            return compiled(tokens_B1, cos_SP, sin_SP)
-
-        return read
 
     def _read(
         self, tokens_BT: Tensor, cos_SP: Tensor, sin_SP: Tensor, first: int = 0, row: int = 0, copies: int = 1
@@ -258,6 +248,18 @@ class _Reader:
         for layer in self._layers:
             x_BTD = layer.read(x_BTD, cos_SP, sin_SP, first if layer is self._layers[-1] else 0, row, copies)
         return product(norm(x_BTD), self._head).float()
+
+
+def _read_compiled(reader: _Reader, tokens_B1: Tensor, cos_SP: Tensor, sin_SP: Tensor) -> Tensor:
+    for angle_SP in (cos_SP, sin_SP):
+        torch._dynamo.mark_dynamic(angle_SP, 0)  # or each length would be compiled
+    return _compiled()(reader, tokens_B1, cos_SP, sin_SP)
+
+
+@cache
+def _compiled() -> Callable[..., Tensor]:
+    # A batch is read alike, whichever came before it.
+    return torch.compile(_Reader._read, dynamic=False)
 
 
 class _Layer:
@@ -297,7 +299,9 @@ def _attend(q_BHTP: Tensor, k_BKSP: Tensor, v_BKSP: Tensor) -> Tensor:
     q_BKGP = q_BHTP.reshape(B, K, H // K, P)
     if not torch.compiler.is_compiling():
         return F.scaled_dot_product_attention(q_BKGP, k_BKSP, v_BKSP).view(B, H, 1, P)
-    # The compiler makes two loops of this, which for so few queries beat a kernel that is made for many.
-    w_BKGS = (q_BKGP[..., None, :].float() * k_BKSP[:, :, None].float()).sum(-1).mul(P**-0.5).exp()
-    y_BKGP = (w_BKGS[..., None] * v_BKSP[:, :, None].float()).sum(-2) / w_BKGS.sum(-1, keepdim=True)
+    # The compiler makes two loops of this, which for so few queries beat a kernel or products that are made for many.
+    # Queries and keys are normed, so their products are small enough for an exponential.
+    wide = torch.promote_types(v_BKSP.dtype, torch.float32)
+    w_BKGS = (q_BKGP[..., None, :].to(wide) * k_BKSP[:, :, None].to(wide)).sum(-1).mul(P**-0.5).exp()
+    y_BKGP = (w_BKGS[..., None] * v_BKSP[:, :, None].to(wide)).sum(-2) / w_BKGS.sum(-1, keepdim=True)
     return y_BKGP.to(v_BKSP.dtype).view(B, H, 1, P)
