@@ -19,14 +19,16 @@ from torch import Tensor
 from musebridge import vocab
 from musebridge.benchmarks.measure import Row, elsewhere, in_turns, row_of, seconds
 from musebridge.errors import CheckpointError, CorpusError
-from musebridge.training import corpus, memory, objectives
-from musebridge.training.checkpoint import load_generator
-from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
-from musebridge.training.generator import Generator
-from musebridge.training.gumbel import faithful, parallel
-from musebridge.training.precision import autocast, product_type
-from musebridge.training.sampler import gumbel_noise, sample, sample_continuations
-from musebridge.training.samples import starts_within_pieces
+from musebridge.training.adversarial import objectives
+from musebridge.training.compute import malloc
+from musebridge.training.compute.precision import autocast, product_type
+from musebridge.training.data import corpus
+from musebridge.training.models.checkpoint import load_generator
+from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
+from musebridge.training.models.generator import Generator
+from musebridge.training.sampling.gumbel import faithful, parallel
+from musebridge.training.sampling.pairs import starts_within_pieces
+from musebridge.training.sampling.sampler import gumbel_noise, sample, sample_continuations
 
 NAIVE, OURS = "continuations, concatenated cache", "continuations, allocated cache, compiled"
 FAITHFUL, PARALLEL = "update, faithful", "update, parallel"
@@ -91,7 +93,7 @@ def _updates(
     generator: Generator, shape: DiscriminatorConfig, seed_BT: Tensor, noise_BTV: Tensor, feedback: int | None
 ) -> Iterator[Callable[[], object]]:
     """Give what finds an update's gradient: in parallel with rounds of feedback, faithfully where these are None."""
-    memory.keep_freed()
+    malloc.keep_freed()
     judge = Discriminator(shape).eval().requires_grad_(False)
     frozen = Generator(generator.config).eval().requires_grad_(False)
     frozen.load_state_dict(generator.state_dict())

@@ -13,15 +13,15 @@ import numpy as np
 
 from musebridge import vocab
 from musebridge.benchmarks.measure import Row, row_of
-from musebridge.bridge.candidates import Candidates
-from musebridge.bridge.continuation import read
-from musebridge.bridge.engine import OnnxEngine
-from musebridge.bridge.preset import Preset
+from musebridge.bridge.app.preset import Preset
+from musebridge.bridge.core.candidates import Candidates
+from musebridge.bridge.core.continuation import read
+from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import CorpusError
-from musebridge.training import corpus
-from musebridge.training.features import notes_of
-from musebridge.training.samples import starts_within_pieces
-from musebridge.training.similarity import Tokens, likeness
+from musebridge.training.data import corpus
+from musebridge.training.metrics.distances import Tokens, likeness
+from musebridge.training.metrics.features import notes_of
+from musebridge.training.sampling.pairs import starts_within_pieces
 
 _LONG_S = (3.0, 5.0, 9.9)
 """Lengths beyond which notes are counted; the bridge ends each after 10 s."""

@@ -21,21 +21,21 @@ import torch
 
 from musebridge import vocab
 from musebridge.benchmarks.measure import Row, in_turns
-from musebridge.bridge.answer import Answer
-from musebridge.bridge.candidates import Candidate, Candidates
-from musebridge.bridge.context import Context
-from musebridge.bridge.continuation import read
-from musebridge.bridge.discriminator import OnnxDiscriminator
-from musebridge.bridge.engine import OnnxEngine
-from musebridge.bridge.settings import Settings
+from musebridge.bridge.core.answer import Answer
+from musebridge.bridge.core.candidates import Candidate, Candidates
+from musebridge.bridge.core.context import Context
+from musebridge.bridge.core.continuation import read
+from musebridge.bridge.core.settings import Settings
+from musebridge.bridge.inference.discriminator import OnnxDiscriminator
+from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import CorpusError
 from musebridge.export import discriminator, graph
-from musebridge.training import corpus
-from musebridge.training.checkpoint import load_generator
-from musebridge.training.gauge import figures, fresh_judge
-from musebridge.training.generator import Generator
-from musebridge.training.judging import Figure, Scores, skill
-from musebridge.training.samples import starts_within_pieces
+from musebridge.training.data import corpus
+from musebridge.training.metrics.classification import Figure, Scores, skill
+from musebridge.training.metrics.two_sample import figures, fresh_judge
+from musebridge.training.models.checkpoint import load_generator
+from musebridge.training.models.generator import Generator
+from musebridge.training.sampling.pairs import starts_within_pieces
 
 _SETTINGS = Settings()
 _FEWEST = 20

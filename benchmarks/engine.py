@@ -22,16 +22,16 @@ import torch
 
 from musebridge import vocab
 from musebridge.benchmarks.measure import Row, Subjects, in_turns, resident_mb, row_of, seconds
-from musebridge.bridge.answer import Answer
-from musebridge.bridge.context import Context
-from musebridge.bridge.engine import OnnxEngine
-from musebridge.bridge.preset import load
-from musebridge.bridge.settings import Settings
+from musebridge.bridge.app.preset import load
+from musebridge.bridge.core.answer import Answer
+from musebridge.bridge.core.context import Context
+from musebridge.bridge.core.settings import Settings
+from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.events import NoteOn
 from musebridge.export.graph import export
 from musebridge.export.quantize import BLOCK
-from musebridge.training.checkpoint import save_generator
-from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.training.models.checkpoint import save_generator
+from musebridge.training.models.generator import Generator, GeneratorConfig
 from musebridge.vocab import StreamState
 
 SHAPE = GeneratorConfig(n_layers=5, context=2048)

@@ -13,13 +13,14 @@ import numpy as np
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from musebridge.benchmarks.measure import Row, resident_mb, row_of, seconds
-from musebridge.bridge import backends, osc_namespace
-from musebridge.bridge.ports import MemoryPort
-from musebridge.bridge.scheduler import Scheduler
-from musebridge.bridge.server import Bridge
-from musebridge.bridge.session import Session
-from musebridge.bridge.settings import MODES, Settings
-from musebridge.bridge.testing import ScriptedEngine, Witness, babble, simulate
+from musebridge.bridge.app.bridge import Bridge
+from musebridge.bridge.app.testing import ScriptedEngine, Witness, babble, simulate
+from musebridge.bridge.core import osc_namespace
+from musebridge.bridge.core.scheduler import Scheduler
+from musebridge.bridge.core.session import Session
+from musebridge.bridge.core.settings import MODES, Settings
+from musebridge.bridge.ports import backends
+from musebridge.bridge.ports.base import MemoryPort
 from musebridge.events import Message
 
 _BUNDLE, _NOW = b"#bundle\0", bytes(7) + b"\1"

@@ -27,10 +27,10 @@ import numpy as np
 from rich.table import Table
 
 from musebridge.benchmarks.measure import seconds
-from musebridge.bridge.backends import CLIENT
-from musebridge.bridge.midi import MidiSystem
-from musebridge.bridge.scheduler import NoteLedger, silence
-from musebridge.bridge.watch import JackWatch
+from musebridge.bridge.core.scheduler import NoteLedger, silence
+from musebridge.bridge.ports.backends import CLIENT
+from musebridge.bridge.ports.jack_watch import JackWatch
+from musebridge.bridge.ports.rtmidi import MidiSystem
 from musebridge.errors import PortError
 from musebridge.events import ALL_SOUND_OFF, Control, Message, NoteOff, NoteOn
 from musebridge.midifile import from_message
@@ -46,7 +46,7 @@ periods, and their events are lost."""
 _PRESET = 'description = "answers at once"\n[settings]\nsilence_s = 0.05\nanswer_s = 600\n'
 _SERVE = """
 import signal
-from musebridge.bridge.engine import OnnxEngine
+from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.cli import main
 
 def strike(*_):

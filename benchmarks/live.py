@@ -24,17 +24,17 @@ import numpy as np
 from musebridge import midifile, vocab
 from musebridge.benchmarks.kill import Peer
 from musebridge.benchmarks.measure import Row, row_of
-from musebridge.bridge import session
-from musebridge.bridge.clock import MonotonicClock
-from musebridge.bridge.commands import SetMode
-from musebridge.bridge.continuation import opening
-from musebridge.bridge.demo import PHRASE
-from musebridge.bridge.engine import OnnxEngine
-from musebridge.bridge.journal import Journal
-from musebridge.bridge.midi import VIRTUAL, MidiSystem
-from musebridge.bridge.sampling import Logits
-from musebridge.bridge.server import Bridge
-from musebridge.bridge.settings import Settings
+from musebridge.bridge.app.bridge import Bridge
+from musebridge.bridge.app.demo import PHRASE
+from musebridge.bridge.app.journal import Journal
+from musebridge.bridge.core import session
+from musebridge.bridge.core.commands import SetMode
+from musebridge.bridge.core.continuation import opening
+from musebridge.bridge.core.sampling import Logits
+from musebridge.bridge.core.settings import Settings
+from musebridge.bridge.inference.engine import OnnxEngine
+from musebridge.bridge.ports.clock import MonotonicClock
+from musebridge.bridge.ports.rtmidi import VIRTUAL, MidiSystem
 from musebridge.events import Control, NoteOff, NoteOn
 
 SEED_S = 60.0

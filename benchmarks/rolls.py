@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from musebridge.benchmarks.measure import Row, row_of, seconds
-from musebridge.bridge.commands import HandOver
-from musebridge.bridge.engine import OnnxEngine
-from musebridge.bridge.scheduler import Scheduler
-from musebridge.bridge.session import Session
-from musebridge.bridge.settings import Settings
+from musebridge.bridge.core.commands import HandOver
+from musebridge.bridge.core.scheduler import Scheduler
+from musebridge.bridge.core.session import Session
+from musebridge.bridge.core.settings import Settings
+from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.events import NoteOff
 
 

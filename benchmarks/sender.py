@@ -14,16 +14,16 @@ import numpy as np
 
 from musebridge import vocab
 from musebridge.benchmarks.measure import Row, row_of
-from musebridge.bridge.answer import Answer
-from musebridge.bridge.clock import MonotonicClock
-from musebridge.bridge.context import Context
-from musebridge.bridge.echo import EchoFilter
-from musebridge.bridge.engine import OnnxEngine
-from musebridge.bridge.loop import Poller, Sender, Worker
-from musebridge.bridge.midi import VIRTUAL, MidiSystem
-from musebridge.bridge.ports import OutputPort
-from musebridge.bridge.scheduler import Scheduled, Sent
-from musebridge.bridge.settings import Settings
+from musebridge.bridge.app.threads import Poller, Sender, Worker
+from musebridge.bridge.core.answer import Answer
+from musebridge.bridge.core.context import Context
+from musebridge.bridge.core.echo import EchoFilter
+from musebridge.bridge.core.scheduler import Scheduled, Sent
+from musebridge.bridge.core.settings import Settings
+from musebridge.bridge.inference.engine import OnnxEngine
+from musebridge.bridge.ports.base import OutputPort
+from musebridge.bridge.ports.clock import MonotonicClock
+from musebridge.bridge.ports.rtmidi import VIRTUAL, MidiSystem
 from musebridge.events import NoteOff, NoteOn
 from musebridge.vocab import StreamState
 

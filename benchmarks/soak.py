@@ -25,13 +25,14 @@ from musebridge.benchmarks.fuzz import message as osc_message
 from musebridge.benchmarks.fuzz import order
 from musebridge.benchmarks.kill import Peer
 from musebridge.benchmarks.measure import Row, resident_mb, row_of
-from musebridge.bridge import osc_namespace
-from musebridge.bridge.clock import MonotonicClock
-from musebridge.bridge.commands import Command, HandOver, SetMode, SetParameter, Stop
-from musebridge.bridge.scheduler import Owner, Scheduler, Sent
-from musebridge.bridge.session import Session
-from musebridge.bridge.settings import MODES, Settings
-from musebridge.bridge.testing import ScriptedEngine, Witness, babble, simulate
+from musebridge.bridge.app.osc_parser import parse
+from musebridge.bridge.app.testing import ScriptedEngine, Witness, babble, simulate
+from musebridge.bridge.core import osc_namespace
+from musebridge.bridge.core.commands import Command, HandOver, SetMode, SetParameter, Stop
+from musebridge.bridge.core.scheduler import Owner, Scheduler, Sent
+from musebridge.bridge.core.session import Session
+from musebridge.bridge.core.settings import MODES, Settings
+from musebridge.bridge.ports.clock import MonotonicClock
 from musebridge.errors import ConfigError
 from musebridge.events import SUSTAIN, Control, Message, NoteOff, NoteOn, SongPosition, Transport
 
@@ -104,7 +105,7 @@ def _script(chance: random.Random, start_s: float) -> Script:
     for _ in range(chance.randrange(6)):
         at_s = start_s + chance.uniform(0, 5)
         with suppress(ConfigError):
-            asked = osc_namespace.parse(order(chance))
+            asked = parse(order(chance))
             script += [(at_s, request) for request in asked if not isinstance(request, osc_namespace.Query)]
     return [*script, (start_s + PHRASE_S - 0.01, Stop())]
 

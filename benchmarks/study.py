@@ -18,11 +18,11 @@ import numpy as np
 
 from musebridge.benchmarks.train import step_flops
 from musebridge.errors import ConfigError
-from musebridge.training.corpus import Corpus
-from musebridge.training.generator import GeneratorConfig, count_parameters
-from musebridge.training.models import Shape, create
-from musebridge.training.pretrain import SCORED_WHILE_TRAINING, PretrainConfig, Pretraining
-from musebridge.training.reference import ReferenceConfig
+from musebridge.training.data.corpus import Corpus
+from musebridge.training.models.generator import GeneratorConfig, count_parameters
+from musebridge.training.models.reference import ReferenceConfig
+from musebridge.training.models.registry import Shape, create
+from musebridge.training.pretraining.trainer import SCORED_WHILE_TRAINING, PretrainConfig, Pretraining
 
 CONTEXT, BATCH = 512, 8
 _BASE = PretrainConfig(tokens=1, batch=BATCH, warmup_steps=20)

@@ -1,7 +1,7 @@
 """Time per training step: compiled, beside the plain eager loop, and beside the matrix products alone.
 
 All subjects train the same shape on random tokens, with products of the type that
-``musebridge.training.precision`` chooses, each in a process of its own, as how
+``musebridge.training.compute.precision`` chooses, each in a process of its own, as how
 freed memory is kept is a matter of processes. The bound is the time in which this
 machine does a step's arithmetic as one large matrix product; the share of it that a step reaches is its model FLOPs
 utilisation (Chowdhery et al. 2022, "PaLM").
@@ -20,11 +20,11 @@ import torch
 
 from musebridge import vocab
 from musebridge.benchmarks.measure import Row, elsewhere, in_turns
-from musebridge.training import memory
-from musebridge.training.corpus import Corpus
-from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
-from musebridge.training.precision import product_type
-from musebridge.training.pretrain import PretrainConfig, Pretraining
+from musebridge.training.compute import malloc
+from musebridge.training.compute.precision import product_type
+from musebridge.training.data.corpus import Corpus
+from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters
+from musebridge.training.pretraining.trainer import PretrainConfig, Pretraining
 
 OURS, PLAIN, BOUND = "compiled, Muon, memory kept", "plain eager, AdamW", "matrix products alone"
 PLAIN_KEPT = "plain eager, AdamW, memory kept"
@@ -54,7 +54,7 @@ def rows(shape: GeneratorConfig, *, batch: int, steps: int) -> list[Row]:
 def _steps(shape: GeneratorConfig, config: PretrainConfig, compile: bool, keep: bool) -> Iterator[Callable[[], object]]:
     """Give what takes a step of training."""
     if keep:
-        memory.keep_freed()
+        malloc.keep_freed()
     with tempfile.TemporaryDirectory() as folder:
         corpus = _noise(Path(folder), 4 * config.batch * (shape.context + 1))
         yield Pretraining(corpus, Path(folder), shape, config, compile=compile).step

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 
 from musebridge import midifile
-from musebridge.bridge import preset
-from musebridge.bridge.continuation import continue_piece
-from musebridge.bridge.engine import OnnxEngine
+from musebridge.bridge.app import preset
+from musebridge.bridge.core.continuation import continue_piece
+from musebridge.bridge.inference.engine import OnnxEngine
 
 seed_file, out_file = sys.argv[1:]
 call = preset.load("call")

@@ -31,12 +31,12 @@ from musebridge.config import build
 from musebridge.errors import CheckpointError, ModelError
 from musebridge.export import parity, quantize
 from musebridge.export.nodes import CONTRIB, Nodes, Transformer, beside, write
-from musebridge.training import checkpoint
-from musebridge.training.discriminate import Taught, load_discriminator
-from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
-from musebridge.training.generator import Generator, GeneratorConfig, count_parameters, norm, rope_table
-from musebridge.training.hints import N_HINTS, kinds
-from musebridge.training.samples import Window
+from musebridge.training.adversarial.discriminator_trainer import Taught, load_discriminator
+from musebridge.training.models import checkpoint
+from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
+from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters, norm, rope_table
+from musebridge.training.models.token_features import N_HINTS, kinds
+from musebridge.training.sampling.pairs import Window
 
 
 def is_discriminator(folder: Path) -> bool:
@@ -174,7 +174,7 @@ def build_graph(discriminator: Discriminator, generator: Generator, info: Discri
 
 
 def _hints(nodes: Nodes, generator: Generator) -> str:
-    """Append :func:`musebridge.training.hints.hints`; return them, (B, T, F)."""
+    """Append :func:`musebridge.training.models.token_features.hints`; return them, (B, T, F)."""
     end, one = nodes.integers("end", np.iinfo(np.int64).max), nodes.constant("one", np.float32(1))
     read_BT = nodes.add("Slice", ["tokens", "none", "last_axis", "time_axis"])
     asked_BT = nodes.add("Slice", ["tokens", "time_axis", end, "time_axis"])  # from 1 on, along axis 1
@@ -202,7 +202,7 @@ def _no_hints(nodes: Nodes) -> str:
 
 
 def _statistics(nodes: Nodes, part_BC: str, hints_BCF: str) -> str:
-    """Append :func:`musebridge.training.hints.statistics`; return them, (B, N)."""
+    """Append :func:`musebridge.training.models.token_features.statistics`; return them, (B, N)."""
     table = nodes.constant("kinds", kinds(torch.empty(0)))
     kind_BKC = nodes.add("Transpose", [nodes.add("Gather", [table, part_BC])], perm=[0, 2, 1])
     count_BK1 = nodes.add("ReduceSum", [kind_BKC, "last_axis"])

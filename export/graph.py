@@ -40,9 +40,9 @@ from musebridge.artifact import PRECISIONS, ModelInfo
 from musebridge.errors import ModelError
 from musebridge.export import parity, quantize
 from musebridge.export.nodes import CONTRIB, Attend, Nodes, Transformer, beside, key_gain, write
-from musebridge.training import corpus as corpora
-from musebridge.training.checkpoint import load_generator
-from musebridge.training.generator import Generator, count_parameters, norm
+from musebridge.training.data import corpus as corpora
+from musebridge.training.models.checkpoint import load_generator
+from musebridge.training.models.generator import Generator, count_parameters, norm
 
 
 def export(

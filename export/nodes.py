@@ -3,7 +3,7 @@
 Where ONNX Runtime has one operator for several steps, it is taken:
 ``com.microsoft.MatMulNBits`` for products in eight bits, and norms that add the
 residual first. Tensor names end in their shape, as in
-``musebridge.training.generator``.
+``musebridge.training.models.generator``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, cat, full, ones
 
 from musebridge.artifact import DiscriminatorInfo, ModelInfo
 from musebridge.export import quantize
-from musebridge.training.generator import NORM_EPS, Block, GeneratorConfig
+from musebridge.training.models.generator import NORM_EPS, Block, GeneratorConfig
 
 CONTRIB = "com.microsoft"
 _OPSET, _IR_VERSION = 23, 11

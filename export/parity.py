@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 
 from musebridge import vocab
-from musebridge.bridge.discriminator import OnnxDiscriminator
-from musebridge.bridge.engine import OnnxEngine
+from musebridge.bridge.inference.discriminator import OnnxDiscriminator
+from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import CorpusError, ModelError
 from musebridge.export import quantize
-from musebridge.training.discriminator import Discriminator
-from musebridge.training.generator import Generator
-from musebridge.training.hints import hints
-from musebridge.training.sampler import sample_continuations
+from musebridge.training.models.discriminator import Discriminator
+from musebridge.training.models.generator import Generator
+from musebridge.training.models.token_features import hints
+from musebridge.training.sampling.sampler import sample_continuations
 
 Logits = npt.NDArray[np.float32]
 

@@ -70,7 +70,7 @@ def midi_tree(tmp_path_factory: pytest.TempPathFactory, make_piece: MakePiece) -
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory, midi_tree: Path) -> Path:
     """``midi_tree``, prepared."""
-    from musebridge.training import prepare
+    from musebridge.training.data import prepare
 
     folder = tmp_path_factory.mktemp("prepared") / "corpus"
     prepare.prepare(midi_tree, folder, workers=1)

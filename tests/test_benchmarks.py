@@ -16,11 +16,11 @@ from musebridge.benchmarks import engine, measure, study, train
 from musebridge.cli import main
 from musebridge.errors import ConfigError
 from musebridge.export.graph import export
-from musebridge.training import corpus
-from musebridge.training.checkpoint import save_generator, save_state
-from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
-from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
-from musebridge.training.models import create
+from musebridge.training.data import corpus
+from musebridge.training.models.checkpoint import save_generator, save_state
+from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
+from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters
+from musebridge.training.models.registry import create
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -15,9 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from musebridge import midifile, vocab
-from musebridge.bridge import preset
-from musebridge.bridge.preset import load, names
-from musebridge.bridge.settings import MODES
+from musebridge.bridge.app import preset
+from musebridge.bridge.app.preset import load, names
+from musebridge.bridge.core.settings import MODES
 from musebridge.cli import main
 from musebridge.events import NoteOff, NoteOn, Timed
 
@@ -151,8 +151,8 @@ def test_no_midi_system_at_all_is_one_clear_line() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system has MIDI built in")
 def test_the_doctor_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JACK_DEFAULT_SERVER", "nowhere")
-    monkeypatch.setattr("musebridge.bridge.preset.USER_FOLDER", tmp_path)
-    monkeypatch.setattr("musebridge.bridge.doctor.NEEDED_TOKENS_S", 10**9)
+    monkeypatch.setattr("musebridge.bridge.app.preset.USER_FOLDER", tmp_path)
+    monkeypatch.setattr("musebridge.bridge.app.doctor.NEEDED_TOKENS_S", 10**9)
     (tmp_path / "mine.toml").write_text('description = "My own"\n[settings]\nlow = 400\n')
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", 0))
@@ -175,7 +175,7 @@ def test_the_doctor_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_doctor_misses_the_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "musebridge.bridge.engine", raising=False)
+    monkeypatch.delitem(sys.modules, "musebridge.bridge.inference.engine", raising=False)
     result = run("doctor", "--osc", "off")
     assert "onnxruntime is not installed; install it with: pip install 'musebridge[cpu]'" in result.output
     assert result.exit_code == 1
@@ -239,7 +239,7 @@ def test_what_is_no_log_is_one_line(tmp_path: Path, text: str) -> None:
 
 
 def test_users_keep_presets_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musebridge.bridge.preset.USER_FOLDER", tmp_path)
+    monkeypatch.setattr("musebridge.bridge.app.preset.USER_FOLDER", tmp_path)
     (tmp_path / "mine.toml").write_text('description = "My own"\n[settings]\nlow = 40\n')
     (tmp_path / "call.toml").write_text('description = "My call"\n')
     output = run("presets").output
@@ -265,7 +265,7 @@ def test_presets_are_listed_with_what_they_do() -> None:
 
 def test_a_missing_runtime_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "musebridge.bridge.engine", raising=False)
+    monkeypatch.delitem(sys.modules, "musebridge.bridge.inference.engine", raising=False)
     line = refused(run("serve", "--port", "memory"))
     assert line == "Error: onnxruntime is not installed; install it with: pip install 'musebridge[cpu]'"
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from musebridge.cli import main
-from musebridge.training.checkpoint import load_generator, load_state, save_generator
+from musebridge.training.models.checkpoint import load_generator, load_state, save_generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

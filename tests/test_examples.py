@@ -6,7 +6,7 @@ from pathlib import Path
 
 import mido
 
-from musebridge.bridge import preset
+from musebridge.bridge.app import preset
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -7,10 +7,10 @@ import pytest
 
 from musebridge import midifile, vocab
 from musebridge.artifact import ModelInfo
-from musebridge.bridge import preset
-from musebridge.bridge.discriminator import OnnxDiscriminator
-from musebridge.bridge.engine import OnnxEngine
-from musebridge.training import checkpoint
+from musebridge.bridge.app import preset
+from musebridge.bridge.inference.discriminator import OnnxDiscriminator
+from musebridge.bridge.inference.engine import OnnxEngine
+from musebridge.training.models import checkpoint
 
 ROOT = Path(__file__).parent.parent
 CARD = (ROOT / "docs" / "model-card.md").read_text(encoding="utf-8")

@@ -10,16 +10,16 @@ import click
 from musebridge.cli.common import BACKEND, MODEL, OSC, PRESET, say
 
 if TYPE_CHECKING:
-    from musebridge.bridge.osc import Address
+    from musebridge.bridge.app.osc_server import Address
 
 
 @click.command()
 @BACKEND
 def ports(backend: str) -> None:
     """List the MIDI system and its ports."""
-    from musebridge.bridge import midi
+    from musebridge.bridge.ports import rtmidi
 
-    found = midi.list_ports(backend)
+    found = rtmidi.list_ports(backend)
     say(f"MIDI system: {found.backend}")
     for title, names in (("to listen to", found.inputs), ("to play to", found.outputs)):
         say(f"ports {title}: {', '.join(names) or 'none'}")
@@ -33,9 +33,9 @@ def ports(backend: str) -> None:
 @click.pass_context
 def doctor(context: click.Context, osc: Address | None, backend: str, preset_name: str, model: Path | None) -> None:
     """Can this machine play? Says what to do where it cannot."""
-    from musebridge.bridge import doctor
-    from musebridge.bridge.clock import MonotonicClock
-    from musebridge.bridge.preset import load
+    from musebridge.bridge.app import doctor
+    from musebridge.bridge.app.preset import load
+    from musebridge.bridge.ports.clock import MonotonicClock
 
     can_play = True
     for finding in doctor.examine(load(preset_name, model), backend, osc, MonotonicClock()):
@@ -47,7 +47,7 @@ def doctor(context: click.Context, osc: Address | None, backend: str, preset_nam
 @click.command()
 def presets() -> None:
     """List the presets and where they are."""
-    from musebridge.bridge import preset
+    from musebridge.bridge.app import preset
 
     for name in preset.names():
         say(f"{name:12} {preset.load(name).description}")

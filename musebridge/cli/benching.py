@@ -69,7 +69,7 @@ def bench_engine(steps: int, contexts: tuple[int, ...], sustain: float, json_fil
 def bench_train(steps: int, batch: int, context: int, json_file: Path | None) -> None:
     """Time per training step: compiled, plain eager, and the matrix products alone."""
     from musebridge.benchmarks import train
-    from musebridge.training.generator import GeneratorConfig
+    from musebridge.training.models.generator import GeneratorConfig
 
     rows = train.rows(GeneratorConfig(context=context), batch=batch, steps=steps)
     _tell(rows, json_file)
@@ -157,7 +157,7 @@ def bench_answers(
 ) -> None:
     """How like real music what the bridge writes is, as a preset sets it."""
     from musebridge.benchmarks import answers
-    from musebridge.bridge.preset import load
+    from musebridge.bridge.app.preset import load
 
     preset = load(preset_name, model)
     with progress("Answering") as move:
@@ -180,7 +180,7 @@ def bench_live(
     """Hand-over, interruption and jitter, with real ports under a JACK server of its own."""
     from musebridge.benchmarks import live, rolls, sender
     from musebridge.benchmarks.kill import Jack
-    from musebridge.bridge.preset import load
+    from musebridge.bridge.app.preset import load
 
     model = load("call", model).model
     measured: list[Row] = []
@@ -250,7 +250,7 @@ def _study(
     trials: list[Trial], corpus_dir: Path, page: Path, write_page: Callable[[list[dict[str, Any]], str], str]
 ) -> None:
     from musebridge.benchmarks import study
-    from musebridge.training import corpus
+    from musebridge.training.data import corpus
 
     rows = []
     for row in study.run(trials, corpus.load(corpus_dir), page.parent):

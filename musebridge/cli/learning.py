@@ -16,8 +16,8 @@ from musebridge.cli.common import CHECKPOINT, CORPUS, FILE, FOLDER, command_line
 from musebridge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from musebridge.training import pretrain
-    from musebridge.training.discriminate import Taught
+    from musebridge.training.adversarial.discriminator_trainer import Taught
+    from musebridge.training.pretraining import trainer
 
 
 @click.command()
@@ -29,7 +29,7 @@ def prepare(midi_dir: Path, out: Path, licence: str, workers: int | None) -> Non
     """Turn a folder of MIDI files into a packed token corpus."""
     from rich.table import Table
 
-    from musebridge.training import prepare as corpora
+    from musebridge.training.data import prepare as corpora
 
     with progress("Reading MIDI") as move:
         card: Any = corpora.prepare(midi_dir, out, licence=licence, workers=workers, on_progress=move)
@@ -89,9 +89,9 @@ def train(
 ) -> None:
     """Train the generator on a prepared corpus."""
     from musebridge.config import read_toml
-    from musebridge.training import memory
+    from musebridge.training.compute import malloc
 
-    memory.keep_freed()
+    malloc.keep_freed()
     tables = read_toml(config_file) if config_file else {}
     if phase == "adversarial":
         if mix or tensorboard or init is None:
@@ -112,26 +112,27 @@ def _pretrain(
     tables: dict[str, Any],
     mix: tuple[tuple[Path, float], ...],
     init: Path | None,
-    tensorboard: bool,
+    with_tensorboard: bool,
     compile: bool,
 ) -> None:
     """Run phase 1; say what each validation found."""
-    from musebridge.training import board, corpus, pretrain
+    from musebridge.training.data import corpus
+    from musebridge.training.pretraining import tensorboard, trainer
 
     mixed = [(corpus.load(folder), share) for folder, share in mix]
-    run = pretrain.begin(corpus.load(corpus_dir), run_dir, tables, budget, mixed=mixed, init=init, compile=compile)
+    run = trainer.begin(corpus.load(corpus_dir), run_dir, tables, budget, mixed=mixed, init=init, compile=compile)
     console.quiet = not run.peers.leads  # of the processes that torchrun started, one talks
     with (
         _stages() as show,
         _ended_between_steps(show) as tell,
-        board.opened(run_dir, wanted=tensorboard and run.peers.leads) as curves,
+        tensorboard.opened(run_dir, wanted=with_tensorboard and run.peers.leads) as curves,
     ):
 
-        def on_step(progress: pretrain.Progress) -> None:
+        def on_step(progress: trainer.Progress) -> None:
             tell(_line(progress), run.fraction)
             curves.step(progress)
 
-        def on_validation(progress: pretrain.Progress) -> None:
+        def on_validation(progress: trainer.Progress) -> None:
             say(f"{_line(progress)}  validation {progress.validation_nll:.4f}")
             curves.validation(progress)
 
@@ -139,7 +140,7 @@ def _pretrain(
     say(f"{run_dir}: {run.progress.tokens:,} tokens, validation NLL {run.progress.validation_nll:.4f}")
 
 
-def _line(progress: pretrain.Progress) -> str:
+def _line(progress: trainer.Progress) -> str:
     return (
         f"step {progress.step:,}  {progress.tokens / 1e6:.1f} M tokens  "
         f"{progress.tokens_per_s:,.0f}/s  NLL {progress.train_nll:.3f}"
@@ -156,13 +157,14 @@ def _fine_tune(
     compile: bool,
 ) -> None:
     """Run phase 2; say how well the discriminator hears, and what each measurement found."""
-    from musebridge.training import adversarial, corpus
+    from musebridge.training.adversarial import trainer
+    from musebridge.training.data import corpus
 
     if taught:
         from musebridge.export.discriminator import read_back
 
     with _stages() as show, _ended_between_steps(show) as tell:
-        run = adversarial.begin(
+        run = trainer.begin(
             corpus.load(corpus_dir),
             run_dir,
             init,
@@ -265,7 +267,8 @@ def evaluate(
     With --noise-lessons, two transformers are taught each noise as well: one attends over time, the other over
     the batch, which was the mistake of earlier work.
     """
-    from musebridge.training import corpus, evaluate
+    from musebridge.training.data import corpus
+    from musebridge.training.study import likelihood_report
 
     if noise_study:
         _noise_study(checkpoint, corpus_dir, out, split, noise_study, noise_lessons)
@@ -273,7 +276,7 @@ def evaluate(
     if noise_lessons:
         raise ConfigError("--noise-lessons needs --noise-study")
     with progress("Scoring") as move:
-        evaluation = evaluate.evaluate(
+        evaluation = likelihood_report.evaluate(
             checkpoint,
             corpus.load(corpus_dir),
             split=split,
@@ -282,15 +285,16 @@ def evaluate(
             continuations=continuations,
             on_progress=move,
         )
-    page = evaluate.write_report(evaluation, out, command_line())
+    page = likelihood_report.write_report(evaluation, out, command_line())
     for name, scored in evaluation.splits.items():
         say(f"{name}: {scored.per_token:.4f} nats per token, {scored.per_note:.3f} per note")
     say(f"wrote {page}")
 
 
 def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows: int, lessons: int) -> None:
-    from musebridge.training import corpus, noise
-    from musebridge.training.samples import Window
+    from musebridge.training.data import corpus
+    from musebridge.training.sampling.pairs import Window
+    from musebridge.training.study import noise
 
     with progress("Listening") as move:
         rows = []
@@ -355,10 +359,11 @@ def compare(
     sampler setting, found with so many seeds of other pieces for each setting at first, and twice as many for the
     better half. An interrupted comparison keeps its samples.
     """
-    from musebridge.training import corpus, protocol
-    from musebridge.training.comparison_page import claims, write_report
-    from musebridge.training.listener import Lessons
-    from musebridge.training.samples import Window
+    from musebridge.training.data import corpus
+    from musebridge.training.sampling.pairs import Window
+    from musebridge.training.study import protocol
+    from musebridge.training.study.comparison_report import claims, write_report
+    from musebridge.training.study.note_transformer import Lessons
 
     plan = protocol.Plan(
         fine_tuned=checkpoint,

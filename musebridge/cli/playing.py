@@ -18,11 +18,11 @@ from musebridge.cli.common import BACKEND, FILE, FOLDER, MODEL, OSC, PRESET, SEE
 from musebridge.errors import ConfigError, MuseBridgeError, ReplayError
 
 if TYPE_CHECKING:
-    from musebridge.bridge.journal import Journal
-    from musebridge.bridge.osc import Address
-    from musebridge.bridge.ports import InputPort, OutputPort
-    from musebridge.bridge.preset import Preset
-    from musebridge.bridge.server import Bridge
+    from musebridge.bridge.app.bridge import Bridge
+    from musebridge.bridge.app.journal import Journal
+    from musebridge.bridge.app.osc_server import Address
+    from musebridge.bridge.app.preset import Preset
+    from musebridge.bridge.ports.base import InputPort, OutputPort
     from musebridge.events import Timed
 
 
@@ -52,11 +52,11 @@ def serve(
     model: Path | None,
 ) -> None:
     """Listen to a MIDI port and answer live, until Ctrl-C."""
-    from musebridge.bridge.clock import date_and_time
-    from musebridge.bridge.engine import OnnxEngine
-    from musebridge.bridge.preset import load
-    from musebridge.bridge.server import Bridge
-    from musebridge.bridge.settings import check_mode
+    from musebridge.bridge.app.bridge import Bridge
+    from musebridge.bridge.app.preset import load
+    from musebridge.bridge.core.settings import check_mode
+    from musebridge.bridge.inference.engine import OnnxEngine
+    from musebridge.bridge.ports.clock import date_and_time
 
     preset = load(preset_name, model)
     if mode:
@@ -100,9 +100,9 @@ def demo(
     model: Path | None,
 ) -> None:
     """Hear and see it: a built-in performer plays a phrase, the bridge answers."""
-    from musebridge.bridge.demo import PHRASE, Demo
-    from musebridge.bridge.engine import OnnxEngine
-    from musebridge.bridge.preset import load
+    from musebridge.bridge.app.demo import PHRASE, Demo
+    from musebridge.bridge.app.preset import load
+    from musebridge.bridge.inference.engine import OnnxEngine
     from musebridge.roll import roll_lines, save_roll
 
     preset = load(preset_name, model)
@@ -162,11 +162,11 @@ def continue_(
     import numpy as np
 
     from musebridge import midifile
-    from musebridge.bridge.candidates import continue_with_best
-    from musebridge.bridge.continuation import continue_piece, opening
-    from musebridge.bridge.discriminator import OnnxDiscriminator
-    from musebridge.bridge.engine import OnnxEngine
-    from musebridge.bridge.preset import load
+    from musebridge.bridge.app.preset import load
+    from musebridge.bridge.core.candidates import continue_with_best
+    from musebridge.bridge.core.continuation import continue_piece, opening
+    from musebridge.bridge.inference.discriminator import OnnxDiscriminator
+    from musebridge.bridge.inference.engine import OnnxEngine
 
     if discriminator and count == 1:
         raise ConfigError("--discriminator chooses among candidates; give --candidates 2 or more")
@@ -205,9 +205,9 @@ def replay(log: Path, out: Path | None, preset_name: str, model: Path | None) ->
     """Play a recorded session again on its own time; does it come out the same?"""
     from musebridge import midifile
     from musebridge.artifact import fingerprint
-    from musebridge.bridge import journal
-    from musebridge.bridge.engine import OnnxEngine
-    from musebridge.bridge.preset import load
+    from musebridge.bridge.app import journal
+    from musebridge.bridge.app.preset import load
+    from musebridge.bridge.inference.engine import OnnxEngine
 
     played = load(preset_name, model).model
     now, then = journal.replay(log, OnnxEngine(played), model=fingerprint(played))
@@ -221,18 +221,18 @@ def replay(log: Path, out: Path | None, preset_name: str, model: Path | None) ->
 
 
 def _ports(in_name: str, out_name: str, backend: str) -> tuple[InputPort, OutputPort]:
-    from musebridge.bridge import midi
-    from musebridge.bridge.ports import MemoryPort
+    from musebridge.bridge.ports import rtmidi
+    from musebridge.bridge.ports.base import MemoryPort
 
     if in_name == out_name == "memory":
         return MemoryPort("memory in"), MemoryPort("memory out")
-    return midi.open_pair(in_name, out_name, backend)
+    return rtmidi.open_pair(in_name, out_name, backend)
 
 
 def _journal(path: Path, preset: Preset) -> Callable[[int], Journal]:
     """Return what opens a session's log, once its seed is known."""
     from musebridge.artifact import fingerprint
-    from musebridge.bridge.journal import Journal
+    from musebridge.bridge.app.journal import Journal
 
     return lambda seed: Journal(
         path, seed=seed, mode=preset.mode, settings=preset.settings, model=fingerprint(preset.model)
@@ -242,7 +242,7 @@ def _journal(path: Path, preset: Preset) -> Callable[[int], Journal]:
 def _report(bridge: Bridge) -> dict[str, list[Timed]]:
     """Say what happened, and write the log's music beside it; fail if the bridge did not end of its own will."""
     from musebridge import midifile
-    from musebridge.bridge import journal
+    from musebridge.bridge.app import journal
 
     tracks: dict[str, list[Timed]] = {}
     if bridge.journal:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from musebridge.training.generator import Generator, GeneratorConfig
+from musebridge.training.models.generator import Generator, GeneratorConfig
 
 TINY = GeneratorConfig(n_layers=2, d_model=64, n_heads=4, n_kv_heads=2, d_ff=96, context=300)
 

@@ -15,16 +15,16 @@ from click.testing import CliRunner
 
 from musebridge import vocab
 from musebridge.artifact import PRECISIONS, DiscriminatorInfo
-from musebridge.bridge import preset
-from musebridge.bridge.discriminator import OnnxDiscriminator
-from musebridge.bridge.engine import OnnxEngine
+from musebridge.bridge.app import preset
+from musebridge.bridge.inference.discriminator import OnnxDiscriminator
+from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.cli import main
 from musebridge.errors import CheckpointError, EngineError, ModelError
 from musebridge.export.discriminator import export, is_discriminator, read_back
-from musebridge.training import checkpoint
-from musebridge.training.discriminator import Discriminator, DiscriminatorConfig
-from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
-from musebridge.training.hints import hints
+from musebridge.training.models import checkpoint
+from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
+from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters
+from musebridge.training.models.token_features import hints
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,12 +11,12 @@ import torch
 
 from musebridge import vocab
 from musebridge.artifact import PRECISIONS, ModelInfo
-from musebridge.bridge.engine import OnnxEngine
+from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import CheckpointError, ModelError
 from musebridge.export.graph import build_graph, describe, export
-from musebridge.training.checkpoint import save_generator
-from musebridge.training.corpus import CARD, SPLITS
-from musebridge.training.generator import Generator, GeneratorConfig, count_parameters
+from musebridge.training.data.corpus import CARD, SPLITS
+from musebridge.training.models.checkpoint import save_generator
+from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters
 
 RECORD = {"corpus": {"name": "songs"}, "licence": "CC0", "validation_nll": 2.5}
 

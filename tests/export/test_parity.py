@@ -10,8 +10,8 @@ from musebridge import vocab
 from musebridge.errors import CorpusError, ModelError
 from musebridge.export import parity
 from musebridge.export.graph import export
-from musebridge.training.checkpoint import save_generator
-from musebridge.training.generator import Generator
+from musebridge.training.models.checkpoint import save_generator
+from musebridge.training.models.generator import Generator
 
 TOKENS = np.random.default_rng(2).integers(0, vocab.N_EVENTS, 2000).astype(np.uint16)
 

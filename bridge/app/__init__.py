@@ -1,0 +1,1 @@
+"""The program: threads, servers, journal, doctor and demo."""

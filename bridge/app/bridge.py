@@ -1,0 +1,188 @@
+"""The bridge: one session between two ports, with its threads and its end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from queue import SimpleQueue
+from secrets import randbits
+
+import numpy as np
+
+from musebridge.bridge.app.journal import Journal, JournalledOutbox
+from musebridge.bridge.app.link import LinkFollower
+from musebridge.bridge.app.osc_server import OscServer
+from musebridge.bridge.app.stats import Stats
+from musebridge.bridge.app.threads import Inbox, Keeper, Player, Poller, Sender
+from musebridge.bridge.core.commands import Stop
+from musebridge.bridge.core.context import Engine
+from musebridge.bridge.core.echo import EchoFilter
+from musebridge.bridge.core.scheduler import Outbox, Owner, Sent
+from musebridge.bridge.core.session import Session
+from musebridge.bridge.core.settings import Settings, Value
+from musebridge.bridge.ports.base import InputPort, OutputPort
+from musebridge.bridge.ports.clock import Clock, MonotonicClock
+from musebridge.errors import ConfigError, MuseBridgeError, PortError
+from musebridge.events import NoteOff, NoteOn
+
+
+class Bridge:
+    """Runs from :meth:`start` to :meth:`stop`; use it as a context manager.
+
+    However it ends, what it sent is balanced: every note-on that left has its
+    note-off, followed by pedal up, All Notes Off and All Sound Off.
+
+    Args:
+        engine: the model.
+        source, target: where the player is heard and the model is played.
+        settings, mode: the parameters at the start.
+        seed: of the model's randomness; None takes a fresh one.
+        osc: host and port to listen on, or None.
+        link: whether bars follow Ableton Link, where others are there.
+        journal: given the seed, returns where to log the session; or None.
+        notice: called with each change of state or of a port and each error, in one line.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        source: InputPort,
+        target: OutputPort,
+        *,
+        settings: Settings,
+        mode: str = "call",
+        seed: int | None = None,
+        osc: tuple[str, int] | None = None,
+        link: bool = False,
+        journal: Callable[[int], Journal] | None = None,
+        clock: Clock | None = None,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        clock = clock or MonotonicClock()
+        seed = randbits(32) if seed is None else seed
+        self.stats = Stats()
+        self.failure: Exception | None = None
+        self.ended = threading.Event()
+        """Set when the bridge cannot go on; ``failure`` says why."""
+        self.source, self.target, self._notice = source, target, notice
+        self._state = "listening"
+        self.inbox: Inbox = SimpleQueue()
+        """What the session is to receive, with its time; any thread may put."""
+        self._clock, self._echoes = clock, EchoFilter()
+        self._sender = Sender(target, clock, self._on_sent, self.fail)
+        self.journal = journal(seed) if journal else None
+        outbox: Outbox = JournalledOutbox(self._sender, self.journal) if self.journal else self._sender
+        rng = np.random.default_rng(seed)
+        self._session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
+        self._player = Player(self._session, clock, self.inbox, self.journal, self._complain, self.fail)
+        self._poller = Poller(
+            source,
+            clock,
+            self.inbox,
+            self._echoes,
+            self._sender.push,
+            self._session.passes_on,
+            self.stats.on_received,
+            self.fail,
+        )
+        self._keeper = Keeper([source, target], self._on_port, self.fail)
+        self.osc = (
+            OscServer(
+                osc,
+                clock,
+                self.inbox,
+                self.fail,
+                status=self._status,
+                stats=self.stats.numbers,
+                record=self.record,
+            )
+            if osc
+            else None
+        )
+        self._link = LinkFollower(clock, self.inbox, lambda: self._session.settings, self.fail) if link else None
+
+    def __enter__(self) -> Bridge:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begin to listen."""
+        for worker in filter(None, (self._sender, self._player, self._poller, self._keeper, self.osc, self._link)):
+            worker.start()
+
+    def stop(self) -> None:
+        """End: hear no more, write no more, silence the output, give the ports back."""
+        for worker in filter(None, (self._keeper, self._poller, self.osc, self._link, self._player)):
+            worker.stop()
+        self._sender.finish()
+        self.source.close()
+        self.target.close()
+        if self.journal:
+            if self.journal.is_taking:
+                self.journal.end_take()
+            self.journal.close()
+
+    def record(self, wanted: bool | None) -> None:
+        """Begin a take, or end and write it; None does the other than what was done last.
+
+        Raises:
+            ConfigError: there is no journal, and so no folder.
+            MidiFileError: the take cannot be written.
+        """
+        if self.journal is None:
+            raise ConfigError("there is no folder to record into; start with --record DIR")
+        if self.journal.is_taking is wanted:
+            return
+        if self.journal.is_taking:
+            self._publish("record", 0, str(self.journal.end_take()))
+        else:
+            self.journal.begin_take()
+            self._publish("record", 1)
+
+    @property
+    def osc_name(self) -> str:
+        """Where OSC is listened to, for people."""
+        return "OSC {}:{}".format(*self.osc.address) if self.osc else "no OSC"
+
+    def fail(self, worker: str, error: Exception) -> None:
+        """End the bridge because ``worker`` cannot go on."""
+        self.failure = self.failure or error
+        self.ended.set()
+
+    def _on_sent(self, sent: Sent) -> None:
+        self._echoes.sent(sent.actual_s, sent.event)
+        self.stats.on_sent(sent)
+        if self.journal:
+            self.journal.sent(sent)
+        if self.osc and sent.owner is Owner.MODEL:
+            match sent.event:
+                case NoteOn(pitch=pitch, velocity=velocity):
+                    self.osc.publish("note", pitch, velocity)
+                case NoteOff(pitch=pitch):
+                    self.osc.publish("note", pitch, 0)
+
+    def _on_port(self, port: InputPort | OutputPort, is_there: bool) -> None:
+        if is_there:
+            self._notice(f"{port.name} is back")
+        else:
+            self.inbox.put((self._clock.now(), Stop()))
+            self._complain(PortError(f"{port.name} is gone; the bridge plays on when it is back"))
+
+    def _publish(self, topic: str, *values: Value) -> None:
+        if topic == "state":
+            (self._state,) = map(str, values)
+            self._notice(self._state)
+        if self.osc:
+            self.osc.publish(topic, *values)
+
+    def _complain(self, error: MuseBridgeError) -> None:
+        self._notice(str(error))
+        self._publish("error", str(error))
+
+    def _status(self) -> dict[str, Value]:
+        taking = int(self.journal is not None and self.journal.is_taking)
+        return {**asdict(self._session.settings), "mode": self._session.mode, "state": self._state, "record": taking}

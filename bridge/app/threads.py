@@ -1,0 +1,288 @@
+"""The threads, and the only waiting.
+
+Three threads share nothing but two queues; a fourth looks after the ports::
+
+    Poller   input port → inbox           (polls: rtmidi's callback loses events when the GIL is busy)
+    Player   inbox → session → sender     (encodes, prefills, samples)
+    Sender   scheduler → output port      (the only one that sends)
+    Keeper   ports                        (waits for their return when they are lost)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from musebridge.bridge.app.journal import Journal
+from musebridge.bridge.core.commands import Command
+from musebridge.bridge.core.echo import EchoFilter
+from musebridge.bridge.core.scheduler import Owner, Scheduled, Scheduler, Sent
+from musebridge.bridge.core.session import Session
+from musebridge.bridge.ports.base import InputPort, OutputPort
+from musebridge.bridge.ports.clock import Clock
+from musebridge.errors import ConfigError, MuseBridgeError, PortError
+from musebridge.events import Message, NoteOff
+
+POLL_S = 0.0005
+KEEP_S = 0.5
+SPIN_S = 0.00015
+"""A sleeping thread wakes some 0.1 ms late: the sender wakes this early, and asks the clock until the moment comes."""
+_SWITCH_S = 0.0005
+"""A thread that computes gives the interpreter to one that waits for it after this; Python's own 5 ms are heard."""
+_IDLE_S = 0.1
+
+Inbox = SimpleQueue[tuple[float, Message | Command]]
+
+
+class Worker(threading.Thread):
+    """A thread with an end: it runs ``turn`` until stopped, and reports what ends it."""
+
+    def __init__(self, name: str, on_failure: Callable[[str, Exception], None]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._on_failure = on_failure
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Take turns until :meth:`stop`."""
+        try:
+            while not self._stopping.is_set():
+                self.turn()
+        except Exception as error:  # noqa: BLE001  # thread boundary: the bridge ends and releases all notes
+            self._on_failure(self.name, error)
+
+    def turn(self) -> None:
+        """Do one piece of work, or wait for some."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End after the present turn, and wait for that."""
+        self._stopping.set()
+        if self.is_alive() and self is not threading.current_thread():
+            self.join(timeout=5)
+
+
+class Poller(Worker):
+    """Reads the input port, stamps each message with its time, and passes on what is to be heard at once.
+
+    Args:
+        port: where the player is.
+        clock: stamps.
+        inbox: of the session.
+        echoes: of the output, which are left out.
+        pass_on: called with what goes to the output as well, if ``passes_on`` says so.
+        on_received: called with everything that came.
+        on_failure: called if the thread cannot go on.
+    """
+
+    def __init__(
+        self,
+        port: InputPort,
+        clock: Clock,
+        inbox: Inbox,
+        echoes: EchoFilter,
+        pass_on: Callable[[Scheduled], None],
+        passes_on: Callable[[Message], bool],
+        on_received: Callable[[float, Message], None],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        super().__init__("input", on_failure)
+        self._port, self._clock, self._inbox, self._echoes = port, clock, inbox, echoes
+        self._pass_on, self._passes_on, self._on_received = pass_on, passes_on, on_received
+
+    def turn(self) -> None:
+        """Move what has come into the inbox."""
+        for message in self._port.poll():
+            now_s = self._clock.now()
+            if self._echoes.is_echo(now_s, message):
+                continue
+            if self._passes_on(message):
+                self._pass_on(Scheduled(now_s, message, Owner.PLAYER))
+            self._inbox.put((now_s, message))
+            self._on_received(now_s, message)
+        self._stopping.wait(POLL_S)
+
+
+class Sender(Worker):
+    """Sends each event of a scheduler when it is due; an :class:`Outbox` for the session."""
+
+    def __init__(
+        self,
+        port: OutputPort,
+        clock: Clock,
+        on_sent: Callable[[Sent], None],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        super().__init__("output", on_failure)
+        self._port, self._clock, self._on_sent = port, clock, on_sent
+        self._scheduler = Scheduler()
+        self._changed = threading.Condition()
+
+    def push(self, scheduled: Scheduled) -> None:
+        """Take one event to send."""
+        with self._changed:
+            self._scheduler.push(scheduled)
+            self._changed.notify()
+
+    def cancel(self, now_s: float) -> int:
+        """Drop what was not sent, release what sounds; return how many were dropped."""
+        with self._changed:
+            dropped = self._scheduler.cancel(now_s)
+            self._changed.notify()
+            return dropped
+
+    def withdraw(self) -> int:
+        """Drop what the model had that was not sent; return how many."""
+        with self._changed:
+            return self._scheduler.withdraw()
+
+    def release(self, scheduled: Scheduled) -> None:
+        """Take a note-off of the model that nothing may withdraw."""
+        with self._changed:
+            self._scheduler.release(scheduled)
+            self._changed.notify()
+
+    def panic(self, now_s: float) -> None:
+        """Silence every channel by every means MIDI has."""
+        with self._changed:
+            self._scheduler.panic(now_s)
+            self._changed.notify()
+
+    def run(self) -> None:
+        """Take turns until :meth:`stop`, before other threads where that can be had."""
+        sys.setswitchinterval(_SWITCH_S)
+        _go_first()
+        super().run()
+
+    def turn(self) -> None:
+        """Send what is due, or wait until something is."""
+        with self._changed:
+            due = self._scheduler.pop_due(self._clock.now())
+            if not due:
+                self._changed.wait(self._patience_s())
+        for scheduled in due:
+            self._send(scheduled)
+
+    def finish(self) -> None:
+        """Stop, then silence the output. Call it once, at the very end."""
+        with self._changed:
+            self._stopping.set()
+            self._changed.notify()
+        self.stop()
+        for scheduled in self._scheduler.finish(self._clock.now()):
+            self._send(scheduled)
+
+    def _patience_s(self) -> float:
+        next_s = self._scheduler.next_due()
+        return _IDLE_S if next_s is None else min(_IDLE_S, max(0.0, next_s - SPIN_S - self._clock.now()))
+
+    def _send(self, scheduled: Scheduled) -> None:
+        try:
+            self._port.send(scheduled.event)
+        except PortError:
+            if not isinstance(scheduled.event, NoteOff):  # the end of a note is told all the same: it sounds no more
+                return
+        self._on_sent(Sent(scheduled.due_s, self._clock.now(), scheduled.event, scheduled.owner))
+
+
+def _go_first() -> None:
+    """Take realtime priority for this thread; Linux gives it to those who may, such as its audio group."""
+    if sys.platform == "linux":
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
+
+
+class Keeper(Worker):
+    """Looks after the ports, and opens again what was lost.
+
+    Args:
+        ports: to be there.
+        on_change: called with a port that was lost, and with one that came back, and whether it is there.
+        on_failure: called if the thread cannot go on.
+    """
+
+    def __init__(
+        self,
+        ports: Sequence[InputPort | OutputPort],
+        on_change: Callable[[InputPort | OutputPort, bool], None],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        super().__init__("ports", on_failure)
+        self._there = dict.fromkeys(ports, True)
+        self._on_change = on_change
+
+    def turn(self) -> None:
+        """Look once, then wait."""
+        for port, was_there in self._there.items():
+            is_there = self._there[port] = port.mend()
+            if is_there != was_there:
+                self._on_change(port, is_there)
+        self._stopping.wait(KEEP_S)
+
+
+class Player(Worker):
+    """Feeds the session from the inbox and lets it work in between.
+
+    A failure of the engine ends the answer, not the bridge.
+
+    Args:
+        session: is called from this thread alone.
+        clock: the present.
+        inbox: what to receive.
+        journal: of all that the session is told, or None.
+        on_error: called with what was wrong.
+        on_failure: called if the thread cannot go on.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        clock: Clock,
+        inbox: Inbox,
+        journal: Journal | None,
+        on_error: Callable[[MuseBridgeError], None],
+        on_failure: Callable[[str, Exception], None],
+    ) -> None:
+        super().__init__("session", on_failure)
+        self._session, self._clock, self._inbox, self._journal = session, clock, inbox, journal
+        self._on_error = on_error
+
+    def turn(self) -> None:
+        """Take one message, or do one token's work, or wait for either."""
+        try:
+            message = self._next_message()
+            if message:
+                if self._journal:
+                    self._journal.heard(*message)
+                self._session.receive(*message)
+            else:
+                self._work(self._clock.now())
+        except ConfigError as error:
+            self._on_error(error)
+        except MuseBridgeError as error:
+            self._abandon(self._clock.now())
+            self._on_error(error)
+
+    def _work(self, now_s: float) -> None:
+        wake_s = self._session.wake_s()
+        if wake_s is None or now_s < wake_s:
+            return
+        if self._journal:
+            self._journal.worked(now_s)
+        self._session.work(now_s)
+
+    def _abandon(self, now_s: float) -> None:
+        if self._journal:
+            self._journal.abandoned(now_s)
+        self._session.abandon(now_s)
+
+    def _next_message(self) -> tuple[float, Message | Command] | None:
+        wake_s = self._session.wake_s()
+        patience_s = _IDLE_S if wake_s is None else min(_IDLE_S, wake_s - self._clock.now())
+        try:
+            return self._inbox.get(timeout=patience_s) if patience_s > 0 else self._inbox.get_nowait()
+        except Empty:
+            return None

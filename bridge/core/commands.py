@@ -1,0 +1,72 @@
+"""What a player can ask for besides playing; OSC and the command line make these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from musebridge.bridge.core.settings import Value
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Let the model answer now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Take the last answer back, and answer the same phrase anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panic:
+    """End the answer and silence the output by every means MIDI has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """End the answer and forget all that was played."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """A DAW's transport starts, and bars are counted from here; or it stops, and the answer ends."""
+
+    rolling: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Count the bars as other programs do: at ``bpm``, with beat 0 at ``beat_zero_s``; None where none are there."""
+
+    bpm: float | None = None
+    beat_zero_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TellBeats:
+    """Publish each beat of the grid, or no longer."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetMode:
+    """Play by the rules of another mode."""
+
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetParameter:
+    """Change one parameter of :class:`~musebridge.bridge.core.settings.Settings`."""
+
+    name: str
+    value: Value
+
+
+Command = HandOver | Retry | Stop | Panic | Reset | Roll | Share | TellBeats | SetMode | SetParameter

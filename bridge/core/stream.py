@@ -1,0 +1,160 @@
+"""The stream of tokens that player and model share, on the clock, and the way back through an answer.
+
+The stream counts time in steps from its origin; the origin is a moment in
+monotonic seconds, and moves where the stream leaves time out or falls behind.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from musebridge.bridge.core.answer import Notes
+from musebridge.bridge.core.context import Context, Engine
+from musebridge.bridge.core.scheduler import Scheduled
+from musebridge.events import Event
+from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, Hands, StreamState, shift_tokens, to_step
+
+_LONGEST_REST_S = 5.0
+"""A longer pause is read as this, lest the model's window fill with silence."""
+_LONGEST_WAY = 1024
+"""Events that can be taken back: more than are ever written ahead, and all that an answer keeps in memory."""
+_ROUNDING_S = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The stream behind one event of an answer, to come back to.
+
+    Attributes:
+        token: that completed the event.
+        event: what sounds; None where the way back ends.
+    """
+
+    position: int
+    token: int
+    origin_s: float
+    state: StreamState
+    notes: Notes
+    event: Scheduled | None
+
+
+class Stream:
+    """Tokens with their time; writing costs nothing, as ``context`` reads later.
+
+    Args:
+        engine: reads; its cache is cleared.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.context = Context(engine)
+        self._encoder = Encoder()
+        self._origin_s: float | None = None
+        self._way: deque[Point] = deque(maxlen=_LONGEST_WAY)
+
+    @property
+    def state(self) -> StreamState:
+        """What the stream means at its end; whoever writes keeps it up to date."""
+        return self._encoder.state
+
+    @property
+    def hands(self) -> Hands:
+        """What the player holds."""
+        return self._encoder.hands
+
+    # Writing
+
+    def would_write(self, event: Event) -> bool:
+        """Return whether an event of the player adds anything."""
+        return self._encoder.would_write(event)
+
+    def hear(self, now_s: float, event: Event) -> None:
+        """Write an event of the player."""
+        self.catch_up(now_s)
+        self.context.append(self._encoder.feed(self._time_s(now_s), event))
+
+    def catch_up(self, now_s: float) -> None:
+        """Make the stream ready for an event now: open it, or shorten a long rest before it."""
+        if self._origin_s is None:
+            self.context.append([BEGIN])
+            self._origin_s = now_s
+        self.shift(max(0.0, now_s - self.end_s - _LONGEST_REST_S))
+
+    def rest_until(self, moment_s: float) -> None:
+        """Let time pass to a moment, exactly: the stream's steps are coarser."""
+        self.context.append(self._encoder.advance(self._time_s(moment_s)))
+        self.shift(moment_s - self.end_s)
+
+    def foresee_rest(self, moment_s: float) -> None:
+        """Read ahead the rest up to a moment, in case :meth:`rest_until` comes next."""
+        self.context.foresee(shift_tokens(max(0, self.step_at(moment_s) - self.state.step)))
+
+    def end_others(self, now_s: float) -> None:
+        """End every note that is not the player's."""
+        self.context.append(self._encoder.release_others(self._time_s(now_s)))
+
+    # Time
+
+    @property
+    def end_s(self) -> float:
+        """When the end of the stream sounds, in monotonic seconds."""
+        return self.due_s(self.state.step / STEPS_PER_S)
+
+    def due_s(self, time_s: float) -> float:
+        """Return when something sounds that is ``time_s`` from the origin, in monotonic seconds."""
+        return (self._origin_s or 0.0) + time_s
+
+    def step_at(self, moment_s: float) -> int:
+        """Return the step nearest to a moment in monotonic seconds."""
+        return to_step(self._time_s(moment_s))
+
+    def next_step_s(self, moment_s: float) -> float:
+        """Return when another step than that of a moment begins to be the nearest."""
+        return self.due_s((self.step_at(moment_s) + 0.5) / STEPS_PER_S) + _ROUNDING_S
+
+    def shift(self, by_s: float) -> None:
+        """Let what is written from now on sound later."""
+        self._origin_s = self.due_s(by_s)
+
+    def _time_s(self, moment_s: float) -> float:
+        return moment_s - (self._origin_s or 0.0)
+
+    # The way back
+
+    @property
+    def has_way_back(self) -> bool:
+        """Whether there is a point to come back to."""
+        return bool(self._way)
+
+    def point(self, notes: Notes, event: Scheduled | None = None) -> Point:
+        """Return where the stream is now, behind an event; ``notes`` are the model's."""
+        position, token = self.context.position, self.context.last
+        return Point(position, token, self.due_s(0.0), self.state.copy(), notes.copy(), event)
+
+    def remember(self, notes: Notes, event: Scheduled) -> None:
+        """Add a point to the way back, behind an event that was pushed."""
+        self._way.append(self.point(notes, event))
+
+    def begin_way(self, notes: Notes) -> None:
+        """Let the way back end here."""
+        self._way.clear()
+        self._way.append(self.point(notes))
+
+    def end_way(self) -> None:
+        """Forget the way back."""
+        self._way.clear()
+
+    def take_back(self, count: int) -> tuple[Notes, list[Point]]:
+        """Go back to before the last ``count`` events; return the model's notes there, and what was taken back."""
+        taken_back = [self._way.pop() for _ in range(min(count, len(self._way) - 1))]
+        self.go_to(self._way[-1])
+        return self._way[-1].notes, taken_back[::-1]
+
+    def go_to(self, point: Point) -> None:
+        """Go back to a point, once."""
+        if self.context.holds(point.position):
+            self.context.rollback(point.position)
+        else:  # the window has nothing of what was before
+            self.context.clear()
+            self.context.append([BEGIN])
+        self._encoder.state, self._origin_s = point.state, point.origin_s

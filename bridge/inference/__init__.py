@@ -1,0 +1,1 @@
+"""Inference: generator and discriminator in ONNX Runtime."""

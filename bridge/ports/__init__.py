@@ -1,0 +1,1 @@
+"""Ports: the MIDI systems, and the clock."""

@@ -1,0 +1,1 @@
+"""Phase 2: fine-tuning against a discriminator."""

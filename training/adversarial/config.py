@@ -1,0 +1,129 @@
+"""How phase 2 is run, and where a run stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from musebridge.config import at_least, more_than
+from musebridge.errors import ConfigError
+
+OBJECTIVES = ("gumbel", "ddo", "best_of_n", "dpo", "policy_gradient", "actor_critic")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdversarialConfig:
+    """How to fine-tune; the budget ends at ``tokens`` of continuation or ``seconds``, whichever is set.
+
+    Attributes:
+        objective: ``gumbel``, ``ddo``, ``best_of_n``, ``dpo``, ``policy_gradient`` or ``actor_critic``; see
+            ``musebridge.training.adversarial.objectives``.
+        seeded, continued: tokens of a seed and of its continuation.
+        pairs, held_out: real and artificial continuations to train the discriminator on, and to measure it; of
+            the first only seeds are needed where it is taken as it is and the objective writes anew.
+        judged: held-out seeds by which checkpoints are measured.
+        batch: seeds a step.
+        parts: that a step's seeds are computed in, one after another, which takes less memory; must divide ``batch``.
+        lr, discriminator_lr: of AdamW, after ``warmup_steps``, falling linearly to zero at the end of the budget; a
+            discriminator with 0 stays as it was.
+        weight: of the objective.
+        anchor: weight of the cross-entropy on real windows of ``anchor_context`` tokens, ``anchor_batch`` a step;
+            0 for none.
+        transpose: of these windows, see :class:`Augmentation`.
+        temperature, last_temperature: of the relaxation, at the beginning and at the end (gumbel).
+        faithful: back-propagate through every cached step (gumbel).
+        feedback: links of the chain through the context in the parallel mode (gumbel).
+        sharpness: of the likelihood ratio of a continuation (ddo, dpo).
+        kl: weight of the divergence from the pre-trained generator (policy_gradient, actor_critic).
+        n: continuations of a seed to pick from, rank or weigh (best_of_n, dpo, policy_gradient); at least 2 where they
+            are compared (dpo, policy_gradient).
+        replay: share of remembered samples in a lesson of the discriminator.
+        pause_above: a discriminator whose running AUROC is higher waits.
+        ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.
+        nll_rise, distinct: a checkpoint whose NLL rises by more, or whose distinct-4 falls under this share of the
+            pre-trained generator's, is not taken, and ends the run.
+        tolerance: a later checkpoint is taken unless its judge's AUROC is higher than the lowest so far by this or
+            more; two measurements of the same weights differ by as much.
+        patience: end after this many measurements in a row whose checkpoint is not taken; 0 for never.
+        validate_s, save_s: seconds between measurements and between checkpoints.
+    """
+
+    tokens: int = 0
+    seconds: float = 0.0
+    objective: str = "gumbel"
+    seeded: int = 192
+    continued: int = 192
+    pairs: int = 16_384
+    held_out: int = 2048
+    judged: int = 512
+    batch: int = 16
+    parts: int = 1
+    lr: float = 5e-5
+    discriminator_lr: float = 5e-5
+    warmup_steps: int = 20
+    weight: float = 1.0
+    anchor: float = 1.0
+    anchor_context: int = 1024
+    anchor_batch: int = 2
+    transpose: int = 5
+    temperature: float = 1.0
+    last_temperature: float = 0.5
+    faithful: bool = False
+    feedback: int = 0
+    sharpness: float = 0.05
+    kl: float = 1.0
+    n: int = 8
+    replay: float = 0.5
+    pause_above: float = 0.9
+    clip: float = 1.0
+    ema: float = 0.98
+    nll_rise: float = 0.05
+    distinct: float = 0.95
+    tolerance: float = 0.01
+    patience: int = 2
+    seed: int = 0
+    validate_s: float = 600.0
+    save_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if (self.tokens > 0) == (self.seconds > 0):
+            raise ConfigError("give the budget either as tokens or as seconds, more than 0")
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"objective must be one of {', '.join(OBJECTIVES)}, found {self.objective!r}")
+        at_least(self, 0, "feedback", "lr", "discriminator_lr", "weight", "anchor", "replay", "ema", "patience", "seed")
+        at_least(self, 0, "validate_s", "save_s", "nll_rise", "tolerance", "transpose", "warmup_steps", "kl")
+        at_least(self, 1, "seeded", "continued", "pairs", "held_out", "judged", "batch", "parts")
+        at_least(self, 1, "anchor_context", "anchor_batch", "n")
+        more_than(self, 0, "temperature", "last_temperature", "clip", "sharpness")
+        for name in ("replay", "pause_above", "distinct"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in 0..1, found {getattr(self, name)}")
+        if self.objective in ("dpo", "policy_gradient") and self.n < 2:
+            raise ConfigError(f"n must be at least 2 for {self.objective}, found {self.n}")
+        if self.batch % self.parts:
+            raise ConfigError(f"parts must divide batch, found {self.parts} and {self.batch}")
+        if not self.ema < 1:
+            raise ConfigError(f"ema must be less than 1, found {self.ema}")
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a run stands; part of its checkpoint.
+
+    Attributes:
+        step, tokens, seconds: taken, written and spent so far.
+        loss, nll, verdict: running means: of the objective, of real music, and of what the discriminator says of what
+            was written; NaN where there is none.
+        discriminator_auroc: a running mean too.
+        paused: lessons that the discriminator did not need.
+        over: whether a limit was crossed.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    loss: float = float("nan")
+    nll: float = float("nan")
+    verdict: float = float("nan")
+    discriminator_auroc: float = 0.5
+    paused: int = 0
+    over: bool = False

@@ -1,0 +1,232 @@
+"""The discriminator's own training: against samples of a frozen generator.
+
+Half of the held-out pieces choose the weights; what is reported is measured on
+the other half, which chose nothing.
+
+A few of its lessons are on what no generator writes: real music in a wrong order,
+or after another seed. Without them it learns what gives the generator away, and
+takes noise for music.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from musebridge.artifact import DiscriminatorInfo
+from musebridge.config import build
+from musebridge.errors import CheckpointError, ConfigError
+from musebridge.training.adversarial.pair_trainer import Course, DiscriminatorTraining
+from musebridge.training.compute.precision import autocast
+from musebridge.training.metrics.classification import Scores, Skill, auroc, best_threshold, skill
+from musebridge.training.models import checkpoint
+from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
+from musebridge.training.models.generator import Generator
+from musebridge.training.models.token_features import hints, statistics
+from musebridge.training.sampling.pairs import Pairs, Tokens, Window
+
+_AT_ONCE = 32
+_CALIBRATED_BY = 512
+_HOLDS_ANOTHER = "holds another discriminator; choose another --run folder"
+_UNKNOWN = "token.weight", "token.bias"
+"""What a file does not tell of a discriminator."""
+_BLOCKS = 1, 4, 16, 64
+"""Tokens that stay together where the order is spoilt: from noise to a phrase in the wrong place."""
+
+
+class Taught(NamedTuple):
+    """A discriminator that was trained before, and what its file says about it."""
+
+    discriminator: Discriminator
+    info: DiscriminatorInfo
+
+    def knows(self, generator: Generator) -> bool:
+        """Return whether it was taught on this generator's continuations."""
+        return self.info.generator == checkpoint.hash_of(generator)[:16]
+
+    def check(self, window: Window) -> None:
+        """Refuse to judge windows of other lengths.
+
+        Raises:
+            ConfigError: it knows others.
+        """
+        seeded, continued = self.info.seeded, self.info.continued
+        if window != Window(seeded=seeded, continued=continued):
+            raise ConfigError(
+                f"the discriminator knows windows of {seeded} + {continued} tokens; set seeded and continued alike"
+            )
+
+
+class Discrimination(Course):
+    """The discriminator against a frozen generator.
+
+    Args:
+        frozen: the generator that wrote the artificial continuations.
+        train, held_out: pairs of different pieces.
+        folder: of state and weights.
+        shape: of the discriminator.
+        config: how to train.
+        command: how it was started, for the record.
+        seed: of weights, order and dropout.
+        compile: compile the loss; slower to start, faster to run.
+    """
+
+    figure = "auroc"
+
+    def __init__(
+        self,
+        frozen: Generator,
+        train: Pairs,
+        held_out: Pairs,
+        folder: Path,
+        shape: DiscriminatorConfig,
+        config: DiscriminatorTraining,
+        *,
+        command: str,
+        seed: int = 0,
+        compile: bool = True,
+    ) -> None:
+        torch.manual_seed(seed)
+        chooses = held_out.piece_N % 2 == 0
+        self.choosing, self.reported = held_out[chooses], held_out[~chooses]
+        self.discriminator = Discriminator(shape).to(next(frozen.parameters()).device)
+        if shape.inherit:
+            self.discriminator.inherit(frozen)
+        self._frozen, self._hint, self.loss = frozen, hints, config.__call__
+        if compile:
+            self._hint, self.loss = torch.compile(hints), torch.compile(config.__call__)
+        super().__init__(self.discriminator, train, folder, config, command=command, seed=seed)
+
+    def adopt(self, taught: Taught) -> None:
+        """Take a discriminator as it is in place of a training, if there was none yet.
+
+        Raises:
+            CheckpointError: there was, and it is another.
+        """
+        theirs, mine = taught.discriminator.state_dict(), self.pupil.state_dict()
+        if self.step and not all(torch.equal(theirs[name], mine[name]) for name in theirs if name not in _UNKNOWN):
+            raise CheckpointError(f"{self.folder}: {_HOLDS_ANOTHER}")
+        is_new, self.step = self.step == 0, self.steps
+        if is_new:
+            self.pupil.load_state_dict(theirs)
+            self.record = taught.info.record
+            self._validate(float("nan"))
+            self._save()
+
+    def begin_with(self, taught: Taught) -> None:
+        """Begin with a discriminator of another generator in place of this one's blocks, if no lesson was given yet.
+
+        Raises:
+            CheckpointError: there was one, and it began with another.
+        """
+        # As text, in which a figure that was not measured (NaN) is the same as itself.
+        if self.step and json.dumps(self.record.get("init")) != json.dumps(taught.info.record):
+            raise CheckpointError(f"{self.folder}: {_HOLDS_ANOTHER}")
+        if self.step == 0:
+            self.pupil.load_state_dict(taught.discriminator.state_dict())
+            self.record["init"] = taught.info.record
+
+    def run(self, on_step: Callable[[float], None], on_validation: Callable[[dict[str, float]], None]) -> None:
+        """Train as every course does; what is judged by is calibrated first."""
+        if self.step == 0 < self.steps:
+            window_MT, hints_MTF = self._heard(self.train[slice(0, _CALIBRATED_BY)])
+            self.discriminator.calibrate(statistics(window_MT[:, self._seeded :], hints_MTF[:, self._seeded :]))
+        super().run(on_step, on_validation)
+
+    def report(self) -> Skill:
+        """Return what the discriminator can do on the pieces that chose nothing."""
+        threshold = best_threshold(*self._scores(*self._choosing))
+        return skill(*self._scores(*self._heard(self.reported)), self.reported.piece_N, threshold=threshold)
+
+    def _loss(self, at: npt.NDArray[np.int64]) -> Tensor:
+        chosen = self.train[at]
+        window_MT, new = torch.from_numpy(chosen.windows), len(chosen)
+        if count := round(self.config.spoilt * len(chosen)):
+            rng, new = np.random.default_rng([self.seed, 6, self.step]), new + count
+            window_MT[len(chosen) : new, self._seeded :] = torch.from_numpy(spoilt(chosen.real_NT, count, rng))
+        hints_MTF = torch.cat([self._hinted(window_MT[:new]), torch.from_numpy(chosen.hints_NTF[new - len(chosen) :])])
+        both = window_MT.to(self.device), hints_MTF.float().to(self.device)
+        return self.loss(self.discriminator, *both, self._seeded)
+
+    def _measure(self) -> float:
+        return auroc(*self._scores(*self._choosing))
+
+    @property
+    def _seeded(self) -> int:
+        return self.train.window.seeded
+
+    @cached_property
+    def _choosing(self) -> tuple[Tensor, Tensor]:
+        return self._heard(self.choosing)
+
+    def _heard(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Return all real windows, then all artificial ones, (2 N, T), and their hints, (2 N, T, 3)."""
+        window_MT = torch.from_numpy(pairs.windows)
+        parts = [self._hinted(part_BT) for part_BT in torch.split(window_MT[: len(pairs)], _AT_ONCE)]
+        return window_MT, torch.cat([*parts, torch.from_numpy(pairs.hints_NTF).float()])
+
+    @torch.no_grad()
+    def _hinted(self, window_BT: Tensor) -> Tensor:
+        """Return what the generator thinks of music that it did not write, rounded as what it thinks of its own is."""
+        with autocast(self.device):
+            hints_BTF = self._hint(self._frozen, window_BT.to(self.device))
+        return hints_BTF.half().float().cpu()
+
+    def _scores(self, window_MT: Tensor, hints_MTF: Tensor) -> tuple[Scores, Scores]:
+        """Return the verdicts on the real and on the artificial continuations."""
+        real, fake = np.split(verdicts(self.discriminator, window_MT, hints_MTF, self._seeded), 2)
+        return real, fake
+
+
+def spoilt(real_NT: Tokens, count: int, rng: np.random.Generator) -> Tokens:
+    """Return what does not follow the first ``count`` seeds: another's continuation, or theirs in a new order.
+
+    Args:
+        real_NT: what does follow, two at least.
+        count: how many to spoil.
+        rng: chooses how.
+    """
+    spoilt_NT = np.roll(real_NT, 1, axis=0)[:count]
+    for row_T, real_T, block in zip(spoilt_NT, real_NT, rng.choice([0, *_BLOCKS], count), strict=False):
+        if block:
+            parts = np.split(real_T, range(block, len(real_T), block))
+            row_T[:] = np.concatenate([parts[i] for i in rng.permutation(len(parts))])
+    return spoilt_NT
+
+
+@torch.no_grad()
+def verdicts(discriminator: Discriminator, window_MT: Tensor, hints_MTF: Tensor, seeded: int) -> Scores:
+    """Return the verdict on each window, shape (M,)."""
+    discriminator.eval()
+    device = next(discriminator.parameters()).device
+    parts = []
+    for window_BT, hints_BTF in zip(*(torch.split(x, _AT_ONCE) for x in (window_MT, hints_MTF)), strict=True):
+        with autocast(device):
+            verdict = discriminator(window_BT.to(device), hints_BTF.to(device), seeded)
+        parts.append(verdict.whole_B.double().cpu())
+    return np.asarray(torch.cat(parts).numpy())
+
+
+def load_discriminator(folder: Path) -> Discriminator:
+    """Return the best discriminator of a training, in evaluation mode.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    state = checkpoint.load_state(folder)
+    if state is None or not state.get("best"):
+        raise CheckpointError(f"{folder}: holds no discriminator; train one with 'train --phase adversarial'")
+    try:
+        discriminator = Discriminator(build(DiscriminatorConfig, state["shape"], str(folder)))
+        discriminator.load_state_dict(state["best"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: is not a discriminator ({checkpoint.one_line(error)})") from error
+    return discriminator.eval().requires_grad_(False)

@@ -1,0 +1,178 @@
+"""What the generator is asked for in phase 2, beside the likelihood of real music.
+
+``gumbel``: that the discriminator take a straight-through sample for real
+(Goodfellow et al. 2014, the non-saturating loss; see ``musebridge.training.sampling.gumbel``).
+``ddo``: that its likelihood ratio to a frozen copy tell real continuations from
+the copy's (Zheng et al. 2025, "Direct Discriminative Optimization"); no
+discriminator is needed.
+``best_of_n``: that it write what the discriminator picked among its own
+continuations (expert iteration, Anthony et al. 2017).
+``dpo``: that its likelihood ratio to a frozen copy rank continuations that it
+wrote just now as the discriminator does (Rafailov et al. 2023, "Direct
+Preference Optimization", appendix A.3).
+``policy_gradient``: that the discriminator find more real what it writes, without
+going further from a frozen copy than that is worth (Williams 1992, "REINFORCE";
+the baseline is the mean of the seed's other continuations, Kool et al. 2019; KL penalty
+of Ziegler et al. 2019). A discriminator's logit is a log ratio of densities, so where both weigh
+the same, the best that can be reached is the distribution of real music. One step's
+continuations should be hundreds: below that its gradient is mostly noise.
+``actor_critic``: the same, but what a critic had expected before each token is the baseline (Konda and Tsitsiklis
+2000; ``musebridge.training.models.critic``), and it learns from continuations of the frozen copy, each token weighed
+by its likelihood ratio (Degris et al. 2012, "Off-Policy Actor-Critic"), so nothing is sampled.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from musebridge import vocab
+from musebridge.training.models.critic import Critic
+from musebridge.training.models.discriminator import Discriminator, Verdict
+from musebridge.training.models.generator import Generator
+from musebridge.training.models.token_features import branched_hints
+from musebridge.training.sampling.gumbel import parallel
+
+
+def gumbel(
+    generator: Generator,
+    discriminator: Discriminator,
+    frozen: Generator,
+    seed_BT: Tensor,
+    tokens_BT: Tensor,
+    noise_BTV: Tensor,
+    temperature: float | Tensor,
+    feedback: int,
+) -> Tensor:
+    """Return the loss of samples that are not taken for real, in the parallel mode.
+
+    Args:
+        generator: to be trained.
+        discriminator: in evaluation mode.
+        frozen: gives the hints.
+        seed_BT, tokens_BT, noise_BTV, temperature, feedback: see :func:`musebridge.training.sampling.gumbel.parallel`.
+    """
+    written_BTV = parallel(generator, seed_BT, tokens_BT, noise_BTV, temperature, feedback=feedback)
+    return recognised(discriminator, frozen, seed_BT, written_BTV)
+
+
+def recognised(discriminator: Discriminator, frozen: Generator, seed_BT: Tensor, written_BTV: Tensor) -> Tensor:
+    """Return the loss of straight-through continuations that are not taken for real."""
+    seed_BTV = F.one_hot(seed_BT, vocab.N_TOKENS).to(written_BTV)
+    window_BTV = torch.cat([seed_BTV, F.pad(written_BTV, (0, vocab.N_TOKENS - vocab.N_EVENTS))], 1)
+    verdict: Verdict = discriminator(window_BTV, branched_hints(frozen, seed_BT, written_BTV), seed_BT.shape[1])
+    return F.softplus(-verdict.whole_B).mean()
+
+
+def ddo(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
+    """Return the loss of a likelihood ratio that does not tell real continuations from the frozen generator's.
+
+    Args:
+        generator: to be trained.
+        frozen: that wrote the artificial continuations.
+        window_MT: real windows and, behind them, the artificial ones.
+        seeded: tokens of the seed, which do not count.
+        sharpness: what the log ratio of a whole continuation is multiplied by.
+    """
+    real_B, fake_B = _log_ratios(generator, frozen, window_MT, seeded, sharpness).chunk(2)
+    return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
+
+
+def best_of_n(generator: Generator, best_BT: Tensor, seeded: int) -> Tensor:
+    """Return how unlikely the picked windows' continuations are, in nats per token."""
+    return -log_likelihood(generator, best_BT, seeded).mean() / (best_BT.shape[1] - seeded)
+
+
+def dpo(generator: Generator, frozen: Generator, window_BNT: Tensor, seeded: int, sharpness: float) -> Tensor:
+    """Return the loss of a likelihood ratio that does not rank the N windows of a seed in their order, best first.
+
+    The ratio is the worth of a window in the ranking model of Plackett and Luce; other arguments as for :func:`ddo`.
+    """
+    N = window_BNT.shape[1]
+    worth_BN = _log_ratios(generator, frozen, window_BNT.flatten(0, 1), seeded, sharpness).view(-1, N)
+    of_the_rest_BN = worth_BN.flip(1).logcumsumexp(1).flip(1)
+    return (of_the_rest_BN - worth_BN).sum(1).mean() / (N - 1)
+
+
+def policy_gradient(
+    generator: Generator, seed_BT: Tensor, written_MC: Tensor, hints_MTF: Tensor, ahead_M: Tensor, kl: float
+) -> Tensor:
+    """Return the generator's KL divergence from a frozen copy, per token; its gradient is that of what it outweighs.
+
+    The divergence is estimated by the tokens that came: half the squared log likelihood ratio, whose gradient has
+    the divergence's as its mean (Schulman 2020, "Approximating KL Divergence").
+
+    Args:
+        generator: to be trained; it wrote the continuations.
+        seed_BT: seeds.
+        written_MC: M / B continuations of each, side by side.
+        hints_MTF: what the copy thinks of seeds and continuations.
+        ahead_M: how much better than the others of its seed each continuation is, in nats.
+        kl: weight of the divergence.
+    """
+    log_p_MC = _chosen(generator.branch(seed_BT, written_MC)[1], written_MC)
+    log_ratio_MC = log_p_MC + hints_MTF[:, seed_BT.shape[1] :, 0]  # by surprise, which is the copy's -log p
+    gain = (ahead_M[:, None] * log_p_MC).mean()  # its gradient is a score's; its value means nothing
+    loss: Tensor = kl * log_ratio_MC.square().mean() / 2 - (gain - gain.detach())
+    return loss
+
+
+def ahead_of_others(score_BN: Tensor) -> Tensor:
+    """Return how much better each continuation was than the mean of its seed's others, (B, N), N at least 2."""
+    N = score_BN.shape[1]
+    return (score_BN - score_BN.mean(1, keepdim=True)) * N / (N - 1)
+
+
+def actor_critic(
+    generator: Generator,
+    critic: Critic,
+    window_BT: Tensor,
+    hints_BTF: Tensor,
+    verdict_B: Tensor,
+    seeded: int,
+    kl: float,
+) -> Tensor:
+    """Return the KL divergence from the copy that wrote the windows, per token, less what is gained in verdicts.
+
+    The divergence is estimated by the tokens that came, so that the copy need not read them again: with r the
+    likelihood ratio, r log r - (r - 1) has the divergence as its mean and is never negative (Schulman 2020,
+    "Approximating KL Divergence"). Its noise vanishes beside that of the verdicts.
+
+    Args:
+        generator: to be trained.
+        critic: in evaluation mode.
+        window_BT, hints_BTF: windows, and what the copy thought while it wrote them.
+        verdict_B: what the discriminator says of them.
+        seeded: tokens of the seed, which do not count.
+        kl: weight of the divergence.
+    """
+    with torch.no_grad():
+        unexpected_BC = verdict_B[:, None] - critic(window_BT, hints_BTF, seeded)[:, :-1]
+    log_p_BC = _chosen(generator(window_BT[:, :-1], seeded - 1), window_BT[:, seeded:])
+    log_ratio_BC = log_p_BC + hints_BTF[:, seeded:, 0]  # by surprise, which is the copy's -log p
+    # Less 1, which has no gradient: what was gained so far, 0 at first, whatever the critic expects on average.
+    weight_BC = log_ratio_BC.expm1()
+    gain = (weight_BC * unexpected_BC).mean()
+    divergence = (log_ratio_BC.exp() * log_ratio_BC - weight_BC).mean()
+    loss: Tensor = kl * divergence - gain
+    return loss
+
+
+def _chosen(logits_BCV: Tensor, tokens_BC: Tensor) -> Tensor:
+    """Return the log likelihood of tokens among all that can be sampled, (B, C)."""
+    log_p_BCV = logits_BCV[..., : vocab.N_EVENTS].log_softmax(-1)
+    return log_p_BCV.gather(-1, tokens_BC[..., None])[..., 0]
+
+
+def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
+    """Return ``sharpness`` times the log likelihood ratio of generator to frozen copy, (M,)."""
+    with torch.no_grad():
+        before_M = log_likelihood(frozen, window_MT, seeded)
+    return sharpness * (log_likelihood(generator, window_MT, seeded) - before_M)
+
+
+def log_likelihood(generator: Generator, window_BT: Tensor, seeded: int) -> Tensor:
+    """Return the log likelihood of each continuation given its seed, in nats, (B,)."""
+    logits_BCV = generator(window_BT[:, :-1], seeded - 1)
+    return -F.cross_entropy(logits_BCV.transpose(1, 2), window_BT[:, seeded:], reduction="none").sum(1)

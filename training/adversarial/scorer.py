@@ -1,0 +1,84 @@
+"""A discriminator with the generator that hints to it: how real continuations are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from musebridge.errors import CheckpointError, ConfigError
+from musebridge.training.adversarial.discriminator_trainer import Taught, load_discriminator
+from musebridge.training.compute.precision import autocast
+from musebridge.training.models.checkpoint import load
+from musebridge.training.models.discriminator import Discriminator
+from musebridge.training.models.generator import Generator
+from musebridge.training.models.token_features import branched_hints
+from musebridge.training.sampling.pairs import Window
+
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discriminated:
+    """A discriminator and the generator that hints to it, as a judge of continuations.
+
+    Attributes:
+        discriminator: in evaluation mode.
+        hinter: the generator.
+        hint: ``musebridge.training.models.token_features.branched_hints``, perhaps compiled.
+    """
+
+    discriminator: Discriminator
+    hinter: Generator
+    hint: Callable[[Generator, Tensor, Tensor], Tensor] = branched_hints
+
+    def __call__(self, seed_BT: Tensor, written_MC: Tensor) -> Tensor:
+        """Return how real each continuation is, (M,); see :meth:`hear`."""
+        return self.hear(seed_BT, written_MC)[0]
+
+    @torch.no_grad()
+    def hear(self, seed_BT: Tensor, written_MC: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how real each continuation is, (M,), and the hints of seeds and continuations, (M, T + C, 3).
+
+        Args:
+            seed_BT: token ids.
+            written_MC: M / B continuations of each seed, side by side.
+        """
+        n = len(written_MC) // len(seed_BT)
+        rows = max(1, _AT_ONCE // n)
+        verdicts, hints = [], []
+        for some_BT, some_MC in zip(torch.split(seed_BT, rows), torch.split(written_MC, rows * n), strict=True):
+            with autocast(seed_BT.device):
+                hints.append(self.hint(self.hinter, some_BT, some_MC))
+                window_MT = torch.cat([some_BT.repeat_interleave(n, 0), some_MC], 1)
+                verdicts.append(self.discriminator(window_MT, hints[-1], seed_BT.shape[1]).whole_B)
+        return torch.cat(verdicts), torch.cat(hints)
+
+
+def load_discriminated(folder: Path, window: Window) -> Discriminated:
+    """Return the discriminator that phase 2 left in a folder.
+
+    Raises:
+        CheckpointError: there is none, or the windows do not fit it.
+    """
+    discriminator, hinter = load_discriminator(folder), load(folder)[0]
+    longest = discriminator.config.context
+    if window.length > longest:
+        raise CheckpointError(f"{folder}: windows of at most {longest} tokens fit the discriminator, found {window}")
+    return Discriminated(discriminator=discriminator, hinter=hinter)
+
+
+def discriminated(taught: Taught, generators: Iterable[Generator], window: Window) -> Discriminated:
+    """Return a discriminator that was trained before, hinted to by that of the generators that it was taught on.
+
+    Raises:
+        ConfigError: it was taught on none of them, or knows other windows.
+    """
+    taught.check(window)
+    hinter = next((generator for generator in generators if taught.knows(generator)), None)
+    if hinter is None:
+        raise ConfigError("the discriminator was taught on another generator than those that are compared")
+    return Discriminated(discriminator=taught.discriminator, hinter=hinter)

@@ -1,0 +1,430 @@
+"""Phase 2: fine-tune a pre-trained generator until its music is harder to tell from real music.
+
+It begins with samples of the frozen generator and a discriminator trained on
+them (``musebridge.training.adversarial.discriminator_trainer``), and where tokens are to be credited one
+by one a critic (``musebridge.training.adversarial.critic_trainer``). Then every step gives the generator
+the objective's gradient (``musebridge.training.adversarial.objectives``) together with the
+likelihood of real music, which keeps it a musician, and the discriminator one
+lesson on new and on remembered samples, unless it is too good already.
+Checkpoints are chosen by figures of ``musebridge.training.adversarial.selection``; the weights
+that phase 1 left are the first candidate.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from musebridge import vocab
+from musebridge.config import build
+from musebridge.errors import CheckpointError, ConfigError, CorpusError
+from musebridge.training.adversarial import objectives
+from musebridge.training.adversarial.config import AdversarialConfig, Progress
+from musebridge.training.adversarial.critic_trainer import Criticism
+from musebridge.training.adversarial.discriminator_trainer import Discrimination, Taught
+from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining
+from musebridge.training.adversarial.scorer import Discriminated
+from musebridge.training.adversarial.selection import Gauge
+from musebridge.training.adversarial.tasks import OF_KEPT, TASKS, Asked, Models, Step
+from musebridge.training.compute.optimizers import take_step
+from musebridge.training.compute.precision import autocast
+from musebridge.training.data.augment import Augmentation
+from musebridge.training.data.corpus import Corpus, Windows
+from musebridge.training.metrics.classification import auroc
+from musebridge.training.metrics.likelihood import cross_entropy
+from musebridge.training.models import checkpoint
+from musebridge.training.models.discriminator import DiscriminatorConfig
+from musebridge.training.models.generator import Generator, count_parameters
+from musebridge.training.models.token_features import branched_hints
+from musebridge.training.pretraining.trainer import SCORED_WHILE_TRAINING
+from musebridge.training.sampling.pairs import Pairs, Window, pairs
+
+_PIECES = 4
+
+Told = Callable[[str, float], None]
+
+
+class Adversarial:
+    """One run, resumed from its folder if it has begun.
+
+    Args:
+        corpus: its train split is learnt from; its validation split measures.
+        folder: of the run.
+        init: the pre-trained generator.
+        shape: of the discriminator.
+        lessons: how it is trained before the generator is, and how its verdicts are scored.
+        config: how to fine-tune.
+        command: how the run was started, for the record in the weights.
+        taught: a discriminator to take as it is, or, where it knows another generator, to begin with.
+        compile: compile sampling, hints and losses; slower to start, faster to run.
+        on_stage: told what is done and its share, 0..1, while samples, discriminator and critic are made.
+
+    Raises:
+        CheckpointError: ``init`` is no default generator, or the folder holds another run.
+        ConfigError: the windows do not fit the generator's context, or what is taken is of another window.
+        CorpusError: validation has too few pieces.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        folder: Path,
+        init: Path,
+        shape: DiscriminatorConfig,
+        lessons: DiscriminatorTraining,
+        config: AdversarialConfig,
+        *,
+        command: str,
+        taught: Taught | None = None,
+        compile: bool = True,
+        on_stage: Told = lambda stage, share: None,
+    ) -> None:
+        self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
+        self.command = command
+        compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
+        self._task, self._loss = TASKS[config.objective], compiled(getattr(objectives, config.objective))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.frozen, self.init_record = _pretrained(init, self.device)
+        self.window = Window(seeded=config.seeded, continued=config.continued)
+        self._check(shape, taught)
+        self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
+        # Who takes a discriminator as it is and writes anew needs seeds alone.
+        is_taken = taught is not None and taught.knows(self.frozen)
+        learns_of_kept = not is_taken or config.discriminator_lr > 0 or config.objective in OF_KEPT
+        self.train = self._pairs("train", config.pairs, on_stage, written=learns_of_kept)
+        self.lessons = self._lessons(shape, lessons, taught, on_stage)
+        self.discriminator = self.lessons.discriminator.eval().requires_grad_(False)
+        self.models = Models(
+            generator=self.generator,
+            frozen=self.frozen,
+            discriminator=self.discriminator,
+            judge=Discriminated(
+                discriminator=compiled(self.discriminator),
+                hinter=self.frozen,
+                hint=compiled(branched_hints),
+            ),
+            criticism=self._criticism(lessons, on_stage) if config.objective == "actor_critic" else None,
+            compile=compile,
+        )
+        self.gauge = Gauge(
+            self.frozen,
+            self.lessons.choosing[slice(0, config.judged)],
+            corpus.splits["validation"],
+            SCORED_WHILE_TRAINING,
+            compile=compile,
+        )
+        self.real = Windows(
+            corpus.splits["train"],
+            length=config.anchor_context + 1,
+            augmentation=Augmentation(transpose=config.transpose),
+            seed=config.seed,
+        )
+        self.optimiser = torch.optim.AdamW(self.generator.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0)
+        self.teacher = torch.optim.AdamW(self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.95))
+        self.remembered = torch.from_numpy(self.train.fake_NT).to(torch.int16)
+        self.progress, self.history, self.best = Progress(), list[dict[str, float]](), self._weights()
+        self._resume(checkpoint.load_state(folder))
+
+    @property
+    def fraction(self) -> float:
+        """The share of the budget that is used up, 0..1 and beyond."""
+        if self.config.tokens:
+            return self.progress.tokens / self.config.tokens
+        return self.progress.seconds / self.config.seconds
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the budget is used up, a limit was crossed, or nothing gets better any more."""
+        since_best = len(self.history) - 1 - self._best_index
+        return self.fraction >= 1 or self.progress.over or 0 < self.config.patience <= since_best
+
+    @property
+    def best_row(self) -> dict[str, float]:
+        """The measurement of the weights that are saved."""
+        return self.history[self._best_index]
+
+    @property
+    def _best_index(self) -> int:
+        taken = [i for i, row in enumerate(self.history) if row["taken"]]
+        return taken[-1] if taken else -1
+
+    def run(self, on_step: Callable[[Progress], None], on_row: Callable[[dict[str, float]], None]) -> None:
+        """Fine-tune to the end; interrupted at any step, it leaves a checkpoint.
+
+        Args:
+            on_step: called after each step.
+            on_row: called with each measurement; the first is of the pre-trained generator.
+        """
+
+        def measure() -> None:
+            self._measure()
+            on_row(self.history[-1])
+
+        try:
+            if not self.history:
+                measure()
+            saved_s = measured_s = self.progress.seconds
+            while not self.has_ended:
+                self.step()
+                on_step(self.progress)
+                if is_due := self.progress.seconds - measured_s >= self.config.validate_s or self.fraction >= 1:
+                    measured_s = self.progress.seconds
+                    measure()
+                if is_due or self.progress.seconds - saved_s >= self.config.save_s:
+                    saved_s = self.progress.seconds
+                    self.save()
+        finally:
+            self.save()
+
+    def step(self) -> None:
+        """Take one step of generator and discriminator, and count it."""
+        start_s, step = time.monotonic(), self.progress.step
+        rise, fall = min(1.0, (step + 1) / max(1, self.config.warmup_steps)), max(0.0, 1 - self.fraction)
+        for optimiser, lr in ((self.optimiser, self.config.lr), (self.teacher, self.config.discriminator_lr)):
+            optimiser.param_groups[0]["lr"] = lr * rise * fall
+        at = np.arange(step * self.config.batch, (step + 1) * self.config.batch) % len(self.train)
+        self._optimise(at)
+        self.progress.step += 1
+        self.progress.tokens += self.config.batch * self.config.continued
+        self.progress.seconds += time.monotonic() - start_s
+
+    def _optimise(self, at: npt.NDArray[np.int64]) -> None:
+        config = self.config
+        asked = [self._ask(part, at_part) for part, at_part in enumerate(np.split(at, config.parts))]
+        self._note("loss", torch.stack([part.loss for part in asked]).mean())
+        verdicts = [part.verdict for part in asked if part.verdict is not None]
+        if verdicts:
+            self._note("verdict", torch.stack(verdicts).mean())
+        if config.anchor:
+            first = self.progress.step * config.anchor_batch
+            real_BT = torch.from_numpy(np.stack([self.real.window(first + i) for i in range(config.anchor_batch)]))
+            with autocast(self.device):
+                nats = cross_entropy(self.generator, real_BT.to(self.device))
+            (config.anchor * nats).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            self._note("nll", nats)
+        take_step(self.generator, [self.optimiser], config.clip)
+        with torch.no_grad():
+            torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - config.ema)
+        written = [part.written_BT.cpu() for part in asked if part.written_BT is not None]
+        if written and config.discriminator_lr:
+            self._teach(at, torch.cat(written))
+
+    def _ask(self, part: int, at: npt.NDArray[np.int64]) -> Asked:
+        """Return what the objective says of a part of a step's pairs; the generator keeps its share of the gradient."""
+        config = self.config
+        torch.manual_seed(int(np.random.SeedSequence([config.seed, 5, self.progress.step, part]).generate_state(1)[0]))
+        with autocast(self.device):
+            asked = self._task(self.models, config, self._loss, Step(self.train[at], at, min(1.0, self.fraction)))
+        (config.weight / config.parts * asked.loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return asked._replace(loss=asked.loss.detach())
+
+    def _note(self, name: str, value: Tensor) -> None:
+        """Take a figure of this step into its running mean."""
+        before, now = getattr(self.progress, name), value.item()
+        setattr(self.progress, name, now if math.isnan(before) else 0.95 * before + 0.05 * now)
+
+    def _teach(self, at: npt.NDArray[np.int64], written_BT: Tensor) -> None:
+        """Give the discriminator a lesson on new and remembered samples, unless it is too good."""
+        progress, heard, slots = self.progress, self.train[at], torch.from_numpy(at)
+        is_old_B = torch.rand(len(slots)) < self.config.replay
+        fake_BT = torch.where(is_old_B[:, None], self.remembered[slots].long(), written_BT)
+        self.remembered[slots] = written_BT.to(torch.int16)
+        seed_MT = torch.from_numpy(heard.seed_NT).repeat(2, 1).to(self.device)
+        part_MC = torch.cat([torch.from_numpy(heard.real_NT), fake_BT]).to(self.device)
+        window_MT = torch.cat([seed_MT, part_MC], 1)
+        verdict_M, hints_MTF = self.models.judge.hear(seed_MT, part_MC)
+        real_B, fake_B = verdict_M.double().cpu().chunk(2)
+        progress.discriminator_auroc += 0.1 * (auroc(real_B.numpy(), fake_B.numpy()) - progress.discriminator_auroc)
+        if progress.discriminator_auroc > self.config.pause_above:
+            progress.paused += 1
+            return
+        self.discriminator.train().requires_grad_(True)
+        with autocast(self.device):
+            loss = self.lessons.loss(self.discriminator, window_MT, hints_MTF, self.config.seeded)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        take_step(self.discriminator, [self.teacher], self.config.clip)
+        self.discriminator.eval().requires_grad_(False)
+
+    def _measure(self) -> None:
+        row = {**asdict(self.progress), **self.gauge.measure(self.averaged)}
+        first = self.history[0] if self.history else row
+        self.progress.over = (
+            row["nll"] > first["nll"] + self.config.nll_rise
+            or row["distinct_4"] < self.config.distinct * first["distinct_4"]
+        )
+        best = min((earlier["judge_auroc"] for earlier in self.history if earlier["taken"]), default=float("inf"))
+        row["taken"] = not self.progress.over and row["judge_auroc"] < best + self.config.tolerance
+        self.history.append(row)
+        if row["taken"]:
+            self.best = self._weights()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: weight.detach().clone() for name, weight in self.averaged.state_dict().items()}
+
+    def save(self) -> None:
+        """Write the resumable state, and the best generator."""
+        state = {
+            "begun": self._begun,
+            "generator": self.generator.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "best": self.best,
+            "discriminator": self.discriminator.state_dict(),
+            "optimisers": [self.optimiser.state_dict(), self.teacher.state_dict()],
+            "remembered": self.remembered,
+            "progress": asdict(self.progress),
+            "history": self.history,
+        }
+        checkpoint.save_state(self.folder, state)
+        shipped = deepcopy(self.averaged)
+        shipped.load_state_dict(self.best)
+        checkpoint.save_generator(self.folder / checkpoint.WEIGHTS, shipped, self.record(), torch.bfloat16)
+
+    def record(self) -> dict[str, Any]:
+        """Return how these weights came to be: what a model card states."""
+        return {
+            "command": self.command,
+            "corpus": {"name": self.corpus.card["name"], "sha256": self.corpus.sha256},
+            "licence": self.corpus.card["licence"],
+            "parameters": count_parameters(self.generator),
+            "adversarial": asdict(self.config),
+            "discriminator": asdict(self.discriminator.config),
+            **asdict(self.progress),
+            "validation_nll": self.best_row["nll"] if self.history else float("nan"),
+            "warm_context": self.generator.config.context // 2,
+            "history": self.history,
+            "init": self.init_record,
+            "torch": torch.__version__,
+        }
+
+    @property
+    def _begun(self) -> list[Any]:
+        """What a run must not change."""
+        return [self.corpus.sha256, self.config.objective, self.config.seeded, self.config.continued, len(self.train)]
+
+    def _pairs(self, split: str, count: int, on_stage: Told, *, written: bool = True) -> Pairs:
+        return pairs(
+            self.frozen,
+            self.corpus.splits[split],
+            self.folder / "samples" / split,
+            count=count,
+            window=self.window,
+            seed=self.config.seed,
+            written=written,
+            compile=self._compile,
+            on_progress=lambda share: on_stage(f"sampling {split} continuations", share),
+        )
+
+    def _lessons(
+        self, shape: DiscriminatorConfig, config: DiscriminatorTraining, taught: Taught | None, on_stage: Told
+    ) -> Discrimination:
+        """Return the discriminator's lessons, which it had; an objective without one gives none."""
+        held_out, folder = self._pairs("validation", self.config.held_out, on_stage), self.folder / "discriminator"
+        given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
+        lessons = Discrimination(self.frozen, self.train, held_out, folder, shape, config, **given)
+        if self.config.objective != "ddo":
+            checkpoint.save_generator(folder / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
+            if taught:
+                (lessons.adopt if taught.knows(self.frozen) else lessons.begin_with)(taught)
+            lessons.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
+        return lessons
+
+    def _criticism(self, config: DiscriminatorTraining, on_stage: Told) -> Criticism:
+        """Return the critic's lessons, which it had; those of another discriminator's critic stay in another folder."""
+        held_out, folder = self.lessons.choosing, self.folder / "critic" / checkpoint.hash_of(self.discriminator)[:12]
+        given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
+        lessons = Criticism(self.discriminator, self.train, held_out, folder, config, **given)
+        lessons.run(lambda share: on_stage("training the critic", share), lambda row: None)
+        return lessons
+
+    def _check(self, shape: DiscriminatorConfig, taught: Taught | None) -> None:
+        pieces = int((self.corpus.splits["validation"] == vocab.BEGIN).sum())
+        if pieces < _PIECES:
+            raise CorpusError(
+                f"{self.corpus.folder}: validation has {pieces} pieces, {_PIECES} are needed to choose by some and "
+                "report others; prepare more files"
+            )
+        context = min(self.frozen.config.context, shape.context)
+        if max(self.window.length, self.config.anchor_context) > context:
+            raise ConfigError(
+                f"seeds and continuations, and anchor_context, must fit {context} tokens of context, "
+                f"found {self.window.length} and {self.config.anchor_context}"
+            )
+        if taught:
+            taught.check(self.window)
+
+    def _resume(self, state: dict[str, Any] | None) -> None:
+        if state is None:
+            return
+        try:
+            if state["begun"] != self._begun:
+                raise CheckpointError(f"{self.folder}: holds another run; choose another --run folder")
+            for name in ("generator", "averaged", "discriminator"):
+                getattr(self, name).load_state_dict(state[name])
+            for optimiser, saved in zip((self.optimiser, self.teacher), state["optimisers"], strict=True):
+                optimiser.load_state_dict(saved)
+            self.best = state["best"]
+            if state["remembered"].numel():  # nothing, where the discriminator learnt nothing so far
+                self.remembered = state["remembered"]
+            self.progress, self.history = Progress(**state["progress"]), state["history"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self.folder / checkpoint.STATE}: is not the state of a run ({checkpoint.one_line(error)}); "
+                "remove it to start the run anew"
+            ) from error
+
+
+def begin(
+    corpus: Corpus,
+    folder: Path,
+    init: Path,
+    tables: dict[str, Any],
+    budget: dict[str, float],
+    *,
+    command: str,
+    taught: Taught | None = None,
+    compile: bool = True,
+    on_stage: Told = lambda stage, share: None,
+) -> Adversarial:
+    """Begin or resume a run by its TOML tables; a discriminator without a shape of its own takes the generator's.
+
+    Args:
+        corpus, folder, init, command, taught, compile, on_stage: see :class:`Adversarial`.
+        tables: ``adversarial``, ``discriminator`` (its shape) and ``discrimination`` (its training).
+        budget: ``tokens`` or ``seconds``.
+
+    Raises:
+        ConfigError: a table or key is unknown, or a value does not fit.
+    """
+    known = ("adversarial", "discriminator", "discrimination")
+    if unknown := set(tables) - set(known):
+        raise ConfigError(f"unknown table {sorted(unknown)[0]!r}; known are {', '.join(known)}")
+    own, shape, lessons = (tables.get(name, {}) for name in known)
+    config = build(AdversarialConfig, {**own, **budget} if isinstance(own, dict) else own, known[0])
+    training = build(DiscriminatorTraining, lessons, known[2])
+    widths = asdict(_pretrained(init, torch.device("cpu"))[0].config)
+    discriminator = build(DiscriminatorConfig, {**widths, **shape} if isinstance(shape, dict) else shape, known[1])
+    if taught:
+        if shape:
+            raise ConfigError("a discriminator that is given has a shape: leave the table discriminator away")
+        discriminator = taught.discriminator.config
+    return Adversarial(
+        corpus, folder, init, discriminator, training, config,
+        command=command, taught=taught, compile=compile, on_stage=on_stage,
+    )  # fmt: skip
+
+
+def _pretrained(init: Path, device: torch.device) -> tuple[Generator, dict[str, Any]]:
+    generator, record = checkpoint.load_generator(init)
+    if not isinstance(generator, Generator):
+        raise CheckpointError(f"{init}: is a reference generator; only the default kind can be fine-tuned")
+    return generator.to(device).requires_grad_(False), record

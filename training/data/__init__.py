@@ -1,0 +1,1 @@
+"""Data: a folder of MIDI files to a packed corpus, and to windows of it."""

@@ -1,0 +1,172 @@
+"""A folder of MIDI files → a packed token corpus (see ``musebridge.training.data.corpus``)."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from musebridge import midifile, vocab
+from musebridge.errors import CorpusError, MidiFileError
+from musebridge.training.data.corpus import CARD, SPLITS, Tokens
+
+_SUFFIXES = {".mid", ".midi"}
+_MAESTRO_CSV, _MAESTRO_LICENCE = "maestro-*.csv", "CC BY-NC-SA 4.0"
+_VALIDATION_SHARE, _TEST_SHARE = 0.1, 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """One file, read: its tokens, or the reason why it was skipped."""
+
+    name: str
+    tokens: Tokens | None
+    notes: int = 0
+    seconds: float = 0.0
+    skipped: str = ""
+
+
+def prepare(
+    midi_dir: Path,
+    out_dir: Path,
+    *,
+    licence: str = "",
+    workers: int | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> dict[str, object]:
+    """Tokenise every MIDI file under ``midi_dir`` into the corpus ``out_dir``.
+
+    MAESTRO is known by its csv, which gives the official split. Without one, a
+    tenth of the pieces each become validation and test, chosen by a hash of
+    their path. The result does not depend on the number of workers.
+
+    Args:
+        midi_dir: a folder, searched recursively for .mid and .midi.
+        out_dir: made where missing; an older corpus there is replaced.
+        licence: of the MIDI files; a model trained on them carries it. MAESTRO's is known.
+        workers: processes; default one a core.
+        on_progress: called with the share that is done, 0..1.
+
+    Returns:
+        The card, as written to ``corpus.json``.
+
+    Raises:
+        CorpusError: ``midi_dir`` holds no MIDI file that can be used, its csv
+            is damaged, or ``out_dir`` cannot be written.
+    """
+    paths = find_midi(midi_dir)
+    splits = split_of(midi_dir, paths)
+    packed: dict[str, list[Tokens]] = {split: [] for split in SPLITS}
+    rows: dict[str, dict[str, float]] = {s: {"files": 0, "tokens": 0, "notes": 0, "hours": 0.0} for s in SPLITS}
+    skipped: list[dict[str, str]] = []
+    seen: dict[bytes, str] = {}
+    for i, (path, piece) in enumerate(zip(paths, _read_all(midi_dir, paths, workers), strict=True)):
+        on_progress((i + 1) / len(paths))
+        reason = piece.skipped or _duplicate(piece, seen)
+        if piece.tokens is None or reason:
+            skipped.append({"file": piece.name, "reason": reason})
+            continue
+        packed[splits[path]].append(piece.tokens)
+        row = rows[splits[path]]
+        row["files"] += 1
+        row["tokens"] += len(piece.tokens)
+        row["notes"] += piece.notes
+        row["hours"] += piece.seconds / 3600
+    if not any(packed.values()):
+        raise CorpusError(f"{midi_dir}: none of {len(paths)} MIDI files could be used: {skipped[0]['reason']}")
+    sheets = sorted(midi_dir.glob(_MAESTRO_CSV))
+    name = sheets[0].stem if sheets else midi_dir.resolve().name
+    licence = licence or (_MAESTRO_LICENCE if sheets else "unknown; ask the owner of the MIDI files")
+    return _write(out_dir, packed, {"name": name, "licence": licence, "splits": rows, "skipped": skipped})
+
+
+def find_midi(midi_dir: Path) -> list[Path]:
+    """Return every MIDI file below a folder, sorted by path.
+
+    Raises:
+        CorpusError: it is no folder, or holds no MIDI file.
+    """
+    if not midi_dir.is_dir():
+        raise CorpusError(f"{midi_dir}: is not a folder; give the folder that holds the MIDI files")
+    paths = sorted(p for p in midi_dir.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    if not paths:
+        raise CorpusError(f"{midi_dir}: holds no .mid or .midi file; give the folder that holds them")
+    return paths
+
+
+def split_of(midi_dir: Path, paths: Iterable[Path]) -> dict[Path, str]:
+    """Return each file's split: MAESTRO's own where its csv lies in the folder.
+
+    Raises:
+        CorpusError: the csv is damaged.
+    """
+    official: dict[str, str] = {}
+    for sheet in sorted(midi_dir.glob(_MAESTRO_CSV)):
+        official |= _read_sheet(sheet)
+    names = {path: path.relative_to(midi_dir).as_posix() for path in paths}
+    return {path: official.get(name) or _hashed_split(name) for path, name in names.items()}
+
+
+def _read_sheet(sheet: Path) -> dict[str, str]:
+    try:
+        with sheet.open(newline="", encoding="utf-8") as rows:
+            splits = {row["midi_filename"]: row["split"] for row in csv.DictReader(rows)}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise CorpusError(f"{sheet}: is not MAESTRO's list of files ({error!r}); copy it anew or remove it") from error
+    if strange := set(splits.values()) - set(SPLITS):
+        found = sorted(map(str, strange))[0]
+        raise CorpusError(f"{sheet}: split must be one of {', '.join(SPLITS)}, found {found!r}; copy it anew")
+    return splits
+
+
+def _hashed_split(name: str) -> str:
+    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+    if share < _VALIDATION_SHARE:
+        return "validation"
+    return "test" if share < _VALIDATION_SHARE + _TEST_SHARE else "train"
+
+
+def _read_all(midi_dir: Path, paths: list[Path], workers: int | None) -> Iterator[Piece]:
+    # Forking a process that has threads, as torch's, is unsafe.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(read_piece, paths, [midi_dir] * len(paths), chunksize=4)
+
+
+def read_piece(path: Path, root: Path) -> Piece:
+    """Read and tokenise one file; a bad file comes back as skipped, never raises."""
+    name = path.relative_to(root).as_posix()
+    try:
+        events = midifile.read(path)
+    except MidiFileError as error:
+        return Piece(name=name, tokens=None, skipped=str(error).removeprefix(f"{path}: "))
+    tokens = np.array([vocab.BEGIN, *vocab.encode(events)], dtype=np.uint16)
+    notes = int((tokens < vocab.NOTE_OFF).sum())
+    return Piece(name=name, tokens=tokens, notes=notes, seconds=events[-1].time_s)
+
+
+def _duplicate(piece: Piece, seen: dict[bytes, str]) -> str:
+    if piece.tokens is None:
+        return ""
+    first = seen.setdefault(hashlib.sha256(piece.tokens.tobytes()).digest(), piece.name)
+    return "" if first == piece.name else f"has the same notes as {first}"
+
+
+def _write(out_dir: Path, packed: dict[str, list[Tokens]], card: dict[str, object]) -> dict[str, object]:
+    splits = {split: np.concatenate([np.empty(0, np.uint16), *pieces]) for split, pieces in packed.items()}
+    digest = hashlib.sha256(b"".join(tokens.tobytes() for tokens in splits.values()))
+    card = {**card, "vocabulary": vocab.FINGERPRINT, "sha256": digest.hexdigest()}
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        for split, tokens in splits.items():
+            np.save(out_dir / f"{split}.npy", tokens)
+        (out_dir / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CorpusError(f"{out_dir}: cannot be written: {error.strerror}; choose another place") from error
+    return card

@@ -1,0 +1,1 @@
+"""Metrics: likelihood, classification, distances, diversity and memorisation, with their intervals."""

@@ -1,0 +1,1 @@
+"""The models: generators, discriminator, critic, what they are told of tokens, and their checkpoints."""

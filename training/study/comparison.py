@@ -1,0 +1,304 @@
+"""Is one generator's music harder to tell from real music than another's?
+
+Every system continues the same seeds, of pieces that chose nothing
+(``musebridge.training.study.systems``). Each system has judges of two kinds, taught to tell its
+continuations from real ones, who score pieces that they were not taught on
+(``musebridge.training.study.classifiers``). Intervals come from a bootstrap over pieces
+whose draws all systems share (``musebridge.training.metrics.bootstrap``), so gains are
+paired. Controls show what the judges hear where there is nothing to hear, and
+where there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from musebridge.training.adversarial.scorer import Discriminated
+from musebridge.training.metrics.bootstrap import Array, Resampling, figure
+from musebridge.training.metrics.classification import Figure, Skill, best_threshold, skill
+from musebridge.training.metrics.distances import standardise
+from musebridge.training.metrics.diversity import distinct, self_bleu
+from musebridge.training.metrics.features import SCALARS, notes_of, vector
+from musebridge.training.metrics.likelihood import nll
+from musebridge.training.metrics.memorisation import longest_runs
+from musebridge.training.models.generator import Generator
+from musebridge.training.study.classifiers import Exhibits, Judge
+from musebridge.training.study.noise import jittered
+from musebridge.training.study.systems import Music, Part, Tokens
+
+JITTER_STEPS = 2
+"""Of the control that every judge should hear: ±20 ms."""
+FRECHET, MMD, OVERLAP = "Fréchet distance", "MMD", "overlapping area"
+_BLEU_OF = 256
+
+Told = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What one system's music is like, beside real continuations of the same seeds.
+
+    Attributes:
+        figures: AUROC of each judge (.5 where it cannot tell), distances of features, and their overlap.
+        gains: how much better these are than those of the first system; positive is better.
+        lead: how much better the second system's are than these.
+        aurocs: of each judge for each sampling.
+        distinct4, self_bleu: how varied, see ``musebridge.training.metrics.diversity``; means of the samplings.
+        copied_p99: 99th percentile of the longest run that a continuation shares with the training data.
+    """
+
+    figures: dict[str, Figure]
+    gains: dict[str, Figure]
+    lead: dict[str, Figure]
+    aurocs: dict[str, list[float]]
+    distinct4: float
+    self_bleu: float
+    copied_p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Systems side by side: the first is to be improved on, the second should do so.
+
+    Attributes:
+        standings: of each system, by name.
+        real: of the real continuations; only ``distinct4``, ``self_bleu`` and ``copied_p99`` say something.
+        controls: AUROC of each judge in each control.
+        judges: their names.
+        windows, pieces, samplings: how many were compared.
+        bleu_of: continuations of which self-BLEU is taken.
+    """
+
+    standings: dict[str, Standing]
+    real: dict[str, float]
+    controls: dict[str, dict[str, Figure]]
+    judges: list[str]
+    windows: int
+    pieces: int
+    samplings: int
+    bleu_of: int
+
+
+def compare(
+    written: dict[str, list[Tokens]],
+    music: Music,
+    train: npt.NDArray[np.uint16],
+    judges: list[Judge],
+    control_judges: list[Judge],
+    *,
+    resamples: int = 500,
+    on_stage: Told = lambda stage, share: None,
+) -> Comparison:
+    """Compare systems by what they wrote.
+
+    Args:
+        written: for each system its continuations of ``music.reported``, one array (N, T) for each sampling.
+        music: the real music.
+        train: the packed split that the generators were trained on.
+        judges: of each kind one.
+        control_judges: the same, perhaps with shorter lessons, for the controls.
+        resamples: of the bootstrap.
+        on_stage: told what is done and its share, 0..1.
+    """
+    resampling = Resampling(music.reported.piece_N, resamples=resamples)
+    on_stage("measuring features", 0.0)
+    value_R = _feature_distances(written, music, resampling, partial(on_stage, "measuring features"))
+    controls: dict[str, dict[str, Figure]] = {}
+    aurocs: dict[str, dict[str, list[float]]] = {name: {} for name in written}
+    for judge, control_judge in zip(judges, control_judges, strict=True):
+        court = _Court(judge, control_judge, written, music, resampling, on_stage)
+        for name, samplings in court.aurocs().items():
+            aurocs[name][judge.name] = [float(sampling_R[0]) for sampling_R in samplings]
+            value_R[name] = {judge.name: np.mean(samplings, axis=0), **value_R[name]}
+        for name, found in court.controls().items():
+            controls.setdefault(name, {})[judge.name] = found
+    copied = _copied(written, music, train, partial(on_stage, "looking for copies"))
+    on_stage("measuring variety", 0.0)
+    first, second = [*value_R.values()][:2]
+    standings = {
+        name: Standing(
+            figures={what: figure(values) for what, values in own.items()},
+            gains=_gains(own, first),
+            lead=_gains(second, own),
+            aurocs=aurocs[name],
+            distinct4=float(np.mean([distinct(fake_NT, 4) for fake_NT in written[name]])),
+            self_bleu=float(np.mean([self_bleu(fake_NT[:_BLEU_OF]) for fake_NT in written[name]])),
+            copied_p99=copied[name],
+        )
+        for name, own in value_R.items()
+    }
+    real_NT = music.reported.window_NT[:, music.window.seeded :]
+    return Comparison(
+        standings=standings,
+        real={"distinct4": distinct(real_NT, 4), "self_bleu": self_bleu(real_NT[:_BLEU_OF]), "copied_p99": copied[""]},
+        controls=controls,
+        judges=[judge.name for judge in judges],
+        windows=resampling.windows,
+        pieces=resampling.pieces,
+        samplings=len(next(iter(written.values()))),
+        bleu_of=min(_BLEU_OF, resampling.windows),
+    )
+
+
+def _gains(of: dict[str, Array], over: dict[str, Array]) -> dict[str, Figure]:
+    """Return how much better one system's figures are than another's; less is better, but of the overlap."""
+    sign = {what: 1 if what == OVERLAP else -1 for what in of}
+    return {what: figure(sign[what] * (of[what] - over[what])) for what in of}
+
+
+def _feature_distances(
+    written: dict[str, list[Tokens]], music: Music, resampling: Resampling, on_progress: Callable[[float], None]
+) -> dict[str, dict[str, Array]]:
+    """Return distances and overlap of each system's features, means of its samplings."""
+
+    def vectors(part_NT: Tokens) -> Array:
+        return np.stack([vector(notes_of(part_T)) for part_T in part_NT])
+
+    real_NF = vectors(music.reported.window_NT[:, music.window.seeded :])
+    found = {}
+    for i, (name, samplings) in enumerate(written.items()):
+        rows: dict[str, list[Array]] = {FRECHET: [], MMD: [], OVERLAP: []}
+        for plain_NF in map(vectors, samplings):
+            real, fake = standardise(real_NF, plain_NF)
+            rows[FRECHET].append(resampling.frechet(real, fake))
+            rows[MMD].append(resampling.mmd(real, fake))
+            areas = [resampling.overlap(real_NF[:, f], plain_NF[:, f]) for f in range(len(SCALARS))]
+            rows[OVERLAP].append(np.mean(areas, axis=0))
+        found[name] = {what: np.mean(values, axis=0) for what, values in rows.items()}
+        on_progress((i + 1) / len(written))
+    return found
+
+
+class _Court:
+    """One judge before all exhibits."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        control_judge: Judge,
+        written: dict[str, list[Tokens]],
+        music: Music,
+        resampling: Resampling,
+        on_stage: Told,
+    ) -> None:
+        self._judge, self._control_judge, self._resampling, self._on_stage = judge, control_judge, resampling, on_stage
+        self._music, self._reported = music, music.reported
+        self._real, self._more = (self._perceive(part.window_NT) for part in (music.reported, music.more))
+        self._fakes = {name: [self._perceive(self._behind(x)) for x in parts] for name, parts in written.items()}
+
+    def aurocs(self) -> dict[str, list[Array]]:
+        """Return for each system and sampling the AUROC in each draw.
+
+        Each system has a judge of its own (Lopez-Paz and Oquab 2017, "Revisiting Classifier Two-Sample Tests"). One
+        judge for all would hear best what most of them have in common; what it says of one depends on the others.
+        """
+        return {name: self._told_from_real(name, samplings) for name, samplings in self._fakes.items()}
+
+    def _told_from_real(self, name: str, samplings: list[Exhibits]) -> list[Array]:
+        piece_N, more_M = self._reported.piece_N, self._music.more.piece_N
+        judged = len(piece_N) * (1 + len(samplings))
+        score_M = self._judge.cross_fitted(
+            np.concatenate([self._real, *samplings, self._more]),
+            np.r_[_flags(len(piece_N), judged), np.ones(len(more_M), np.bool_)],
+            np.concatenate([np.tile(piece_N, 1 + len(samplings)), more_M]),
+            asked_M=_flags(judged, judged + len(more_M)),
+            on_progress=partial(self._on_stage, f"teaching the {self._judge.name}: {name}"),
+        )
+        real_N, *fakes = np.split(score_M, 1 + len(samplings))
+        return [self._resampling.auroc(real_N, fake_N) for fake_N in fakes]
+
+    def controls(self) -> dict[str, Figure]:
+        """Return the AUROC where there is nothing to hear, twice, and where there is."""
+        rng = np.random.default_rng(0)
+        first, piece_N = next(iter(self._fakes.values()))[0], self._reported.piece_N
+        swapped_N1 = (rng.random(len(piece_N)) < 0.5).reshape(-1, *[1] * (first.ndim - 1))
+        one, other = (np.where(swapped_N1, *pair) for pair in ((self._real, first), (first, self._real)))
+        moved, more_moved = (self._perceive(self._jittered(part, rng)) for part in (self._reported, self._music.more))
+        every = np.concatenate([self._real, self._more])
+        piece_M = np.concatenate([piece_N, self._music.more.piece_N])
+        order = np.argsort(piece_M, kind="stable")[: 2 * (len(piece_M) // 2)]
+        halves = order[::2], order[1::2]  # neighbours: mostly of the same piece
+        return {
+            "real against real": self._control(every[halves[0]], every[halves[1]], piece_M[halves[0]]),
+            "shuffled labels": self._control(one, other, piece_N),
+            "±20 ms of jitter": self._control(every, np.concatenate([moved, more_moved]), piece_M, asked=len(piece_N)),
+        }
+
+    def _control(self, one: Exhibits, other: Exhibits, piece_N: Tokens, *, asked: int | None = None) -> Figure:
+        """Return the AUROC of a judge that is taught to tell one from other; of the first ``asked`` of each."""
+        asked_N = _flags(len(piece_N) if asked is None else asked, len(piece_N))
+        score_M = self._control_judge.cross_fitted(
+            np.concatenate([one, other]),
+            _flags(len(one), 2 * len(one)),
+            np.tile(piece_N, 2),
+            asked_M=np.tile(asked_N, 2),
+            on_progress=partial(self._on_stage, f"controls of the {self._judge.name}"),
+        )
+        return figure(Resampling(piece_N[asked_N]).auroc(*np.split(score_M, 2)))
+
+    def _jittered(self, part: Part, rng: np.random.Generator) -> Iterable[Tokens]:
+        """Give windows whose continuations begin and end their notes a little earlier or later, and are as long."""
+        seeded, length = self._music.window.seeded, self._music.window.length
+        for window_T in part.window_NT:
+            yield np.concatenate([window_T[:seeded], jittered(window_T[seeded:], JITTER_STEPS, rng)])[:length]
+
+    def _behind(self, fake_NT: Tokens) -> Tokens:
+        """Return windows that end in these continuations."""
+        return np.concatenate([self._reported.window_NT[:, : self._music.window.seeded], fake_NT], 1)
+
+    def _perceive(self, windows: Iterable[Tokens]) -> Exhibits:
+        self._on_stage(f"reading for the {self._judge.name}", 0.0)
+        return np.stack([self._judge.perceive(window_T, self._music.window.seeded) for window_T in windows])
+
+
+def _flags(count: int, of: int) -> npt.NDArray[np.bool_]:
+    """Return ``count`` times True, then False."""
+    return np.arange(of) < count
+
+
+def _copied(
+    written: dict[str, list[Tokens]],
+    music: Music,
+    train: npt.NDArray[np.uint16],
+    on_progress: Callable[[float], None],
+) -> dict[str, float]:
+    """Return the 99th percentile of the longest run that a continuation shares with the training data; "" is real."""
+    on_progress(0.0)
+    sets = {"": [music.reported.window_NT[:, music.window.seeded :]], **written}
+    runs = iter(longest_runs(train, [part_T for parts in sets.values() for part_NT in parts for part_T in part_NT]))
+    return {
+        name: float(np.percentile([next(runs) for part_NT in parts for _ in part_NT], 99))
+        for name, parts in sets.items()
+    }
+
+
+def likelihoods(
+    generators: dict[str, Generator],
+    tokens: npt.NDArray[np.uint16],
+    limit: int | None,
+    on_progress: Callable[[float], None] = lambda _: None,
+) -> dict[str, float]:
+    """Return the nats per token of each generator, with half its context warm."""
+    found = {}
+    for i, (name, generator) in enumerate(generators.items()):
+        found[name] = nll(generator, tokens, warm=generator.config.context // 2, limit=limit)
+        on_progress((i + 1) / len(generators))
+    return found
+
+
+def skill_of(discriminator: Discriminated, fake_NT: Tokens, music: Music) -> Skill:
+    """Return how well a discriminator does; each half of the pieces sets the other's threshold."""
+    part, seeded = music.reported, music.window.seeded
+    seed_NT, real_NT = (torch.from_numpy(x) for x in np.split(part.window_NT, [seeded], 1))
+    real_N, fake_N = (discriminator(seed_NT, x).double().numpy() for x in (real_NT, torch.from_numpy(fake_NT)))
+    half_N = np.unique(part.piece_N, return_inverse=True)[1] % 2 == 0
+    threshold_N = np.where(
+        half_N, best_threshold(real_N[~half_N], fake_N[~half_N]), best_threshold(real_N[half_N], fake_N[half_N])
+    )
+    return skill(real_N - threshold_N, fake_N - threshold_N, part.piece_N)
