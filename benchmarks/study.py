@@ -26,7 +26,7 @@ from musebridge.training.pretraining.trainer import SCORED_WHILE_TRAINING, Pretr
 
 CONTEXT, BATCH = 512, 8
 _BASE = PretrainConfig(tokens=1, batch=BATCH, warmup_steps=20)
-_ADAMW = replace(_BASE, optimiser="adamw", adam_lr=1e-3)
+_ADAMW = replace(_BASE, optimizer="adamw", adam_lr=1e-3)
 _TRIALS = "trials.jsonl"
 
 
@@ -40,7 +40,7 @@ class Trial:
 
 
 def ablation(width: int, tokens: int, seeds: int) -> list[Trial]:
-    """Return trials of the reference and the default generator, of equal parameters and tokens, by both optimisers.
+    """Return trials of the reference and the default generator, of equal parameters and tokens, by both optimizers.
 
     Args:
         width: of both; the reference's own is 512.

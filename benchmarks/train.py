@@ -32,13 +32,13 @@ _SIDE = 4096
 
 
 def rows(shape: GeneratorConfig, *, batch: int, steps: int) -> list[Row]:
-    """Measure ``steps`` optimiser steps of ``batch`` windows for each subject.
+    """Measure ``steps`` optimizer steps of ``batch`` windows for each subject.
 
     Returns:
         A row for each; their unit is milliseconds a step.
     """
     ours = PretrainConfig(tokens=1_000_000_000_000, batch=batch)
-    plain = replace(ours, optimiser="adamw")
+    plain = replace(ours, optimizer="adamw")
     flops = step_flops(shape, batch, count_parameters(Generator(shape)))
     with ExitStack() as stack:
         subjects = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
@@ -13,6 +14,27 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T", bound="DataclassInstance")
+
+RENAMED = {
+    "optimiser": "optimizer",
+    "optimisers": "optimizers",
+}
+"""Names that were changed, old → new: TOML files, states of runs, checkpoints and logs still load with the old ones."""
+
+
+def renamed(table: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Return a table with its old names replaced by those of the ``known`` ones that they have become.
+
+    Raises:
+        ConfigError: the table has both.
+    """
+    now: dict[str, Any] = {}
+    for key, value in table.items():
+        new = RENAMED[key] if key not in known and RENAMED.get(key) in known else key
+        if new != key and new in table:
+            raise ConfigError(f"{key} is now called {new}; give one of them")
+        now[new] = value
+    return now
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -28,7 +50,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def build(cls: type[T], table: dict[str, Any], where: str) -> T:
-    """Build the dataclass ``cls`` from a TOML table; missing keys keep their defaults.
+    """Build the dataclass ``cls`` from a TOML table; missing keys keep their defaults, old names are understood.
 
     Raises:
         ConfigError: ``table`` is none, a key is unknown, its value has another
@@ -38,6 +60,10 @@ def build(cls: type[T], table: dict[str, Any], where: str) -> T:
         raise ConfigError(f"{where}: must be a table of keys and values, found {table!r}")
     types = get_type_hints(cls)
     names = {field.name for field in fields(cls)}
+    try:
+        table = renamed(table, names)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     for key, value in table.items():
         if key not in names:
             raise ConfigError(f"{where}: unknown key {key!r}; known are {', '.join(sorted(names))}")

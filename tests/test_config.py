@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from musebridge.config import build, read_toml
+from musebridge.config import RENAMED, build, read_toml, renamed
 from musebridge.errors import ConfigError
 
 
@@ -82,3 +82,18 @@ def test_what_is_not_toml_is_one_line(tmp_path, content):
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         read_toml(tmp_path / "none.toml")
+
+
+def test_an_old_name_is_taken_for_the_new_one_where_only_that_is_known():
+    assert renamed({"optimiser": "adamw", "lr": 1}, {"optimizer", "lr"}) == {"optimizer": "adamw", "lr": 1}
+    assert renamed({"optimiser": "adamw"}, {"optimiser"}) == {"optimiser": "adamw"}
+    assert renamed({"optimiser": "adamw"}, {"lr"}) == {"optimiser": "adamw"}
+
+
+def test_an_old_name_beside_its_new_one_is_refused():
+    with pytest.raises(ConfigError, match="optimiser is now called optimizer; give one of them"):
+        renamed({"optimiser": "adamw", "optimizer": "muon"}, {"optimizer"})
+
+
+def test_no_name_was_changed_twice():
+    assert not RENAMED.keys() & set(RENAMED.values())

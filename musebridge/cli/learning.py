@@ -121,11 +121,11 @@ def _pretrain(
 
     mixed = [(corpus.load(folder), share) for folder, share in mix]
     run = trainer.begin(corpus.load(corpus_dir), run_dir, tables, budget, mixed=mixed, init=init, compile=compile)
-    console.quiet = not run.peers.leads  # of the processes that torchrun started, one talks
+    console.quiet = not run.distributed.is_main  # of the processes that torchrun started, one talks
     with (
         _stages() as show,
         _ended_between_steps(show) as tell,
-        tensorboard.opened(run_dir, wanted=with_tensorboard and run.peers.leads) as curves,
+        tensorboard.opened(run_dir, wanted=with_tensorboard and run.distributed.is_main) as curves,
     ):
 
         def on_step(progress: trainer.Progress) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from musebridge.config import at_least, build, more_than
 from musebridge.errors import CheckpointError, ConfigError
-from musebridge.training.compute.optimizers import optimisers_of, set_rates, take_step
+from musebridge.training.compute.optimizers import optimizers_of, set_rates, take_step
 from musebridge.training.compute.precision import autocast
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig, DiscriminatorLoss
@@ -88,7 +88,7 @@ class Course(ABC):
         self.seed = seed
         self.record: dict[str, Any] = {"command": command, "pairs": len(train), "training": asdict(config)}
         self.device = next(pupil.parameters()).device
-        self.optimisers = optimisers_of(pupil, pupil.blocks, config.muon_lr, config.adam_lr, config.weight_decay)
+        self.optimizers = optimizers_of(pupil, pupil.blocks, config.muon_lr, config.adam_lr, config.weight_decay)
         self.step, self.history, self.best = 0, list[dict[str, float]](), dict[str, Tensor]()
         self._resume(checkpoint.load_state(folder))
 
@@ -120,7 +120,7 @@ class Course(ABC):
             on_validation: called after each measurement with its row of the history.
         """
         while not self.has_ended:
-            loss = self._optimise()
+            loss = self._optimize()
             self.step += 1
             on_step(self.step / self.steps)
             if self.step % self.config.validate_steps == 0 or self.step == self.steps:
@@ -131,9 +131,9 @@ class Course(ABC):
             self.pupil.load_state_dict(self.best)
         self.pupil.eval()
 
-    def _optimise(self) -> float:
+    def _optimize(self) -> float:
         rise = min(1.0, (self.step + 1) / max(1, self.config.warmup_steps))
-        set_rates(self.optimisers, rise * (1 - self.step / self.steps))
+        set_rates(self.optimizers, rise * (1 - self.step / self.steps))
         per_pass = len(self.train) // self.config.batch
         number, position = divmod(self.step, per_pass)
         order = np.random.default_rng([self.seed, 4, number]).permutation(len(self.train))
@@ -141,7 +141,7 @@ class Course(ABC):
         with autocast(self.device):
             loss = self._loss(order[position * self.config.batch : (position + 1) * self.config.batch])
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        take_step(self.pupil, self.optimisers, self.config.clip)
+        take_step(self.pupil, self.optimizers, self.config.clip)
         return loss.item()
 
     def _validate(self, loss: float) -> None:
@@ -156,7 +156,7 @@ class Course(ABC):
             "window": asdict(self.train.window),
             "discriminator": self.pupil.state_dict(),
             "best": self.best,
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
             "history": self.history,
             "record": self.record,
@@ -170,8 +170,8 @@ class Course(ABC):
             if build(DiscriminatorConfig, state["shape"], str(self.folder)) != self.pupil.config:
                 raise CheckpointError(f"{self.folder}: holds a discriminator of another shape; remove it")
             self.pupil.load_state_dict(state["discriminator"])
-            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-                optimiser.load_state_dict(saved)
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self.best, self.step, self.history = state["best"], state["step"], state["history"]
             self.record = state["record"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -129,7 +129,7 @@ class Adversarial:
             augmentation=Augmentation(transpose=config.transpose),
             seed=config.seed,
         )
-        self.optimiser = torch.optim.AdamW(self.generator.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0)
+        self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0)
         self.teacher = torch.optim.AdamW(self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.95))
         self.remembered = torch.from_numpy(self.train.fake_NT).to(torch.int16)
         self.progress, self.history, self.best = Progress(), list[dict[str, float]](), self._weights()
@@ -190,15 +190,15 @@ class Adversarial:
         """Take one step of generator and discriminator, and count it."""
         start_s, step = time.monotonic(), self.progress.step
         rise, fall = min(1.0, (step + 1) / max(1, self.config.warmup_steps)), max(0.0, 1 - self.fraction)
-        for optimiser, lr in ((self.optimiser, self.config.lr), (self.teacher, self.config.discriminator_lr)):
-            optimiser.param_groups[0]["lr"] = lr * rise * fall
+        for optimizer, lr in ((self.optimizer, self.config.lr), (self.teacher, self.config.discriminator_lr)):
+            optimizer.param_groups[0]["lr"] = lr * rise * fall
         at = np.arange(step * self.config.batch, (step + 1) * self.config.batch) % len(self.train)
-        self._optimise(at)
+        self._optimize(at)
         self.progress.step += 1
         self.progress.tokens += self.config.batch * self.config.continued
         self.progress.seconds += time.monotonic() - start_s
 
-    def _optimise(self, at: npt.NDArray[np.int64]) -> None:
+    def _optimize(self, at: npt.NDArray[np.int64]) -> None:
         config = self.config
         asked = [self._ask(part, at_part) for part, at_part in enumerate(np.split(at, config.parts))]
         self._note("loss", torch.stack([part.loss for part in asked]).mean())
@@ -212,7 +212,7 @@ class Adversarial:
                 nats = cross_entropy(self.generator, real_BT.to(self.device))
             (config.anchor * nats).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self._note("nll", nats)
-        take_step(self.generator, [self.optimiser], config.clip)
+        take_step(self.generator, [self.optimizer], config.clip)
         with torch.no_grad():
             torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - config.ema)
         written = [part.written_BT.cpu() for part in asked if part.written_BT is not None]
@@ -279,7 +279,7 @@ class Adversarial:
             "averaged": self.averaged.state_dict(),
             "best": self.best,
             "discriminator": self.discriminator.state_dict(),
-            "optimisers": [self.optimiser.state_dict(), self.teacher.state_dict()],
+            "optimizers": [self.optimizer.state_dict(), self.teacher.state_dict()],
             "remembered": self.remembered,
             "progress": asdict(self.progress),
             "history": self.history,
@@ -370,8 +370,8 @@ class Adversarial:
                 raise CheckpointError(f"{self.folder}: holds another run; choose another --run folder")
             for name in ("generator", "averaged", "discriminator"):
                 getattr(self, name).load_state_dict(state[name])
-            for optimiser, saved in zip((self.optimiser, self.teacher), state["optimisers"], strict=True):
-                optimiser.load_state_dict(saved)
+            for optimizer, saved in zip((self.optimizer, self.teacher), state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self.best = state["best"]
             if state["remembered"].numel():  # nothing, where the discriminator learnt nothing so far
                 self.remembered = state["remembered"]

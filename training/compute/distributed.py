@@ -19,24 +19,24 @@ from musebridge.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Peers:
+class Distributed:
     """This process among all that train; alone it does nothing."""
 
     rank: int = 0
     size: int = 1
 
     @staticmethod
-    def meet() -> Peers:
+    def init() -> Distributed:
         """Join the processes that torchrun started, or be alone."""
         if "RANK" not in os.environ:
-            return Peers()
+            return Distributed()
         if not dist.is_initialized():
             dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
             atexit.register(dist.destroy_process_group)
-        return Peers(rank=dist.get_rank(), size=dist.get_world_size())
+        return Distributed(rank=dist.get_rank(), size=dist.get_world_size())
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this one writes files and talks."""
         return self.rank == 0
 
@@ -47,7 +47,7 @@ class Peers:
             return torch.device("cpu")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
-    def share(self, first: int, count: int) -> tuple[int, int]:
+    def shard(self, first: int, count: int) -> tuple[int, int]:
         """Return this one's part, as first and count, of ``count`` windows.
 
         Raises:
@@ -71,7 +71,7 @@ class Peers:
             gradient.copy_(part.view_as(gradient))
         return flat[-1]
 
-    def agree(self, value: float) -> float:
+    def broadcast(self, value: float) -> float:
         """Return the first one's value, so that all do the same next."""
         if self.size == 1:
             return value

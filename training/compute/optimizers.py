@@ -1,4 +1,4 @@
-"""The optimisers of every model that is trained here, and a step of theirs."""
+"""The optimizers of every model that is trained here, and a step of theirs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 from musebridge.training.compute.muon import Muon
 
 
-def optimisers_of(
+def optimizers_of(
     model: nn.Module, blocks: nn.Module, muon_lr: float | None, adam_lr: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
     """Return Muon for the matrices of a model's blocks, AdamW for the rest; AdamW for all without a rate for Muon.
@@ -21,28 +21,28 @@ def optimisers_of(
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     groups = [{"params": others, "weight_decay": 0.0}]
-    optimisers: list[torch.optim.Optimizer] = []
+    optimizers: list[torch.optim.Optimizer] = []
     if muon_lr is None:
         groups.append({"params": matrices, "weight_decay": weight_decay})
     else:
-        optimisers.append(Muon(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=0.95))
-    optimisers.append(torch.optim.AdamW(groups, lr=adam_lr, betas=(0.9, 0.95), fused=True))
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
+        optimizers.append(Muon(matrices, lr=muon_lr, weight_decay=weight_decay, momentum=0.95))
+    optimizers.append(torch.optim.AdamW(groups, lr=adam_lr, betas=(0.9, 0.95), fused=True))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
-    return optimisers
+    return optimizers
 
 
-def set_rates(optimisers: Sequence[torch.optim.Optimizer], share: float) -> None:
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], share: float) -> None:
     """Set every learning rate to this share of its peak."""
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
             group["lr"] = share * group["peak_lr"]
 
 
-def take_step(model: nn.Module, optimisers: Sequence[torch.optim.Optimizer], clip: float) -> None:
+def take_step(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], clip: float) -> None:
     """Step by the gradients that are there, their norm clipped, and forget them."""
     torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    for optimiser in optimisers:
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)

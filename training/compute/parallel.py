@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 Result = TypeVar("Result")
 
 
-def side_by_side(tasks: Sequence[Callable[[], Result]], *, workers: int | None = None) -> list[Result]:
+def parallel_map(tasks: Sequence[Callable[[], Result]], *, workers: int | None = None) -> list[Result]:
     """Return what each task returns, in order.
 
     Args:

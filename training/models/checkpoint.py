@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from musebridge import vocab
+from musebridge.config import RENAMED, renamed
 from musebridge.errors import CheckpointError
 from musebridge.training.models.generator import Generator
 from musebridge.training.models.registry import AnyGenerator, create, shape_from, table_of
@@ -52,7 +53,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds, and advises to trust the file
         raise CheckpointError(f"{path}: is damaged; remove it to start the run anew") from error
-    return state
+    return renamed(state, RENAMED.values()) if isinstance(state, dict) else state
 
 
 def save_generator(

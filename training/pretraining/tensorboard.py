@@ -21,7 +21,7 @@ class Curves(Protocol):
     """Where the figures of a run go."""
 
     def step(self, progress: Progress) -> None:
-        """An optimiser step was taken."""
+        """An optimizer step was taken."""
 
     def validation(self, progress: Progress) -> None:
         """The generator was validated."""

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from musebridge.config import at_least, build, more_than
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
-from musebridge.training.compute.distributed import Peers
-from musebridge.training.compute.optimizers import optimisers_of, set_rates, take_step
+from musebridge.training.compute.distributed import Distributed
+from musebridge.training.compute.optimizers import optimizers_of, set_rates, take_step
 from musebridge.training.compute.precision import autocast
 from musebridge.training.data.augment import Augmentation
 from musebridge.training.data.corpus import Corpus, Mixture, Windows
@@ -33,7 +33,7 @@ from musebridge.training.models.registry import AnyGenerator, Shape, create, sha
 
 SCORED_WHILE_TRAINING = 65_536
 _SAVED = torch.bfloat16
-_OPTIMISERS = ("muon", "adamw")
+_OPTIMIZERS = ("muon", "adamw")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class PretrainConfig:
 
     Attributes:
         batch: windows a step; each is one context long.
-        optimiser: of the matrices, ``muon``, or ``adamw`` as for the rest.
+        optimizer: of the matrices, ``muon``, or ``adamw`` as for the rest.
         muon_lr, adam_lr: peak learning rates of the two.
         warmup_steps: linear rise of the learning rate.
         decay: the last share of the budget, in which it falls to zero.
@@ -56,7 +56,7 @@ class PretrainConfig:
     tokens: int = 0
     seconds: float = 0.0
     batch: int = 8
-    optimiser: str = "muon"
+    optimizer: str = "muon"
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
     weight_decay: float = 0.1
@@ -79,8 +79,8 @@ class PretrainConfig:
             raise ConfigError(f"decay must be more than 0 and at most 1, found {self.decay}")
         if not self.ema < 1:
             raise ConfigError(f"ema must be less than 1, found {self.ema}")
-        if self.optimiser not in _OPTIMISERS:
-            raise ConfigError(f"optimiser must be one of {', '.join(_OPTIMISERS)}, found {self.optimiser!r}")
+        if self.optimizer not in _OPTIMIZERS:
+            raise ConfigError(f"optimizer must be one of {', '.join(_OPTIMIZERS)}, found {self.optimizer!r}")
         more_than(self, 0, "clip")
         at_least(self, 1, "batch")
         at_least(self, 0, "muon_lr", "adam_lr", "weight_decay", "warmup_steps", "ema")
@@ -110,7 +110,7 @@ class Progress:
 
 
 class Pretraining:
-    """One run: model, optimisers, data and progress, resumed from its folder if it has begun.
+    """One run: model, optimizers, data and progress, resumed from its folder if it has begun.
 
     Args:
         corpus: what to train and validate on.
@@ -139,13 +139,13 @@ class Pretraining:
     ) -> None:
         _check_validation(corpus, shape.context)
         self.corpus, self.mixed, self.folder, self.config = corpus, mixed, folder, config
-        self.peers = Peers.meet()
-        self.peers.share(0, config.batch)  # refuses what cannot be shared
-        self.device = self.peers.device
+        self.distributed = Distributed.init()
+        self.distributed.shard(0, config.batch)  # refuses what cannot be shared
+        self.device = self.distributed.device
         torch.manual_seed(config.seed)
         self.generator = create(shape).to(self.device)
-        muon_lr = config.muon_lr if config.optimiser == "muon" else None
-        self.optimisers = optimisers_of(
+        muon_lr = config.muon_lr if config.optimizer == "muon" else None
+        self.optimizers = optimizers_of(
             self.generator, self.generator.blocks, muon_lr, config.adam_lr, config.weight_decay
         )
         shares = [1 - sum(share for _, share in mixed), *(share for _, share in mixed)]
@@ -173,7 +173,7 @@ class Pretraining:
 
         Args:
             command: how the run was started, for the record in the weights.
-            on_step: called after each optimiser step.
+            on_step: called after each optimizer step.
             on_validation: called after each validation.
         """
         saved_s = validated_s = self.progress.seconds
@@ -217,20 +217,20 @@ class Pretraining:
     def validate(self, *, whole: bool = False) -> None:
         """Measure validation NLL on a sample of the split, or on the whole of it."""
         measured = float("nan")
-        if self.peers.leads:
+        if self.distributed.is_main:
             limit = None if whole else SCORED_WHILE_TRAINING
             warm = self.shipped.config.context // 2
             self.shipped.eval()
             measured = nll(self.shipped, self.corpus.splits["validation"], warm=warm, limit=limit)
             self.shipped.train()
-        self.progress.validation_nll = self.peers.agree(measured)
+        self.progress.validation_nll = self.distributed.broadcast(measured)
         self.history.append(asdict(self.progress))
         if self.config.patience and measured <= min(row["validation_nll"] for row in self.history):
             self.best = {name: weight.clone() for name, weight in self.shipped.state_dict().items()}
 
     def save(self, command: str) -> None:
         """Write the resumable state and the generator."""
-        if not self.peers.leads:
+        if not self.distributed.is_main:
             return
         state = {
             "shape": table_of(self.generator.config),
@@ -238,7 +238,7 @@ class Pretraining:
             "generator": self.generator.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged else {},
             "best": self.best,
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "progress": asdict(self.progress),
             "history": self.history,
             "init_record": self.init_record,
@@ -273,25 +273,25 @@ class Pretraining:
             parameter.copy_(parameter.to(_SAVED))
 
     def step(self) -> None:
-        """Take one optimiser step and count it."""
+        """Take one optimizer step and count it."""
         start_s = time.monotonic()
-        loss = self._optimise()
+        loss = self._optimize()
         progress = self.progress
         progress.step += 1
         progress.tokens += self.config.batch * self.generator.config.context
-        progress.seconds = self.peers.agree(progress.seconds + time.monotonic() - start_s)
+        progress.seconds = self.distributed.broadcast(progress.seconds + time.monotonic() - start_s)
         progress.train_nll = loss if progress.step == 1 else 0.98 * progress.train_nll + 0.02 * loss
 
-    def _optimise(self) -> float:
+    def _optimize(self) -> float:
         factor = learning_rate_factor(self.config, self.progress.step, self.fraction)
-        set_rates(self.optimisers, factor)
-        first, count = self.peers.share(self.progress.step * self.config.batch, self.config.batch)
+        set_rates(self.optimizers, factor)
+        first, count = self.distributed.shard(self.progress.step * self.config.batch, self.config.batch)
         window_BT = torch.from_numpy(self.windows.batch(first, count)).to(self.device)
         with autocast(self.device):
             loss: Tensor = self._loss(self.generator, window_BT)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        loss = self.peers.average(self.generator, loss)
-        take_step(self.generator, self.optimisers, self.config.clip)
+        loss = self.distributed.average(self.generator, loss)
+        take_step(self.generator, self.optimizers, self.config.clip)
         if self.averaged is not None:
             with torch.no_grad():
                 torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - self.config.ema)
@@ -326,8 +326,8 @@ class Pretraining:
             self.generator.load_state_dict(state["generator"])
             if self.averaged is not None:
                 self.averaged.load_state_dict(state["averaged"] or state["generator"])
-            for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-                optimiser.load_state_dict(saved)
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self.best = state["best"]
             self.progress = Progress(**state["progress"])
             self.history = state["history"]

@@ -21,7 +21,7 @@ from torch import Tensor
 from musebridge import vocab
 from musebridge.errors import ConfigError
 from musebridge.training.compute.linear import packed, product
-from musebridge.training.compute.parallel import side_by_side
+from musebridge.training.compute.parallel import parallel_map
 from musebridge.training.models.generator import Block, Generator, embed, norm, rotate
 from musebridge.training.models.token_features import N_HINTS, opinion
 
@@ -164,7 +164,7 @@ def _on_each_core(
         partial(some, *part, compile=compile, on_progress=on_progress if i == 0 else lambda _: None)
         for i, part in enumerate(zip(torch.split(seed_BT, rows), torch.split(noise_BTV, rows * n), strict=True))
     ]
-    done = [parts[0]()] if len(parts) == 1 else side_by_side(parts)
+    done = [parts[0]()] if len(parts) == 1 else parallel_map(parts)
     sampled, thought = zip(*done, strict=True)
     return torch.cat(sampled), torch.cat(thought)
 

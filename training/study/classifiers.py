@@ -20,7 +20,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 
 from musebridge import vocab
-from musebridge.training.compute.parallel import side_by_side
+from musebridge.training.compute.parallel import parallel_map
 from musebridge.training.metrics.classification import Scores
 from musebridge.training.metrics.features import notes_of, vector
 from musebridge.training.study import note_transformer
@@ -91,7 +91,7 @@ class Judge:
             score_N[held_out] = rankdata(verdicts(exhibits[asked[held_out]])) / len(held_out)
 
         split = GroupKFold(folds).split(piece_N, groups=piece_N)
-        side_by_side([partial(judge, k, held_out) for k, (_, held_out) in enumerate(split)], workers=self.workers)
+        parallel_map([partial(judge, k, held_out) for k, (_, held_out) in enumerate(split)], workers=self.workers)
         return score_N
 
 

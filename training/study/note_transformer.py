@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musebridge import vocab
-from musebridge.training.compute.optimizers import optimisers_of, set_rates, take_step
+from musebridge.training.compute.optimizers import optimizers_of, set_rates, take_step
 from musebridge.training.metrics.classification import Scores
 from musebridge.training.metrics.features import notes_of
 from musebridge.training.models.generator import Block, GeneratorConfig, norm, rope_table
@@ -139,17 +139,17 @@ def teach(
     """
     rng = np.random.default_rng(0)
     listener = _untaught(lessons.shape)
-    optimisers = optimisers_of(listener, listener.blocks, lessons.muon_lr, lessons.adam_lr, lessons.weight_decay)
+    optimizers = optimizers_of(listener, listener.blocks, lessons.muon_lr, lessons.adam_lr, lessons.weight_decay)
     classes = [np.flatnonzero(is_real_M), np.flatnonzero(~is_real_M)]
     label_B = torch.tensor([1.0, 0.0]).repeat_interleave(lessons.batch // 2)
     for step in range(lessons.steps):
         rise, fall = min(1.0, 10 * (step + 1) / lessons.steps), 1 - step / lessons.steps
-        set_rates(optimisers, rise * fall)
+        set_rates(optimizers, rise * fall)
         chosen = np.concatenate([rng.choice(members, lessons.batch // 2) for members in classes])
         notes_BSA = torch.from_numpy(_transposed(notes_MSA[chosen], rng, lessons.transpose))
         loss = F.binary_cross_entropy_with_logits(listener(notes_BSA), label_B)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        take_step(listener, optimisers, clip=1.0)
+        take_step(listener, optimizers, clip=1.0)
         on_progress((step + 1) / lessons.steps)
     return lambda others_NSA: _scores(listener, others_NSA)
 

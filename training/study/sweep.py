@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from musebridge.training.compute.parallel import side_by_side
+from musebridge.training.compute.parallel import parallel_map
 from musebridge.training.metrics.classification import auroc
 from musebridge.training.metrics.two_sample import figures, fresh_judge
 from musebridge.training.sampling.pairs import Window
@@ -94,7 +94,7 @@ def _judged(
         on_progress(len(told) / len(settings))
         return figures(plain.generator, torch.from_numpy(_joined(part, window, fake_NT)), window.seeded)
 
-    fakes = side_by_side([partial(figures_of, truncation) for truncation in settings])
+    fakes = parallel_map([partial(figures_of, truncation) for truncation in settings])
     # Judged one after the other: scikit-learn empties the process's list of warning filters while it works.
     found = [
         Tried(truncation=truncation, windows=len(part), auroc=auroc(*fresh_judge(real_NF, fake_NF, part.piece_N)))

@@ -20,7 +20,7 @@ import torch
 from musebridge import vocab
 from musebridge.errors import CorpusError
 from musebridge.training.adversarial.scorer import Discriminated
-from musebridge.training.compute.parallel import side_by_side
+from musebridge.training.compute.parallel import parallel_map
 from musebridge.training.compute.precision import product_type
 from musebridge.training.models import checkpoint
 from musebridge.training.models.generator import Generator
@@ -149,7 +149,7 @@ class System:
             return written_NT
 
         tasks = [partial(write, number) for number in range(len(shards))]
-        return np.concatenate(side_by_side(tasks, workers=workers)).astype(np.int64)
+        return np.concatenate(parallel_map(tasks, workers=workers)).astype(np.int64)
 
     def _write(self, seed_NT: Tokens, length: int, seed: list[int]) -> npt.NDArray[np.uint16]:
         rng = torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))

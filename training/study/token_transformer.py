@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musebridge import vocab
-from musebridge.training.compute.optimizers import optimisers_of, set_rates, take_step
+from musebridge.training.compute.optimizers import optimizers_of, set_rates, take_step
 from musebridge.training.compute.precision import autocast
 from musebridge.training.metrics.classification import Scores
 from musebridge.training.models.generator import Block, GeneratorConfig, embed, norm, rope_table
@@ -79,10 +79,10 @@ def taught(
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     judge = TokenJudge(over_batch=over_batch)
-    optimisers = optimisers_of(judge, judge.blocks, _MUON_LR, _ADAM_LR, _WEIGHT_DECAY)
+    optimizers = optimizers_of(judge, judge.blocks, _MUON_LR, _ADAM_LR, _WEIGHT_DECAY)
     both_MT, is_real_M = np.concatenate([real_NT, other_NT]), np.arange(2 * len(real_NT)) < len(real_NT)
     for step in range(steps):
-        set_rates(optimisers, 1 - step / steps)
+        set_rates(optimizers, 1 - step / steps)
         halves = [first + rng.integers(0, len(real_NT), batch // 2) for first in (0, len(real_NT))]
         at = rng.permutation(np.concatenate(halves))
         window_BT = torch.from_numpy(both_MT[at])
@@ -90,7 +90,7 @@ def taught(
             logit_B = judge(window_BT, seeded)
         loss = F.binary_cross_entropy_with_logits(logit_B, torch.from_numpy(is_real_M[at]).float())
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        take_step(judge, optimisers, clip=1.0)
+        take_step(judge, optimizers, clip=1.0)
     return judge.eval()
 
 

@@ -109,7 +109,7 @@ def test_a_step_in_parts_is_the_step_of_the_whole(small_corpus, init, tmp_path):
         training = begin(small_corpus, init, tmp_path / str(config.parts), config)
         training.step()
         losses.append(training.progress.loss)
-        moments = (training.optimiser.state[weight]["exp_avg"].flatten() for weight in training.generator.parameters())
+        moments = (training.optimizer.state[weight]["exp_avg"].flatten() for weight in training.generator.parameters())
         gradients.append(torch.cat([*moments]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     # Of all weights together: the smallest gradients are mostly the rounding of products.
@@ -406,11 +406,11 @@ def test_ddo_raises_the_ratio_of_real_music_and_lowers_its_own():
     generator = Generator(GENERATOR)
     window_MT = torch.randint(0, 388, (8, 20))
     assert objectives.ddo(generator, frozen, window_MT, 8, 0.5).item() == pytest.approx(2 * np.log(2), abs=1e-5)
-    optimiser = torch.optim.Adam(generator.parameters(), 0.01)
+    optimizer = torch.optim.Adam(generator.parameters(), 0.01)
     for _ in range(20):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         objectives.ddo(generator, frozen, window_MT, 8, 0.5).backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         ratio_M = objectives.log_likelihood(generator, window_MT, 8) - objectives.log_likelihood(frozen, window_MT, 8)
     assert ratio_M[:4].min() > 0 > ratio_M[4:].max()
@@ -423,11 +423,11 @@ def test_dpo_brings_likelihood_ratios_into_the_order_of_the_ranking():
     window_BNT = torch.randint(0, 388, (2, 4, 20))
     unmoved = np.log([4, 3, 2]).mean()  # of 4 one is first, of 3 one is next
     assert objectives.dpo(generator, frozen, window_BNT, 8, 0.5).item() == pytest.approx(unmoved, abs=1e-5)
-    optimiser = torch.optim.Adam(generator.parameters(), 0.01)
+    optimizer = torch.optim.Adam(generator.parameters(), 0.01)
     for _ in range(20):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         objectives.dpo(generator, frozen, window_BNT, 8, 0.5).backward()
-        optimiser.step()
+        optimizer.step()
     window_MT = window_BNT.flatten(0, 1)
     with torch.no_grad():
         ratio_M = objectives.log_likelihood(generator, window_MT, 8) - objectives.log_likelihood(frozen, window_MT, 8)
@@ -451,11 +451,11 @@ def test_the_actor_critic_ends_where_verdict_and_divergence_balance_whatever_the
             return torch.tensor([1.0, 7.0]).expand(len(window_BT), -1)  # the guess after the last token is not asked
 
     given = Expecting(Discriminator(SHAPE)), window_NT, hints_NTF, 3.0 * (written_N == wanted), 8, 1.0
-    optimiser = torch.optim.Adam(generator.parameters(), 0.006)
+    optimizer = torch.optim.Adam(generator.parameters(), 0.006)
     for _ in range(70):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         objectives.actor_critic(generator, *given).backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         after_V = generator(seed_T[None])[0, -1, :388].softmax(-1)
     tilted_V = before_V * torch.where(torch.arange(388) == wanted, np.exp(3.0), 1.0)
@@ -471,15 +471,15 @@ def test_the_policy_gradient_ends_where_score_and_divergence_balance():
     wanted, seed_NT = 60, torch.randint(0, 388, (512, 8))
     with torch.no_grad():
         before_V = frozen(seed_NT[:1])[0, -1, :388].softmax(-1)
-    optimiser = torch.optim.Adam(generator.parameters(), 0.003)
+    optimizer = torch.optim.Adam(generator.parameters(), 0.003)
     for _ in range(150):
         with torch.no_grad():
             written_N1 = generator(seed_NT[:1])[0, -1, :388].softmax(-1).multinomial(512, replacement=True)[:, None]
         hints_NTF = branched_hints(frozen, seed_NT[:1], written_N1)
         ahead_N = objectives.ahead_of_others(4.0 * (wanted == written_N1.T))[0]
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         objectives.policy_gradient(generator, seed_NT[:1], written_N1, hints_NTF, ahead_N, 1.0).backward()
-        optimiser.step()
+        optimizer.step()
     tilted_V = before_V * torch.where(torch.arange(388) == wanted, np.exp(4.0), 1.0)
     with torch.no_grad():
         after_V = generator(seed_NT[:1])[0, -1, :388].softmax(-1)

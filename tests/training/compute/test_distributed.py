@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from musebridge.errors import ConfigError
-from musebridge.training.compute.distributed import Peers
+from musebridge.training.compute.distributed import Distributed
 from musebridge.training.models import checkpoint
 
 CONFIG = """
@@ -43,10 +43,10 @@ def test_two_processes_take_the_path_of_one_with_the_same_global_batch(small_cor
 
 
 def test_each_process_takes_its_own_part_of_a_batch():
-    parts = [Peers(rank=rank, size=4).share(80, 8) for rank in range(4)]
+    parts = [Distributed(rank=rank, size=4).share(80, 8) for rank in range(4)]
     assert parts == [(80, 2), (82, 2), (84, 2), (86, 2)]
     with pytest.raises(ConfigError, match="batch must be a multiple of 3 processes, found 8"):
-        Peers(size=3).share(0, 8)
+        Distributed(size=3).share(0, 8)
 
 
 def test_alone_nothing_is_averaged_or_agreed_on():
@@ -54,6 +54,6 @@ def test_alone_nothing_is_averaged_or_agreed_on():
     model(torch.ones(1, 2)).sum().backward()
     before = model.weight.grad.clone()
     loss = torch.tensor(3.0)
-    assert Peers().average(model, loss) is loss
+    assert Distributed().average(model, loss) is loss
     assert torch.equal(model.weight.grad, before)
-    assert Peers().agree(1.5) == 1.5
+    assert Distributed().agree(1.5) == 1.5

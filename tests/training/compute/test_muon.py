@@ -20,12 +20,12 @@ def matrices() -> list[nn.Parameter]:
     return [nn.Parameter(torch.randn(shape, generator=rng)) for shape in SHAPES]
 
 
-def walk(optimiser: torch.optim.Optimizer, params: list[nn.Parameter], steps: range) -> None:
+def walk(optimizer: torch.optim.Optimizer, params: list[nn.Parameter], steps: range) -> None:
     for step in steps:
         rng = torch.Generator().manual_seed(step)
         for p in params:
             p.grad = torch.randn(p.shape, generator=rng) + 0.1 * p.detach()
-        optimiser.step()
+        optimizer.step()
 
 
 def test_it_steps_as_torchs_own_does():

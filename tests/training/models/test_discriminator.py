@@ -168,12 +168,12 @@ def test_the_loss_is_lower_for_who_is_right(frozen):
     discriminator = randomised(Discriminator(SHAPE))
     window_MT = some_tokens(8)
     hints_MTF, loss = hints(frozen, window_MT), DiscriminatorLoss()
-    optimiser = torch.optim.Adam(discriminator.parameters(), 0.01)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 0.01)
     first = loss(discriminator, window_MT, hints_MTF, SEEDED)
     for _ in range(20):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(discriminator, window_MT, hints_MTF, SEEDED).backward()
-        optimiser.step()
+        optimizer.step()
     real_B, fake_B = discriminator(window_MT, hints_MTF, SEEDED).whole_B.chunk(2)
     assert loss(discriminator, window_MT, hints_MTF, SEEDED) < first / 2
     assert real_B.min() > fake_B.max()

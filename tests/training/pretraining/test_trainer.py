@@ -194,11 +194,11 @@ def test_no_warmup_begins_at_the_peak():
     assert learning_rate_factor(PretrainConfig(tokens=1, warmup_steps=0), 0, 0.0) == 1.0
 
 
-def test_each_optimiser_has_its_peak_and_its_share_of_the_weights(small_corpus, tmp_path):
+def test_each_optimizer_has_its_peak_and_its_share_of_the_weights(small_corpus, tmp_path):
     training = begin(small_corpus, tmp_path, replace(CONFIG, tokens=4 * STEP_TOKENS, warmup_steps=4))
     with pytest.raises(Interruption):
         run(training, stop_after=1)
-    groups = [optimiser.param_groups[0] for optimiser in training.optimisers]
+    groups = [optimizer.param_groups[0] for optimizer in training.optimizers]
     assert [group["lr"] for group in groups] == pytest.approx([0.02 / 4, 3e-3 / 4])
     trained = [id(weight) for group in groups for weight in group["params"]]
     assert sorted(trained) == sorted(map(id, training.generator.parameters()))
@@ -224,8 +224,8 @@ def test_weights_of_another_shape_are_no_beginning(finished, small_corpus, tmp_p
 
 
 def test_adamw_trains_the_matrices_too_if_asked(small_corpus, tmp_path):
-    training = begin(small_corpus, tmp_path, replace(CONFIG, optimiser="adamw", adam_lr=0.01))
-    rest, matrices = training.optimisers[0].param_groups
+    training = begin(small_corpus, tmp_path, replace(CONFIG, optimizer="adamw", adam_lr=0.01))
+    rest, matrices = training.optimizers[0].param_groups
     assert (rest["weight_decay"], matrices["weight_decay"]) == (0.0, CONFIG.weight_decay)
     assert sorted(id(w) for w in rest["params"] + matrices["params"]) == sorted(
         map(id, training.generator.parameters())
@@ -349,7 +349,7 @@ def test_shares_that_leave_nothing_for_the_corpus_are_refused(small_corpus, tmp_
         ({"decay": 1.5}, "decay must be more than 0 and at most 1, found 1.5"),
         ({"ema": 1.0}, "ema must be less than 1, found 1.0"),
         ({"patience": -1}, "patience must be at least 0, found -1"),
-        ({"optimiser": "sgd"}, "optimiser must be one of muon, adamw, found 'sgd'"),
+        ({"optimizer": "sgd"}, "optimizer must be one of muon, adamw, found 'sgd'"),
         ({"clip": 0.0}, "clip must be more than 0, found 0.0"),
         ({"transpose": -1}, "transpose must be in 0..12, found -1"),
         ({"muon_lr": -0.1}, "muon_lr must be at least 0, found -0.1"),
@@ -384,7 +384,7 @@ def test_a_damaged_state_is_refused_and_kept(small_corpus, tmp_path):
     assert (tmp_path / checkpoint.STATE).read_bytes() == b"rubbish"
 
 
-@pytest.mark.parametrize("lost", ["shape", "generator", "optimisers", "progress", "history", "best", "averaged"])
+@pytest.mark.parametrize("lost", ["shape", "generator", "optimizers", "progress", "history", "best", "averaged"])
 def test_a_state_that_lacks_a_part_is_one_line(finished, small_corpus, tmp_path, lost):
     state = checkpoint.load_state(finished[2])
     checkpoint.save_state(tmp_path, {key: value for key, value in state.items() if key != lost})

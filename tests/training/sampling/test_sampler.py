@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from musebridge.errors import ConfigError
-from musebridge.training.compute.parallel import side_by_side
+from musebridge.training.compute.parallel import parallel_map
 from musebridge.training.models.generator import Generator, GeneratorConfig
 from musebridge.training.models.token_features import hints
 from musebridge.training.sampling import sampler
@@ -96,7 +96,7 @@ def test_continuations_are_the_same_on_several_cores(generator, monkeypatch):
     monkeypatch.setattr(sampler, "_FEWEST_ROWS", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     asked: list[int] = []
-    monkeypatch.setattr(sampler, "side_by_side", lambda parts: asked.append(len(parts)) or side_by_side(parts))
+    monkeypatch.setattr(sampler, "parallel_map", lambda parts: asked.append(len(parts)) or parallel_map(parts))
     assert torch.equal(sample(generator, some_seeds(5), noise_BTV), alone_BT)
     assert asked == [3]
 
