@@ -19,7 +19,7 @@ from musebridge.bridge.core.continuation import read
 from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import CorpusError
 from musebridge.training.data import corpus
-from musebridge.training.metrics.distances import Tokens, likeness
+from musebridge.training.metrics.distances import Tokens, distribution_distances
 from musebridge.training.metrics.features import notes_of
 from musebridge.training.sampling.pairs import starts_within_pieces
 
@@ -75,7 +75,7 @@ class Bench:
             longer = [f"{(self._lengths(who) > s).mean():.2%} beyond {s:g} s" for s in _LONG_S]
             yield f"notes of {who}: {', '.join(longer)}"
         real, *others = self.music.items()
-        for who, like in likeness(real[1], dict(others)).items():
+        for who, like in distribution_distances(real[1], dict(others)).items():
             means = ", ".join(f"{feature} {mean:.3g}" for feature, mean in like.means.items())
             yield (
                 f"{who}: Fréchet distance {like.frechet:.2f}, MMD {like.mmd:.4f}, overlapping area {like.overlap:.3f}; "

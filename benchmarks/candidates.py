@@ -31,7 +31,7 @@ from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import CorpusError
 from musebridge.export import discriminator, graph
 from musebridge.training.data import corpus
-from musebridge.training.metrics.classification import Figure, Scores, skill
+from musebridge.training.metrics.classification import Estimate, Scores, classification_metrics
 from musebridge.training.metrics.two_sample import figures, fresh_judge
 from musebridge.training.models.checkpoint import load_generator
 from musebridge.training.models.generator import Generator
@@ -53,8 +53,8 @@ class Choice:
     """
 
     by: int
-    own: Figure | None
-    fresh: Figure
+    own: Estimate | None
+    fresh: Estimate
 
 
 class Bench:
@@ -133,8 +133,8 @@ class Bench:
         assert isinstance(self.frozen, Generator)  # no other can be exported
         return figures(self.frozen, torch.from_numpy(window_NT), self.info.seeded)
 
-    def _auroc(self, real_N: Scores, fake_N: Scores) -> Figure:
-        return skill(real_N, fake_N, self.piece_N).auroc
+    def _auroc(self, real_N: Scores, fake_N: Scores) -> Estimate:
+        return classification_metrics(real_N, fake_N, self.piece_N).auroc
 
     def _stream(self, n: int) -> Candidates:
         """Return the stream of a seed."""

@@ -26,7 +26,13 @@ from musebridge.config import build
 from musebridge.errors import CheckpointError, ConfigError
 from musebridge.training.adversarial.pair_trainer import Course, DiscriminatorTraining
 from musebridge.training.compute.precision import autocast
-from musebridge.training.metrics.classification import Scores, Skill, auroc, best_threshold, skill
+from musebridge.training.metrics.classification import (
+    ClassificationMetrics,
+    Scores,
+    auroc,
+    best_threshold,
+    classification_metrics,
+)
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator
@@ -141,10 +147,12 @@ class Discrimination(Course):
             self.discriminator.calibrate(statistics(window_MT[:, self._seeded :], hints_MTF[:, self._seeded :]))
         super().run(on_step, on_validation)
 
-    def report(self) -> Skill:
+    def report(self) -> ClassificationMetrics:
         """Return what the discriminator can do on the pieces that chose nothing."""
         threshold = best_threshold(*self._scores(*self._choosing))
-        return skill(*self._scores(*self._heard(self.reported)), self.reported.piece_N, threshold=threshold)
+        return classification_metrics(
+            *self._scores(*self._heard(self.reported)), self.reported.piece_N, threshold=threshold
+        )
 
     def _loss(self, at: npt.NDArray[np.int64]) -> Tensor:
         chosen = self.train[at]

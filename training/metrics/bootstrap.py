@@ -15,17 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
-from musebridge.training.metrics.classification import Figure, Ids, Scores
+from musebridge.training.metrics.classification import Estimate, Ids, Scores
 
 Array = npt.NDArray[np.float64]
 
 _BINS = 400
 
 
-class Resampling:
+class ClusterBootstrap:
     """Pieces drawn anew.
 
-    Every measure returns one value for each draw, shape (R,), of which :func:`figure`
+    Every measure returns one value for each draw, shape (R,), of which :func:`estimate`
     makes a figure with its interval. Differences of two systems are paired, since they share the draws.
 
     Args:
@@ -109,7 +109,7 @@ class Resampling:
         return mean_RF, square_RFF - mean_RF[:, :, None] * mean_RF[:, None]
 
 
-def figure(value_R: Array) -> Figure:
+def estimate(value_R: Array) -> Estimate:
     """Return a measured value, the first, with the 95 % interval of its draws.
 
     Distances of finite sets are too large, and more so when only some of the pieces are drawn. So the draws
@@ -118,4 +118,4 @@ def figure(value_R: Array) -> Figure:
     value, drawn_R = float(value_R[0]), value_R[1:]
     low, high = np.percentile(drawn_R - drawn_R.mean() + value, [2.5, 97.5])
     value, low, high = (round(float(x), 12) + 0.0 for x in (value, low, high))  # what cancels is 0, not -0
-    return Figure(value=value, low=low, high=high)
+    return Estimate(value=value, low=low, high=high)

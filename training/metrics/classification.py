@@ -19,7 +19,7 @@ Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
+class Estimate:
     """A figure with its 95 % confidence interval."""
 
     value: float
@@ -29,17 +29,17 @@ class Figure:
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
-    def __neg__(self) -> Figure:
-        return Figure(value=-self.value, low=-self.high, high=-self.low)
+    def __neg__(self) -> Estimate:
+        return Estimate(value=-self.value, low=-self.high, high=-self.low)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Skill:
+class ClassificationMetrics:
     """What a judge can do on so many pairs of so many pieces."""
 
-    auroc: Figure
-    macro_f1: Figure
-    mcc: Figure
+    auroc: Estimate
+    macro_f1: Estimate
+    mcc: Estimate
     pairs: int
     pieces: int
 
@@ -57,9 +57,9 @@ def best_threshold(real_N: Scores, fake_N: Scores) -> float:
     return float(scores[np.argmax(real_above / len(real_N) - fake_above / len(fake_N))])
 
 
-def skill(
+def classification_metrics(
     real_N: Scores, fake_N: Scores, piece_N: Ids, *, threshold: float = 0.0, resamples: int = 1000, seed: int = 0
-) -> Skill:
+) -> ClassificationMetrics:
     """Measure a judge by its scores of real and artificial continuations of the same seeds.
 
     Args:
@@ -72,26 +72,26 @@ def skill(
     pieces, member_N = np.unique(piece_N, return_inverse=True)
     drawn_RP = np.random.default_rng(seed).multinomial(len(pieces), np.full(len(pieces), 1 / len(pieces)), resamples)
 
-    def figure(measure: Callable[[Scores], float]) -> Figure:
+    def estimate(measure: Callable[[Scores], float]) -> Estimate:
         """Measure with every window once, and with each as often as its piece was drawn."""
         low, high = np.percentile([measure(drawn_P[member_N].astype(float)) for drawn_P in drawn_RP], [2.5, 97.5])
-        return Figure(value=measure(np.ones(len(piece_N))), low=float(low), high=float(high))
+        return Estimate(value=measure(np.ones(len(piece_N))), low=float(low), high=float(high))
 
-    def answers(weight_N: Scores) -> Answers:
+    def confusion(weight_N: Scores) -> ConfusionMatrix:
         hit, false = (float(weight_N[said_N >= threshold].sum()) for said_N in (real_N, fake_N))
         whole = float(weight_N.sum())
-        return Answers(hit=hit, miss=whole - hit, false=false, right=whole - false)
+        return ConfusionMatrix(hit=hit, miss=whole - hit, false=false, right=whole - false)
 
-    return Skill(
-        auroc=figure(lambda weight_N: _auroc(real_N, fake_N, weight_N, weight_N)),
-        macro_f1=figure(lambda weight_N: answers(weight_N).macro_f1),
-        mcc=figure(lambda weight_N: answers(weight_N).mcc),
+    return ClassificationMetrics(
+        auroc=estimate(lambda weight_N: _auroc(real_N, fake_N, weight_N, weight_N)),
+        macro_f1=estimate(lambda weight_N: confusion(weight_N).macro_f1),
+        mcc=estimate(lambda weight_N: confusion(weight_N).mcc),
         pairs=len(real_N),
         pieces=len(pieces),
     )
 
 
-class Answers(NamedTuple):
+class ConfusionMatrix(NamedTuple):
     """How many real continuations were taken for real (hit) or not (miss), and artificial ones (false, right)."""
 
     hit: float

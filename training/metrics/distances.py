@@ -25,7 +25,7 @@ _LEAST_VARIANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Likeness:
+class DistributionDistances:
     """How a set of windows compares with real music.
 
     Attributes:
@@ -42,12 +42,14 @@ class Likeness:
     means: dict[str, float]
 
 
-def likeness(real: Sequence[Tokens], others: dict[str, Sequence[Tokens]]) -> dict[str, Likeness]:
+def distribution_distances(
+    real: Sequence[Tokens], others: dict[str, Sequence[Tokens]]
+) -> dict[str, DistributionDistances]:
     """Compare sets of windows with the real one; all should have as many tokens."""
     vectors = [np.stack([vector(notes_of(window)) for window in windows]) for windows in (real, *others.values())]
     real_NF, *rest = standardise(*vectors)
     return {
-        name: Likeness(
+        name: DistributionDistances(
             frechet=frechet(real_NF, other_MF),
             mmd=mmd(real_NF, other_MF),
             overlap=float(np.mean([overlapping_area(vectors[0][:, i], plain_MF[:, i]) for i in range(len(SCALARS))])),

@@ -20,8 +20,13 @@ import numpy.typing as npt
 import torch
 
 from musebridge.training.adversarial.scorer import Discriminated
-from musebridge.training.metrics.bootstrap import Array, Resampling, figure
-from musebridge.training.metrics.classification import Figure, Skill, best_threshold, skill
+from musebridge.training.metrics.bootstrap import Array, ClusterBootstrap, estimate
+from musebridge.training.metrics.classification import (
+    ClassificationMetrics,
+    Estimate,
+    best_threshold,
+    classification_metrics,
+)
 from musebridge.training.metrics.distances import standardise
 from musebridge.training.metrics.diversity import distinct, self_bleu
 from musebridge.training.metrics.features import SCALARS, notes_of, vector
@@ -53,9 +58,9 @@ class Standing:
         copied_p99: 99th percentile of the longest run that a continuation shares with the training data.
     """
 
-    figures: dict[str, Figure]
-    gains: dict[str, Figure]
-    lead: dict[str, Figure]
+    figures: dict[str, Estimate]
+    gains: dict[str, Estimate]
+    lead: dict[str, Estimate]
     aurocs: dict[str, list[float]]
     distinct4: float
     self_bleu: float
@@ -77,7 +82,7 @@ class Comparison:
 
     standings: dict[str, Standing]
     real: dict[str, float]
-    controls: dict[str, dict[str, Figure]]
+    controls: dict[str, dict[str, Estimate]]
     judges: list[str]
     windows: int
     pieces: int
@@ -106,13 +111,13 @@ def compare(
         resamples: of the bootstrap.
         on_stage: told what is done and its share, 0..1.
     """
-    resampling = Resampling(music.reported.piece_N, resamples=resamples)
+    bootstrap = ClusterBootstrap(music.reported.piece_N, resamples=resamples)
     on_stage("measuring features", 0.0)
-    value_R = _feature_distances(written, music, resampling, partial(on_stage, "measuring features"))
-    controls: dict[str, dict[str, Figure]] = {}
+    value_R = _feature_distances(written, music, bootstrap, partial(on_stage, "measuring features"))
+    controls: dict[str, dict[str, Estimate]] = {}
     aurocs: dict[str, dict[str, list[float]]] = {name: {} for name in written}
     for judge, control_judge in zip(judges, control_judges, strict=True):
-        court = _Court(judge, control_judge, written, music, resampling, on_stage)
+        court = _Court(judge, control_judge, written, music, bootstrap, on_stage)
         for name, samplings in court.aurocs().items():
             aurocs[name][judge.name] = [float(sampling_R[0]) for sampling_R in samplings]
             value_R[name] = {judge.name: np.mean(samplings, axis=0), **value_R[name]}
@@ -123,7 +128,7 @@ def compare(
     first, second = [*value_R.values()][:2]
     standings = {
         name: Standing(
-            figures={what: figure(values) for what, values in own.items()},
+            figures={what: estimate(values) for what, values in own.items()},
             gains=_gains(own, first),
             lead=_gains(second, own),
             aurocs=aurocs[name],
@@ -139,21 +144,21 @@ def compare(
         real={"distinct4": distinct(real_NT, 4), "self_bleu": self_bleu(real_NT[:_BLEU_OF]), "copied_p99": copied[""]},
         controls=controls,
         judges=[judge.name for judge in judges],
-        windows=resampling.windows,
-        pieces=resampling.pieces,
+        windows=bootstrap.windows,
+        pieces=bootstrap.pieces,
         samplings=len(next(iter(written.values()))),
-        bleu_of=min(_BLEU_OF, resampling.windows),
+        bleu_of=min(_BLEU_OF, bootstrap.windows),
     )
 
 
-def _gains(of: dict[str, Array], over: dict[str, Array]) -> dict[str, Figure]:
+def _gains(of: dict[str, Array], over: dict[str, Array]) -> dict[str, Estimate]:
     """Return how much better one system's figures are than another's; less is better, but of the overlap."""
     sign = {what: 1 if what == OVERLAP else -1 for what in of}
-    return {what: figure(sign[what] * (of[what] - over[what])) for what in of}
+    return {what: estimate(sign[what] * (of[what] - over[what])) for what in of}
 
 
 def _feature_distances(
-    written: dict[str, list[Tokens]], music: Music, resampling: Resampling, on_progress: Callable[[float], None]
+    written: dict[str, list[Tokens]], music: Music, bootstrap: ClusterBootstrap, on_progress: Callable[[float], None]
 ) -> dict[str, dict[str, Array]]:
     """Return distances and overlap of each system's features, means of its samplings."""
 
@@ -166,9 +171,9 @@ def _feature_distances(
         rows: dict[str, list[Array]] = {FRECHET: [], MMD: [], OVERLAP: []}
         for plain_NF in map(vectors, samplings):
             real, fake = standardise(real_NF, plain_NF)
-            rows[FRECHET].append(resampling.frechet(real, fake))
-            rows[MMD].append(resampling.mmd(real, fake))
-            areas = [resampling.overlap(real_NF[:, f], plain_NF[:, f]) for f in range(len(SCALARS))]
+            rows[FRECHET].append(bootstrap.frechet(real, fake))
+            rows[MMD].append(bootstrap.mmd(real, fake))
+            areas = [bootstrap.overlap(real_NF[:, f], plain_NF[:, f]) for f in range(len(SCALARS))]
             rows[OVERLAP].append(np.mean(areas, axis=0))
         found[name] = {what: np.mean(values, axis=0) for what, values in rows.items()}
         on_progress((i + 1) / len(written))
@@ -184,10 +189,10 @@ class _Court:
         control_judge: Judge,
         written: dict[str, list[Tokens]],
         music: Music,
-        resampling: Resampling,
+        bootstrap: ClusterBootstrap,
         on_stage: Told,
     ) -> None:
-        self._judge, self._control_judge, self._resampling, self._on_stage = judge, control_judge, resampling, on_stage
+        self._judge, self._control_judge, self._bootstrap, self._on_stage = judge, control_judge, bootstrap, on_stage
         self._music, self._reported = music, music.reported
         self._real, self._more = (self._perceive(part.window_NT) for part in (music.reported, music.more))
         self._fakes = {name: [self._perceive(self._behind(x)) for x in parts] for name, parts in written.items()}
@@ -211,9 +216,9 @@ class _Court:
             on_progress=partial(self._on_stage, f"teaching the {self._judge.name}: {name}"),
         )
         real_N, *fakes = np.split(score_M, 1 + len(samplings))
-        return [self._resampling.auroc(real_N, fake_N) for fake_N in fakes]
+        return [self._bootstrap.auroc(real_N, fake_N) for fake_N in fakes]
 
-    def controls(self) -> dict[str, Figure]:
+    def controls(self) -> dict[str, Estimate]:
         """Return the AUROC where there is nothing to hear, twice, and where there is."""
         rng = np.random.default_rng(0)
         first, piece_N = next(iter(self._fakes.values()))[0], self._reported.piece_N
@@ -230,7 +235,7 @@ class _Court:
             "±20 ms of jitter": self._control(every, np.concatenate([moved, more_moved]), piece_M, asked=len(piece_N)),
         }
 
-    def _control(self, one: Exhibits, other: Exhibits, piece_N: Tokens, *, asked: int | None = None) -> Figure:
+    def _control(self, one: Exhibits, other: Exhibits, piece_N: Tokens, *, asked: int | None = None) -> Estimate:
         """Return the AUROC of a judge that is taught to tell one from other; of the first ``asked`` of each."""
         asked_N = _flags(len(piece_N) if asked is None else asked, len(piece_N))
         score_M = self._control_judge.cross_fitted(
@@ -240,7 +245,7 @@ class _Court:
             asked_M=np.tile(asked_N, 2),
             on_progress=partial(self._on_stage, f"controls of the {self._judge.name}"),
         )
-        return figure(Resampling(piece_N[asked_N]).auroc(*np.split(score_M, 2)))
+        return estimate(ClusterBootstrap(piece_N[asked_N]).auroc(*np.split(score_M, 2)))
 
     def _jittered(self, part: Part, rng: np.random.Generator) -> Iterable[Tokens]:
         """Give windows whose continuations begin and end their notes a little earlier or later, and are as long."""
@@ -292,7 +297,7 @@ def likelihoods(
     return found
 
 
-def skill_of(discriminator: Discriminated, fake_NT: Tokens, music: Music) -> Skill:
+def metrics_of(discriminator: Discriminated, fake_NT: Tokens, music: Music) -> ClassificationMetrics:
     """Return how well a discriminator does; each half of the pieces sets the other's threshold."""
     part, seeded = music.reported, music.window.seeded
     seed_NT, real_NT = (torch.from_numpy(x) for x in np.split(part.window_NT, [seeded], 1))
@@ -301,4 +306,4 @@ def skill_of(discriminator: Discriminated, fake_NT: Tokens, music: Music) -> Ski
     threshold_N = np.where(
         half_N, best_threshold(real_N[~half_N], fake_N[~half_N]), best_threshold(real_N[half_N], fake_N[half_N])
     )
-    return skill(real_N - threshold_N, fake_N - threshold_N, part.piece_N)
+    return classification_metrics(real_N - threshold_N, fake_N - threshold_N, part.piece_N)

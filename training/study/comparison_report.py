@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from musebridge.errors import CorpusError
-from musebridge.training.metrics.classification import Figure, Skill
+from musebridge.training.metrics.classification import ClassificationMetrics, Estimate
 from musebridge.training.study.comparison import FRECHET, MMD, OVERLAP, Comparison, Standing
 from musebridge.training.study.plots import axes_of
 from musebridge.training.study.sweep import Tried
@@ -58,7 +58,7 @@ class Findings:
     comparison: Comparison
     nll: dict[str, float]
     nll_tokens: int | None
-    discriminator: Skill | None
+    discriminator: ClassificationMetrics | None
     tried: list[Tried]
     rivals: list[str]
     heard: str
@@ -93,7 +93,7 @@ def claims(findings: Findings) -> list[Claim]:
     ]
 
 
-def _text(what: str, found: Figure) -> str:
+def _text(what: str, found: Estimate) -> str:
     """Return a figure with its interval; MMD is small."""
     return f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]" if what == MMD else str(found)
 
@@ -104,7 +104,7 @@ def _level(value: float, thresholds: Sequence[float], *, holds: bool = True) -> 
 
 
 def _discriminator_claims(findings: Findings) -> list[Claim]:
-    skill = findings.discriminator
+    metrics = findings.discriminator
     rows = (
         ("AUROC", "auroc", (0.75, 0.85, 0.95)),
         ("macro-F1", "macro_f1", (0.68, 0.77, 0.9)),
@@ -112,7 +112,7 @@ def _discriminator_claims(findings: Findings) -> list[Claim]:
     )
     made = []
     for name, field, levels in rows:
-        found: Figure | None = getattr(skill, field) if skill else None
+        found: Estimate | None = getattr(metrics, field) if metrics else None
         made.append(
             Claim(
                 claim=f"the discriminator against {findings.heard}, {name}",
@@ -124,7 +124,7 @@ def _discriminator_claims(findings: Findings) -> list[Claim]:
     return made
 
 
-def _gain_claim(claim: str, gain: Figure, levels: Sequence[float] = (0.03, 0.06, 0.1)) -> Claim:
+def _gain_claim(claim: str, gain: Estimate, levels: Sequence[float] = (0.03, 0.06, 0.1)) -> Claim:
     return Claim(
         claim=f"{claim}: fall of AUROC",
         wanted=f"≥ {levels[0]}, interval above 0" if levels[0] else "interval above 0",
@@ -144,7 +144,7 @@ def _distance_claim(what: str, first: Standing, second: Standing) -> Claim:
     )
 
 
-def _overlap_claim(gain: Figure) -> Claim:
+def _overlap_claim(gain: Estimate) -> Claim:
     return Claim(
         claim="mean overlapping area of 8 features is not lower",
         wanted="≥ 0",
@@ -208,7 +208,7 @@ def _copy_claim(comparison: Comparison, second: Standing) -> Claim:
 
 
 def _control_claims(comparison: Comparison) -> list[Claim]:
-    tests: dict[str, tuple[str, Callable[[Figure], bool]]] = {
+    tests: dict[str, tuple[str, Callable[[Estimate], bool]]] = {
         "real against real": ("0.48–0.52", lambda found: 0.48 <= found.value <= 0.52),
         "shuffled labels": ("interval holds 0.5", lambda found: found.low <= 0.5 <= found.high),
         "±20 ms of jitter": ("≥ 0.95", lambda found: found.value >= 0.95),

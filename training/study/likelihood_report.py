@@ -19,7 +19,7 @@ import torch
 from musebridge.errors import CorpusError
 from musebridge.training.compute.precision import product_type
 from musebridge.training.data.corpus import Corpus
-from musebridge.training.metrics.distances import Likeness, likeness
+from musebridge.training.metrics.distances import DistributionDistances, distribution_distances
 from musebridge.training.metrics.likelihood import Likelihood, likelihood
 from musebridge.training.metrics.memorisation import longest_runs
 from musebridge.training.models import checkpoint
@@ -41,7 +41,7 @@ class Evaluation:
     splits: dict[str, Likelihood]
     copied: dict[str, list[int]]
     """Longest run shared with the training data, for each continuation and for each real one."""
-    likeness: dict[str, Likeness]
+    distances: dict[str, DistributionDistances]
     """How like the real continuations the model's are, and, as the limit, other real music."""
 
 
@@ -89,20 +89,20 @@ def evaluate(
     )
     state = checkpoint.load_state(path) if path.is_dir() else None
     history = state["history"] if state else []
-    copied, alike = _continued(generator, corpus, split, continuations) if continuations else ({}, {})
+    copied, distances = _continued(generator, corpus, split, continuations) if continuations else ({}, {})
     return Evaluation(
         record=record,
         history=history,
         warm=warm,
         splits={split: unseen, "train": seen},
         copied=copied,
-        likeness=alike,
+        distances=distances,
     )
 
 
 def _continued(
     generator: AnyGenerator, corpus: Corpus, split: str, count: int
-) -> tuple[dict[str, list[int]], dict[str, Likeness]]:
+) -> tuple[dict[str, list[int]], dict[str, DistributionDistances]]:
     """Continue seeds from all over a split; return the longest copied runs, and how like the real music they are."""
     if not isinstance(generator, Generator):
         raise CorpusError("continuations can be sampled from the default kind of generator only")
@@ -120,7 +120,7 @@ def _continued(
     )
     runs = longest_runs(corpus.splits["train"], [*written, *real])
     copied = {"the model": runs[:count], "the real continuation": runs[count:]}
-    return copied, likeness([*real], {"the model": [*written], "other real music (the seeds)": [*seeds]})
+    return copied, distribution_distances([*real], {"the model": [*written], "other real music (the seeds)": [*seeds]})
 
 
 def write_report(evaluation: Evaluation, folder: Path, command: str) -> Path:
@@ -148,7 +148,7 @@ def _numbers(evaluation: Evaluation, command: str) -> dict[str, Any]:
         "record": evaluation.record,
         "warm": evaluation.warm,
         "longest_copied_runs": evaluation.copied,
-        "likeness": {name: asdict(found) for name, found in evaluation.likeness.items()},
+        "likeness": {name: asdict(found) for name, found in evaluation.distances.items()},
         "splits": {
             name: {
                 "tokens": scored.tokens,
@@ -188,7 +188,7 @@ def _page(evaluation: Evaluation, command: str) -> str:
             "",
             f"Overfit gap (unseen minus train): {unseen.per_token - seen.per_token:+.4f} nats per token.",
             *_copied_lines(evaluation.copied),
-            *_likeness_lines(evaluation.likeness),
+            *_distance_lines(evaluation.distances),
             "",
             "![Cost against context position](position.png)",
             *(["", "![Cost against tokens of training](loss.png)"] if evaluation.history else []),
@@ -208,14 +208,14 @@ def _copied_lines(copied: dict[str, list[int]]) -> list[str]:
     return lines
 
 
-def _likeness_lines(likeness: dict[str, Likeness]) -> list[str]:
-    if not likeness:
+def _distance_lines(found: dict[str, DistributionDistances]) -> list[str]:
+    if not found:
         return []
-    scalars = [*next(iter(likeness.values())).means]
-    distances = [f"| {name} | {x.frechet:.2f} | {x.mmd:.4f} | {x.overlap:.3f} |" for name, x in likeness.items()]
+    scalars = [*next(iter(found.values())).means]
+    distances = [f"| {name} | {x.frechet:.2f} | {x.mmd:.4f} | {x.overlap:.3f} |" for name, x in found.items()]
     means = [
         f"| {name} | {x.distinct4:.3f} | {' | '.join(f'{mean:.3g}' for mean in x.means.values())} |"
-        for name, x in likeness.items()
+        for name, x in found.items()
     ]
     return [
         "",

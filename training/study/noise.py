@@ -24,7 +24,12 @@ from musebridge.errors import CorpusError
 from musebridge.training.adversarial.discriminator_trainer import load_discriminator, verdicts
 from musebridge.training.compute.precision import autocast
 from musebridge.training.data.corpus import Corpus
-from musebridge.training.metrics.classification import Scores, Skill, best_threshold, skill
+from musebridge.training.metrics.classification import (
+    ClassificationMetrics,
+    Scores,
+    best_threshold,
+    classification_metrics,
+)
 from musebridge.training.metrics.two_sample import fresh_judge
 from musebridge.training.models import checkpoint
 from musebridge.training.models.token_features import hints, statistics
@@ -52,10 +57,10 @@ class Heard:
 
     kind: str
     width: int
-    discriminator: Skill
-    fresh: Skill
-    taught: Skill | None = None
-    mistaken: Skill | None = None
+    discriminator: ClassificationMetrics
+    fresh: ClassificationMetrics
+    taught: ClassificationMetrics | None = None
+    mistaken: ClassificationMetrics | None = None
 
     @property
     def name(self) -> str:
@@ -142,11 +147,11 @@ def study(
         heard = _heard(kind, width, untouched, judges.hear(noised_NT), piece_N)
         if lessons:
             train_noised_NT = noised(train_NT)
-            skills = []
+            measured = []
             for over_batch in (False, True):
                 judge = taught(train_NT, train_noised_NT, window.seeded, over_batch=over_batch, steps=lessons)
-                skills.append(_skill(*scores(judge, real_NT, noised_NT, window.seeded), piece_N))
-            heard = replace(heard, taught=skills[0], mistaken=skills[1])
+                measured.append(_metrics(*scores(judge, real_NT, noised_NT, window.seeded), piece_N))
+            heard = replace(heard, taught=measured[0], mistaken=measured[1])
         yield heard
         on_progress((i + 1) / len(noises))
 
@@ -193,16 +198,16 @@ def _heard(kind: str, width: int, real: _Impression, noised: _Impression, piece_
     return Heard(
         kind=kind,
         width=width,
-        discriminator=_skill(real.verdict_N, noised.verdict_N, piece_N),
-        fresh=_skill(*fresh_judge(real.figures_NF, noised.figures_NF, piece_N), piece_N),
+        discriminator=_metrics(real.verdict_N, noised.verdict_N, piece_N),
+        fresh=_metrics(*fresh_judge(real.figures_NF, noised.figures_NF, piece_N), piece_N),
     )
 
 
-def _skill(real_N: Scores, noised_N: Scores, piece_N: Tokens) -> Skill:
+def _metrics(real_N: Scores, noised_N: Scores, piece_N: Tokens) -> ClassificationMetrics:
     """Measure scores on half of the pieces; the other half chooses the threshold."""
     chooses = piece_N % 2 == 0
     threshold = best_threshold(real_N[chooses], noised_N[chooses])
-    return skill(real_N[~chooses], noised_N[~chooses], piece_N[~chooses], threshold=threshold)
+    return classification_metrics(real_N[~chooses], noised_N[~chooses], piece_N[~chooses], threshold=threshold)
 
 
 def write_study(rows: list[Heard], folder: Path, command: str) -> Path:
@@ -246,29 +251,29 @@ def _page(rows: list[Heard], command: str) -> str:
     return "\n".join([*lines, "", *(f"![{kind}](noise-{kind.lower()}.png)" for kind in _RANGES), ""])
 
 
-def _table(rows: list[Heard], judges: dict[str, Callable[[Heard], Skill | None]]) -> list[str]:
+def _table(rows: list[Heard], judges: dict[str, Callable[[Heard], ClassificationMetrics | None]]) -> list[str]:
     heads = [f"{name} AUROC | macro-F1 | MCC" for name in judges]
     lines = [f"| noise | {' | '.join(heads)} |", "|---" * (1 + 3 * len(judges)) + "|"]
     for row in rows:
-        skills = [skill for of in judges.values() if (skill := of(row))]
-        cells = [str(figure) for s in skills for figure in (s.auroc, s.macro_f1, s.mcc)]
+        measured = [metrics for of in judges.values() if (metrics := of(row))]
+        cells = [str(figure) for s in measured for figure in (s.auroc, s.macro_f1, s.mcc)]
         lines.append(f"| {row.name} | {' | '.join(cells)} |")
     return lines
 
 
 def _draw(rows: list[Heard], kind: str, path: Path) -> None:
     figure, axes = axes_of(f"{kind}: noise up to ± tokens", "AUROC")
-    for name, skills in (
+    for name, measured in (
         ("the discriminator", {row.width: row.discriminator for row in rows}),
         ("a fresh judge", {row.width: row.fresh for row in rows}),
         ("a transformer taught it", {row.width: row.taught for row in rows if row.taught}),
         ("the same, over the batch", {row.width: row.mistaken for row in rows if row.mistaken}),
     ):
-        if not skills:
+        if not measured:
             continue
-        values = np.array([s.auroc.value for s in skills.values()])
-        reach = np.abs(np.array([[s.auroc.low, s.auroc.high] for s in skills.values()]).T - values)
-        axes.errorbar([*skills], values, reach, marker="o", capsize=4, label=name)
+        values = np.array([s.auroc.value for s in measured.values()])
+        reach = np.abs(np.array([[s.auroc.low, s.auroc.high] for s in measured.values()]).T - values)
+        axes.errorbar([*measured], values, reach, marker="o", capsize=4, label=name)
     axes.axhline(0.5, color="grey", linewidth=1)
     axes.legend()
     figure.savefig(path)

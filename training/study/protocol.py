@@ -17,7 +17,7 @@ from musebridge.training.models.checkpoint import WEIGHTS, hash_of, load
 from musebridge.training.models.generator import Generator
 from musebridge.training.sampling.pairs import Window
 from musebridge.training.study.classifiers import judges, shorter
-from musebridge.training.study.comparison import compare, likelihoods, skill_of
+from musebridge.training.study.comparison import compare, likelihoods, metrics_of
 from musebridge.training.study.comparison_report import Findings, Model
 from musebridge.training.study.note_transformer import Lessons
 from musebridge.training.study.sweep import Tried, sweep
@@ -119,10 +119,10 @@ def run(
         ]
     stages("likelihood", 0.0)
     nll = likelihoods(generators, corpus.splits[plan.split], plan.limit, partial(stages, "likelihood"))
-    skill = None
+    metrics = None
     if picker:
         stages("the discriminator's skill", 0.0)
-        skill = skill_of(picker, written[compared.heard][0], music)
+        metrics = metrics_of(picker, written[compared.heard][0], music)
     lessons = [judges(plan.lessons), judges(shorter(plan.lessons, _CONTROL_SHARE))]
     comparison = compare(written, music, corpus.splits["train"], *lessons, on_stage=stages)
     stages("the report", 0.0)
@@ -134,7 +134,7 @@ def run(
         comparison=comparison,
         nll=nll,
         nll_tokens=plan.limit,
-        discriminator=skill,
+        discriminator=metrics,
         tried=compared.tried,
         rivals=compared.rivals,
         heard=compared.heard,

@@ -43,10 +43,10 @@ def test_two_processes_take_the_path_of_one_with_the_same_global_batch(small_cor
 
 
 def test_each_process_takes_its_own_part_of_a_batch():
-    parts = [Distributed(rank=rank, size=4).share(80, 8) for rank in range(4)]
+    parts = [Distributed(rank=rank, size=4).shard(80, 8) for rank in range(4)]
     assert parts == [(80, 2), (82, 2), (84, 2), (86, 2)]
     with pytest.raises(ConfigError, match="batch must be a multiple of 3 processes, found 8"):
-        Distributed(size=3).share(0, 8)
+        Distributed(size=3).shard(0, 8)
 
 
 def test_alone_nothing_is_averaged_or_agreed_on():
@@ -56,4 +56,4 @@ def test_alone_nothing_is_averaged_or_agreed_on():
     loss = torch.tensor(3.0)
     assert Distributed().average(model, loss) is loss
     assert torch.equal(model.weight.grad, before)
-    assert Distributed().agree(1.5) == 1.5
+    assert Distributed().broadcast(1.5) == 1.5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from musebridge.training.metrics import distances
-from musebridge.training.metrics.bootstrap import Resampling, figure
+from musebridge.training.metrics.bootstrap import ClusterBootstrap, estimate
 from musebridge.training.metrics.classification import auroc
 
 PIECES, EACH = 24, 6
@@ -24,28 +24,28 @@ def pieces() -> np.ndarray:
 
 def test_the_first_draw_is_the_plain_measure(rng, pieces):
     real_NF, fake_NF = rng.standard_normal((2, PIECES * EACH, 4)) + np.array([0, 0.3])[:, None, None]
-    resampling = Resampling(pieces, resamples=10)
+    bootstrap = ClusterBootstrap(pieces, resamples=10)
     real_N, fake_N = real_NF[:, 0].round(1), fake_NF[:, 0].round(1)  # with ties
-    assert resampling.auroc(real_N, fake_N)[0] == pytest.approx(auroc(real_N, fake_N))
+    assert bootstrap.auroc(real_N, fake_N)[0] == pytest.approx(auroc(real_N, fake_N))
     n = len(pieces)
-    assert resampling.frechet(real_NF, fake_NF)[0] == pytest.approx(
+    assert bootstrap.frechet(real_NF, fake_NF)[0] == pytest.approx(
         distances.frechet(real_NF, fake_NF) * (n - 1) / n, rel=0.05
     )
-    assert resampling.mmd(real_NF, fake_NF)[0] == pytest.approx(distances.mmd(real_NF, fake_NF), abs=0.01)
-    assert resampling.overlap(real_N, fake_N)[0] == pytest.approx(distances.overlapping_area(real_N, fake_N), abs=0.01)
+    assert bootstrap.mmd(real_NF, fake_NF)[0] == pytest.approx(distances.mmd(real_NF, fake_NF), abs=0.01)
+    assert bootstrap.overlap(real_N, fake_N)[0] == pytest.approx(distances.overlapping_area(real_N, fake_N), abs=0.01)
 
 
 def test_a_draw_is_the_measure_of_the_pieces_that_it_took(rng):
     pieces = np.array([5, 5, 9, 9])
     real_N, fake_N = rng.standard_normal((2, 4))
-    resampling = Resampling(pieces, resamples=20)
+    bootstrap = ClusterBootstrap(pieces, resamples=20)
     first, second = auroc(real_N[:2], fake_N[:2]), auroc(real_N[2:], fake_N[2:])
     expected = {round(x, 9) for x in (first, second, auroc(real_N, fake_N))}
-    assert {round(x, 9) for x in resampling.auroc(real_N, fake_N)} == expected
+    assert {round(x, 9) for x in bootstrap.auroc(real_N, fake_N)} == expected
 
 
 def test_a_feature_that_never_varies_overlaps():
-    assert (Resampling(np.arange(4), resamples=3).overlap(np.ones(4), np.ones(4)) == 1).all()
+    assert (ClusterBootstrap(np.arange(4), resamples=3).overlap(np.ones(4), np.ones(4)) == 1).all()
 
 
 def test_an_interval_holds_the_truth_about_as_often_as_it_says(rng, pieces):
@@ -55,7 +55,7 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says(rng, pieces):
         of_piece = rng.standard_normal((2, PIECES)).repeat(EACH, 1)
         real_N, fake_N = of_piece + 0.3 * rng.standard_normal(of_piece.shape)  # alike: the truth is .5
         for of in (pieces, np.arange(len(pieces))):
-            found = figure(Resampling(of, resamples=100, seed=trial).auroc(real_N, fake_N))
+            found = estimate(ClusterBootstrap(of, resamples=100, seed=trial).auroc(real_N, fake_N))
             if of is pieces:
                 held += found.low <= 0.5 <= found.high
             else:
@@ -68,17 +68,17 @@ def test_a_paired_gain_has_the_right_sign_and_is_surer_than_two_figures(rng, pie
     of_piece = rng.standard_normal(PIECES).repeat(EACH)
     real_N, noise_N = of_piece + rng.standard_normal((2, len(pieces)))
     worse_N, better_N = noise_N - 1.0, noise_N - 0.5
-    resampling = Resampling(pieces)
-    worse_R, better_R = (resampling.auroc(real_N, fake_N) for fake_N in (worse_N, better_N))
-    gain, worse, better = figure(worse_R - better_R), figure(worse_R), figure(better_R)
+    bootstrap = ClusterBootstrap(pieces)
+    worse_R, better_R = (bootstrap.auroc(real_N, fake_N) for fake_N in (worse_N, better_N))
+    gain, worse, better = estimate(worse_R - better_R), estimate(worse_R), estimate(better_R)
     assert 0 < gain.low < gain.value < gain.high
     assert gain.high - gain.low < min(x.high - x.low for x in (worse, better))
 
 
 def test_distances_grow_with_what_is_far(rng, pieces):
     real_NF, near_NF, far_NF = rng.standard_normal((3, len(pieces), 3)) + np.array([0, 0.1, 3.0])[:, None, None]
-    resampling = Resampling(pieces)
-    for measure in (resampling.frechet, resampling.mmd):
-        assert figure(measure(real_NF, far_NF) - measure(real_NF, near_NF)).low > 0
-    areas = [resampling.overlap(real_NF[:, 0], other_NF[:, 0]) for other_NF in (near_NF, far_NF)]
-    assert figure(areas[0] - areas[1]).low > 0
+    bootstrap = ClusterBootstrap(pieces)
+    for measure in (bootstrap.frechet, bootstrap.mmd):
+        assert estimate(measure(real_NF, far_NF) - measure(real_NF, near_NF)).low > 0
+    areas = [bootstrap.overlap(real_NF[:, 0], other_NF[:, 0]) for other_NF in (near_NF, far_NF)]
+    assert estimate(areas[0] - areas[1]).low > 0

@@ -46,7 +46,7 @@ def test_music_is_likest_to_music_of_its_kind(rng):
             np.stack([row, np.full(20, vocab.TIME_SHIFT + 9), row + vocab.NOTE_OFF], 1).flatten() for row in pitches
         ]
 
-    found = distances.likeness(windows(60, 84), {"same": windows(60, 84), "narrow": windows(60, 64)})
+    found = distances.distribution_distances(windows(60, 84), {"same": windows(60, 84), "narrow": windows(60, 64)})
     assert found["same"].frechet < found["narrow"].frechet
     assert found["same"].mmd < 0.05 < found["narrow"].mmd
     assert found["same"].overlap > found["narrow"].overlap

@@ -12,7 +12,7 @@ import torch
 from musebridge import vocab
 from musebridge.errors import ConfigError, CorpusError
 from musebridge.training.data import corpus
-from musebridge.training.metrics.classification import Figure
+from musebridge.training.metrics.classification import Estimate
 from musebridge.training.models.checkpoint import WEIGHTS, save_generator
 from musebridge.training.models.generator import Generator, GeneratorConfig
 from musebridge.training.sampling.pairs import Window
@@ -89,7 +89,7 @@ def test_real_music_is_told_by_no_judge_noise_by_each_and_gains_have_the_right_s
     for what in (FRECHET, MMD, OVERLAP):
         assert same_.gains[what].low > 0
         assert noisy.lead[what].low > 0
-        assert first.gains[what] == Figure(value=0.0, low=0.0, high=0.0)
+        assert first.gains[what] == Estimate(value=0.0, low=0.0, high=0.0)
     assert first.figures[trees].value > 0.8
     assert same_.distinct4 > first.distinct4
     assert found.controls["real against real"].keys() == {trees, transformer}
@@ -244,7 +244,7 @@ def test_a_generator_beside_itself_gains_nothing(plan, music_corpus, tmp_path):
     plan = replace(plan, fine_tuned=plan.pretrained, rivals={}, sweep=0)
     findings = protocol.run(plan, music_corpus, tmp_path / "out", "")
     first, second = findings.comparison.standings.values()
-    nothing = Figure(value=0.0, low=0.0, high=0.0)
+    nothing = Estimate(value=0.0, low=0.0, high=0.0)
     assert set(second.gains.values()) == {nothing}
     assert first.figures == second.figures
     verdicts = {claim.claim: claim.verdict for claim in claims(findings)}

@@ -40,7 +40,7 @@ def test_the_report_holds_every_number_and_its_pictures(run, small_corpus):
     runs = evaluation.copied["the model"]
     assert f"| the model | 5 | {sorted(runs)[2]} |" in text
     assert len(numbers["longest_copied_runs"]["the real continuation"]) == 5
-    alike = evaluation.likeness["the model"]
+    alike = evaluation.distances["the model"]
     assert f"| the model | {alike.frechet:.2f} | {alike.mmd:.4f} | {alike.overlap:.3f} |" in text
     assert numbers["likeness"]["the model"]["distinct4"] == alike.distinct4
     assert numbers["record"] == {"command": "musebridge train"}
