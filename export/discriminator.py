@@ -31,7 +31,7 @@ from musebridge.config import build
 from musebridge.errors import CheckpointError, ModelError
 from musebridge.export import parity, quantize
 from musebridge.export.nodes import CONTRIB, Nodes, Transformer, beside, write
-from musebridge.training.adversarial.discriminator_trainer import Taught, load_discriminator
+from musebridge.training.adversarial.discriminator_trainer import TrainedDiscriminator, load_discriminator
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters, norm, rope_table
@@ -95,7 +95,7 @@ def export(folder: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
     return info
 
 
-def read_back(path: Path) -> Taught:
+def read_back(path: Path) -> TrainedDiscriminator:
     """Return the discriminator of an exported file, as exact as the file's precision.
 
     What judges single tokens, which only training asks for, is not in the file: it is random.
@@ -114,7 +114,7 @@ def read_back(path: Path) -> Taught:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = checkpoint.one_line(error)
         raise ModelError(f"{path}: its weights do not fit its description ({reason}); export it again") from error
-    return Taught(discriminator.eval().requires_grad_(False), info)
+    return TrainedDiscriminator(discriminator.eval().requires_grad_(False), info)
 
 
 @torch.no_grad()

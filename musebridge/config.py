@@ -18,6 +18,8 @@ T = TypeVar("T", bound="DataclassInstance")
 RENAMED = {
     "optimiser": "optimizer",
     "optimisers": "optimizers",
+    "remembered": "replay_buffer",
+    "spoilt": "corrupted",
 }
 """Names that were changed, old → new: TOML files, states of runs, checkpoints and logs still load with the old ones."""
 

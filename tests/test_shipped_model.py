@@ -66,7 +66,7 @@ def test_the_discriminator_takes_music_for_more_real_than_its_tokens_shuffled(ju
     tokens = np.asarray(vocab.encode(midifile.read(preset.FOLDER / "phrase.mid")), np.int64)
     assert len(tokens) >= 384
     tokens = tokens[:384]
-    spoilt = np.random.default_rng(0).permuted(np.tile(tokens[192:], (4, 1)), axis=1)
-    window_BT = np.concatenate([np.tile(tokens[:192], (5, 1)), np.concatenate([tokens[None, 192:], spoilt])], 1)
+    corrupted = np.random.default_rng(0).permuted(np.tile(tokens[192:], (4, 1)), axis=1)
+    window_BT = np.concatenate([np.tile(tokens[:192], (5, 1)), np.concatenate([tokens[None, 192:], corrupted])], 1)
     scores_B = judge.judge(window_BT, 192)
     assert scores_B[0] > scores_B[1:].max()

@@ -16,7 +16,7 @@ from musebridge.cli.common import CHECKPOINT, CORPUS, FILE, FOLDER, command_line
 from musebridge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from musebridge.training.adversarial.discriminator_trainer import Taught
+    from musebridge.training.adversarial.discriminator_trainer import TrainedDiscriminator
     from musebridge.training.pretraining import trainer
 
 
@@ -69,7 +69,7 @@ def _budget(context: click.Context, option: click.Parameter, text: str) -> dict[
 @click.option("--init", type=click.Path(path_type=Path), help="Begin with these weights instead of random ones.")
 @click.option(
     "--discriminator",
-    "taught",
+    "trained",
     type=FILE,
     help="Take this exported discriminator as it is, or, if it knows another generator than --init, train it further.",
 )
@@ -83,7 +83,7 @@ def train(
     config_file: Path | None,
     mix: tuple[tuple[Path, float], ...],
     init: Path | None,
-    taught: Path | None,
+    trained: Path | None,
     tensorboard: bool,
     compile: bool,
 ) -> None:
@@ -96,9 +96,9 @@ def train(
     if phase == "adversarial":
         if mix or tensorboard or init is None:
             raise ConfigError("--phase adversarial needs --init, and knows neither --mix nor --tensorboard")
-        _fine_tune(corpus_dir, run_dir, budget, tables, init, taught, compile)
+        _fine_tune(corpus_dir, run_dir, budget, tables, init, trained, compile)
         return
-    if taught:
+    if trained:
         raise ConfigError("--discriminator is for --phase adversarial")
     if unknown := set(tables) - {"generator", phase}:
         raise ConfigError(f"{config_file}: unknown table {sorted(unknown)[0]!r}; known are generator and {phase}")
@@ -153,14 +153,14 @@ def _fine_tune(
     budget: dict[str, float],
     tables: dict[str, Any],
     init: Path,
-    taught: Path | None,
+    trained: Path | None,
     compile: bool,
 ) -> None:
     """Run phase 2; say how well the discriminator hears, and what each measurement found."""
     from musebridge.training.adversarial import trainer
     from musebridge.training.data import corpus
 
-    if taught:
+    if trained:
         from musebridge.export.discriminator import read_back
 
     with _stages() as show, _ended_between_steps(show) as tell:
@@ -171,18 +171,20 @@ def _fine_tune(
             tables,
             budget,
             command=command_line(),
-            taught=read_back(taught) if taught else None,
+            trained=read_back(trained) if trained else None,
             compile=compile,
             on_stage=tell,
         )
-        if run.lessons.history:
-            found = run.lessons.report()
+        if run.discriminator_trainer.history:
+            found = run.discriminator_trainer.report()
             say(
                 f"the discriminator on {found.pairs} pairs of {found.pieces} held-out pieces: AUROC {found.auroc}, "
                 f"macro-F1 {found.macro_f1}, MCC {found.mcc}"
             )
-        if run.models.criticism:
-            explained = max(row["explained"] for row in run.models.criticism.history)  # by the weights that are kept
+        if run.models.critic_trainer:
+            explained = max(
+                row["explained"] for row in run.models.critic_trainer.history
+            )  # by the weights that are kept
             say(f"the critic explains {explained:.0%} of the verdicts' variance")
         run.run(
             lambda p: tell(f"step {p.step:,}  loss {p.loss:.4f}", run.fraction),
@@ -387,7 +389,7 @@ def compare(
     say(f"wrote {page}")
 
 
-def _judge(path: Path | None) -> Path | Taught | None:
+def _judge(path: Path | None) -> Path | TrainedDiscriminator | None:
     """Read back a discriminator that was exported; a folder stays one."""
     if path is None or path.is_dir():
         return path

@@ -36,7 +36,7 @@ class AdversarialConfig:
         kl: weight of the divergence from the pre-trained generator (policy_gradient, actor_critic).
         n: continuations of a seed to pick from, rank or weigh (best_of_n, dpo, policy_gradient); at least 2 where they
             are compared (dpo, policy_gradient).
-        replay: share of remembered samples in a lesson of the discriminator.
+        replay: share of replayed samples in a step of the discriminator.
         pause_above: a discriminator whose running AUROC is higher waits.
         ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.
         nll_rise, distinct: a checkpoint whose NLL rises by more, or whose distinct-4 falls under this share of the
@@ -114,7 +114,7 @@ class Progress:
         loss, nll, verdict: running means: of the objective, of real music, and of what the discriminator says of what
             was written; NaN where there is none.
         discriminator_auroc: a running mean too.
-        paused: lessons that the discriminator did not need.
+        paused: steps that the discriminator did not need.
         over: whether a limit was crossed.
     """
 

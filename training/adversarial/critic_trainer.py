@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from musebridge.training.adversarial.discriminator_trainer import verdicts
-from musebridge.training.adversarial.pair_trainer import Course, DiscriminatorTraining
+from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining, PairTrainer
 from musebridge.training.compute.precision import autocast
 from musebridge.training.metrics.classification import Scores
 from musebridge.training.models.critic import Critic
@@ -28,7 +28,7 @@ fall from token to token by more than music tells, which its own variance hides.
 """
 
 
-class Criticism(Course):
+class CriticTrainer(PairTrainer):
     """A critic's training, on a frozen generator's continuations and a discriminator's verdicts on them.
 
     Args:

@@ -3,7 +3,7 @@
 Half of the held-out pieces choose the weights; what is reported is measured on
 the other half, which chose nothing.
 
-A few of its lessons are on what no generator writes: real music in a wrong order,
+A few of its steps are on what no generator writes: real music in a wrong order,
 or after another seed. Without them it learns what gives the generator away, and
 takes noise for music.
 """
@@ -24,7 +24,7 @@ from torch import Tensor
 from musebridge.artifact import DiscriminatorInfo
 from musebridge.config import build
 from musebridge.errors import CheckpointError, ConfigError
-from musebridge.training.adversarial.pair_trainer import Course, DiscriminatorTraining
+from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining, PairTrainer
 from musebridge.training.compute.precision import autocast
 from musebridge.training.metrics.classification import (
     ClassificationMetrics,
@@ -45,16 +45,16 @@ _HOLDS_ANOTHER = "holds another discriminator; choose another --run folder"
 _UNKNOWN = "token.weight", "token.bias"
 """What a file does not tell of a discriminator."""
 _BLOCKS = 1, 4, 16, 64
-"""Tokens that stay together where the order is spoilt: from noise to a phrase in the wrong place."""
+"""Tokens that stay together where the order is corrupted: from noise to a phrase in the wrong place."""
 
 
-class Taught(NamedTuple):
+class TrainedDiscriminator(NamedTuple):
     """A discriminator that was trained before, and what its file says about it."""
 
     discriminator: Discriminator
     info: DiscriminatorInfo
 
-    def knows(self, generator: Generator) -> bool:
+    def was_trained_on(self, generator: Generator) -> bool:
         """Return whether it was taught on this generator's continuations."""
         return self.info.generator == checkpoint.hash_of(generator)[:16]
 
@@ -71,7 +71,7 @@ class Taught(NamedTuple):
             )
 
 
-class Discrimination(Course):
+class DiscriminatorTrainer(PairTrainer):
     """The discriminator against a frozen generator.
 
     Args:
@@ -111,37 +111,37 @@ class Discrimination(Course):
             self._hint, self.loss = torch.compile(hints), torch.compile(config.__call__)
         super().__init__(self.discriminator, train, folder, config, command=command, seed=seed)
 
-    def adopt(self, taught: Taught) -> None:
+    def load_pretrained(self, trained: TrainedDiscriminator) -> None:
         """Take a discriminator as it is in place of a training, if there was none yet.
 
         Raises:
             CheckpointError: there was, and it is another.
         """
-        theirs, mine = taught.discriminator.state_dict(), self.pupil.state_dict()
+        theirs, mine = trained.discriminator.state_dict(), self.model.state_dict()
         if self.step and not all(torch.equal(theirs[name], mine[name]) for name in theirs if name not in _UNKNOWN):
             raise CheckpointError(f"{self.folder}: {_HOLDS_ANOTHER}")
         is_new, self.step = self.step == 0, self.steps
         if is_new:
-            self.pupil.load_state_dict(theirs)
-            self.record = taught.info.record
+            self.model.load_state_dict(theirs)
+            self.record = trained.info.record
             self._validate(float("nan"))
             self._save()
 
-    def begin_with(self, taught: Taught) -> None:
+    def start_from(self, trained: TrainedDiscriminator) -> None:
         """Begin with a discriminator of another generator in place of this one's blocks, if no lesson was given yet.
 
         Raises:
             CheckpointError: there was one, and it began with another.
         """
         # As text, in which a figure that was not measured (NaN) is the same as itself.
-        if self.step and json.dumps(self.record.get("init")) != json.dumps(taught.info.record):
+        if self.step and json.dumps(self.record.get("init")) != json.dumps(trained.info.record):
             raise CheckpointError(f"{self.folder}: {_HOLDS_ANOTHER}")
         if self.step == 0:
-            self.pupil.load_state_dict(taught.discriminator.state_dict())
-            self.record["init"] = taught.info.record
+            self.model.load_state_dict(trained.discriminator.state_dict())
+            self.record["init"] = trained.info.record
 
     def run(self, on_step: Callable[[float], None], on_validation: Callable[[dict[str, float]], None]) -> None:
-        """Train as every course does; what is judged by is calibrated first."""
+        """Train as every pair trainer does; what is judged by is calibrated first."""
         if self.step == 0 < self.steps:
             window_MT, hints_MTF = self._heard(self.train[slice(0, _CALIBRATED_BY)])
             self.discriminator.calibrate(statistics(window_MT[:, self._seeded :], hints_MTF[:, self._seeded :]))
@@ -157,9 +157,9 @@ class Discrimination(Course):
     def _loss(self, at: npt.NDArray[np.int64]) -> Tensor:
         chosen = self.train[at]
         window_MT, new = torch.from_numpy(chosen.windows), len(chosen)
-        if count := round(self.config.spoilt * len(chosen)):
+        if count := round(self.config.corrupted * len(chosen)):
             rng, new = np.random.default_rng([self.seed, 6, self.step]), new + count
-            window_MT[len(chosen) : new, self._seeded :] = torch.from_numpy(spoilt(chosen.real_NT, count, rng))
+            window_MT[len(chosen) : new, self._seeded :] = torch.from_numpy(corrupted(chosen.real_NT, count, rng))
         hints_MTF = torch.cat([self._hinted(window_MT[:new]), torch.from_numpy(chosen.hints_NTF[new - len(chosen) :])])
         both = window_MT.to(self.device), hints_MTF.float().to(self.device)
         return self.loss(self.discriminator, *both, self._seeded)
@@ -194,7 +194,7 @@ class Discrimination(Course):
         return real, fake
 
 
-def spoilt(real_NT: Tokens, count: int, rng: np.random.Generator) -> Tokens:
+def corrupted(real_NT: Tokens, count: int, rng: np.random.Generator) -> Tokens:
     """Return what does not follow the first ``count`` seeds: another's continuation, or theirs in a new order.
 
     Args:
@@ -202,12 +202,12 @@ def spoilt(real_NT: Tokens, count: int, rng: np.random.Generator) -> Tokens:
         count: how many to spoil.
         rng: chooses how.
     """
-    spoilt_NT = np.roll(real_NT, 1, axis=0)[:count]
-    for row_T, real_T, block in zip(spoilt_NT, real_NT, rng.choice([0, *_BLOCKS], count), strict=False):
+    corrupted_NT = np.roll(real_NT, 1, axis=0)[:count]
+    for row_T, real_T, block in zip(corrupted_NT, real_NT, rng.choice([0, *_BLOCKS], count), strict=False):
         if block:
             parts = np.split(real_T, range(block, len(real_T), block))
             row_T[:] = np.concatenate([parts[i] for i in rng.permutation(len(parts))])
-    return spoilt_NT
+    return corrupted_NT
 
 
 @torch.no_grad()

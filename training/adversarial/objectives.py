@@ -118,7 +118,7 @@ def policy_gradient(
     return loss
 
 
-def ahead_of_others(score_BN: Tensor) -> Tensor:
+def leave_one_out_advantage(score_BN: Tensor) -> Tensor:
     """Return how much better each continuation was than the mean of its seed's others, (B, N), N at least 2."""
     N = score_BN.shape[1]
     return (score_BN - score_BN.mean(1, keepdim=True)) * N / (N - 1)

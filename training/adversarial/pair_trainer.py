@@ -1,4 +1,4 @@
-"""Lessons on pairs that lie on disk, a few pairs at a time, measured now and then on other pieces.
+"""Training on pairs that lie on disk, a few pairs at a time, measured now and then on other pieces.
 
 What a discriminator is taught by, and the critic of one; the best weights are kept.
 """
@@ -31,7 +31,7 @@ class DiscriminatorTraining(DiscriminatorLoss):
     Attributes:
         passes: over the training pairs, at most.
         batch: pairs a step.
-        spoilt: share of them whose artificial continuation is not the generator's, but real music made wrong.
+        corrupted: share of them whose artificial continuation is not the generator's, but real music made wrong.
         muon_lr, adam_lr, weight_decay, clip: as in pre-training.
         warmup_steps: linear rise of the learning rates; from there they fall linearly to zero.
         validate_steps: steps between measurements on held-out pieces.
@@ -40,7 +40,7 @@ class DiscriminatorTraining(DiscriminatorLoss):
 
     passes: int = 1
     batch: int = 16
-    spoilt: float = 0.125
+    corrupted: float = 0.125
     muon_lr: float = 3e-3
     adam_lr: float = 1e-3
     weight_decay: float = 0.1
@@ -53,17 +53,17 @@ class DiscriminatorTraining(DiscriminatorLoss):
         DiscriminatorLoss.__post_init__(self)
         at_least(self, 0, "passes", "muon_lr", "adam_lr", "weight_decay", "warmup_steps", "patience")
         at_least(self, 1, "validate_steps")
-        at_least(self, 2 if self.spoilt else 1, "batch")  # what is spoilt may take another's continuation
+        at_least(self, 2 if self.corrupted else 1, "batch")  # what is corrupted may take another's continuation
         more_than(self, 0, "clip")
-        if not 0 <= self.spoilt <= 1:
-            raise ConfigError(f"spoilt must be in 0..1, found {self.spoilt}")
+        if not 0 <= self.corrupted <= 1:
+            raise ConfigError(f"corrupted must be in 0..1, found {self.corrupted}")
 
 
-class Course(ABC):
+class PairTrainer(ABC):
     """A training on pairs; resumed from its folder if it has begun.
 
     Args:
-        pupil: the model, as it begins.
+        model: as it begins.
         train: pairs to learn from.
         folder: of state and weights.
         config: how to train.
@@ -76,7 +76,7 @@ class Course(ABC):
 
     def __init__(
         self,
-        pupil: Discriminator,
+        model: Discriminator,
         train: Pairs,
         folder: Path,
         config: DiscriminatorTraining,
@@ -84,11 +84,11 @@ class Course(ABC):
         command: str,
         seed: int,
     ) -> None:
-        self.pupil, self.train, self.folder, self.config = pupil, train, folder, config
+        self.model, self.train, self.folder, self.config = model, train, folder, config
         self.seed = seed
         self.record: dict[str, Any] = {"command": command, "pairs": len(train), "training": asdict(config)}
-        self.device = next(pupil.parameters()).device
-        self.optimizers = optimizers_of(pupil, pupil.blocks, config.muon_lr, config.adam_lr, config.weight_decay)
+        self.device = next(model.parameters()).device
+        self.optimizers = optimizers_of(model, model.blocks, config.muon_lr, config.adam_lr, config.weight_decay)
         self.step, self.history, self.best = 0, list[dict[str, float]](), dict[str, Tensor]()
         self._resume(checkpoint.load_state(folder))
 
@@ -98,7 +98,7 @@ class Course(ABC):
 
     @abstractmethod
     def _measure(self) -> float:
-        """Return what the pupil can do on pieces that it was not taught on."""
+        """Return what the model can do on pieces that it was not trained on."""
 
     @property
     def steps(self) -> int:
@@ -128,8 +128,8 @@ class Course(ABC):
                 on_validation(self.history[-1])
                 self._save()
         if self.best:
-            self.pupil.load_state_dict(self.best)
-        self.pupil.eval()
+            self.model.load_state_dict(self.best)
+        self.model.eval()
 
     def _optimize(self) -> float:
         rise = min(1.0, (self.step + 1) / max(1, self.config.warmup_steps))
@@ -137,24 +137,24 @@ class Course(ABC):
         per_pass = len(self.train) // self.config.batch
         number, position = divmod(self.step, per_pass)
         order = np.random.default_rng([self.seed, 4, number]).permutation(len(self.train))
-        self.pupil.train()
+        self.model.train()
         with autocast(self.device):
             loss = self._loss(order[position * self.config.batch : (position + 1) * self.config.batch])
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        take_step(self.pupil, self.optimizers, self.config.clip)
+        take_step(self.model, self.optimizers, self.config.clip)
         return loss.item()
 
     def _validate(self, loss: float) -> None:
         row = {"step": self.step, "loss": loss, self.figure: self._measure()}
         self.history.append(row)
         if row[self.figure] >= max(row[self.figure] for row in self.history):
-            self.best = {name: weight.clone() for name, weight in self.pupil.state_dict().items()}
+            self.best = {name: weight.clone() for name, weight in self.model.state_dict().items()}
 
     def _save(self) -> None:
         state: dict[str, Any] = {
-            "shape": asdict(self.pupil.config),
+            "shape": asdict(self.model.config),
             "window": asdict(self.train.window),
-            "discriminator": self.pupil.state_dict(),
+            "discriminator": self.model.state_dict(),
             "best": self.best,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
@@ -167,9 +167,9 @@ class Course(ABC):
         if state is None:
             return
         try:
-            if build(DiscriminatorConfig, state["shape"], str(self.folder)) != self.pupil.config:
+            if build(DiscriminatorConfig, state["shape"], str(self.folder)) != self.model.config:
                 raise CheckpointError(f"{self.folder}: holds a discriminator of another shape; remove it")
-            self.pupil.load_state_dict(state["discriminator"])
+            self.model.load_state_dict(state["discriminator"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
             self.best, self.step, self.history = state["best"], state["step"], state["history"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from musebridge.errors import CheckpointError, ConfigError
-from musebridge.training.adversarial.discriminator_trainer import Taught, load_discriminator
+from musebridge.training.adversarial.discriminator_trainer import TrainedDiscriminator, load_discriminator
 from musebridge.training.compute.precision import autocast
 from musebridge.training.models.checkpoint import load
 from musebridge.training.models.discriminator import Discriminator
@@ -22,7 +22,7 @@ _AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Discriminated:
+class DiscriminatorScorer:
     """A discriminator and the generator that hints to it, as a judge of continuations.
 
     Attributes:
@@ -36,11 +36,11 @@ class Discriminated:
     hint: Callable[[Generator, Tensor, Tensor], Tensor] = branched_hints
 
     def __call__(self, seed_BT: Tensor, written_MC: Tensor) -> Tensor:
-        """Return how real each continuation is, (M,); see :meth:`hear`."""
-        return self.hear(seed_BT, written_MC)[0]
+        """Return how real each continuation is, (M,); see :meth:`score`."""
+        return self.score(seed_BT, written_MC)[0]
 
     @torch.no_grad()
-    def hear(self, seed_BT: Tensor, written_MC: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, seed_BT: Tensor, written_MC: Tensor) -> tuple[Tensor, Tensor]:
         """Return how real each continuation is, (M,), and the hints of seeds and continuations, (M, T + C, 3).
 
         Args:
@@ -58,7 +58,7 @@ class Discriminated:
         return torch.cat(verdicts), torch.cat(hints)
 
 
-def load_discriminated(folder: Path, window: Window) -> Discriminated:
+def load_scorer(folder: Path, window: Window) -> DiscriminatorScorer:
     """Return the discriminator that phase 2 left in a folder.
 
     Raises:
@@ -68,17 +68,17 @@ def load_discriminated(folder: Path, window: Window) -> Discriminated:
     longest = discriminator.config.context
     if window.length > longest:
         raise CheckpointError(f"{folder}: windows of at most {longest} tokens fit the discriminator, found {window}")
-    return Discriminated(discriminator=discriminator, hinter=hinter)
+    return DiscriminatorScorer(discriminator=discriminator, hinter=hinter)
 
 
-def discriminated(taught: Taught, generators: Iterable[Generator], window: Window) -> Discriminated:
+def scorer_of(trained: TrainedDiscriminator, generators: Iterable[Generator], window: Window) -> DiscriminatorScorer:
     """Return a discriminator that was trained before, hinted to by that of the generators that it was taught on.
 
     Raises:
         ConfigError: it was taught on none of them, or knows other windows.
     """
-    taught.check(window)
-    hinter = next((generator for generator in generators if taught.knows(generator)), None)
+    trained.check(window)
+    hinter = next((generator for generator in generators if trained.was_trained_on(generator)), None)
     if hinter is None:
         raise ConfigError("the discriminator was taught on another generator than those that are compared")
-    return Discriminated(discriminator=taught.discriminator, hinter=hinter)
+    return DiscriminatorScorer(discriminator=trained.discriminator, hinter=hinter)

@@ -25,7 +25,7 @@ from musebridge.training.sampling.pairs import Pairs
 from musebridge.training.sampling.sampler import sample_continuations
 
 
-class Gauge:
+class CheckpointSelector:
     """Measures generators, always with the same seeds and noise.
 
     Args:

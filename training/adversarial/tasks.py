@@ -13,8 +13,8 @@ from torch import Tensor
 
 from musebridge.training.adversarial import objectives
 from musebridge.training.adversarial.config import AdversarialConfig
-from musebridge.training.adversarial.critic_trainer import Criticism, artificial
-from musebridge.training.adversarial.scorer import Discriminated
+from musebridge.training.adversarial.critic_trainer import CriticTrainer, artificial
+from musebridge.training.adversarial.scorer import DiscriminatorScorer
 from musebridge.training.compute.precision import product_type
 from musebridge.training.models.discriminator import Discriminator
 from musebridge.training.models.generator import Generator
@@ -42,8 +42,8 @@ class Models:
     generator: Generator
     frozen: Generator
     discriminator: Discriminator
-    judge: Discriminated
-    criticism: Criticism | None
+    judge: DiscriminatorScorer
+    critic_trainer: CriticTrainer | None
     compile: bool
 
     @property
@@ -108,18 +108,18 @@ def policy_gradient(models: Models, config: AdversarialConfig, loss: Loss, step:
     """Learn from each by how much more it is liked than the others of its seed."""
     seed_BT, rng = _seeds(models, step)
     written_MC = written(models.generator, seed_BT, config.continued, config.n, rng, compile=models.compile)
-    verdict_M, hints_MTF = models.judge.hear(seed_BT, written_MC)
-    ahead_M = objectives.ahead_of_others(verdict_M.view(-1, config.n)).flatten()
+    verdict_M, hints_MTF = models.judge.score(seed_BT, written_MC)
+    ahead_M = objectives.leave_one_out_advantage(verdict_M.view(-1, config.n)).flatten()
     asked = loss(models.generator, seed_BT, written_MC, hints_MTF, ahead_M, config.kl)
     return Asked(asked, written_MC[:: config.n], verdict_M.mean())
 
 
 def actor_critic(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
     """Learn from kept continuations by what the critic did not expect."""
-    assert models.criticism  # which a run of this objective begins with
-    heard = *artificial(step.pairs), torch.from_numpy(models.criticism.verdict_N[step.at]).float()
+    assert models.critic_trainer  # which a run of this objective begins with
+    heard = *artificial(step.pairs), torch.from_numpy(models.critic_trainer.verdict_N[step.at]).float()
     on_device = (x.to(models.device) for x in heard)
-    given = models.generator, models.criticism.critic, *on_device
+    given = models.generator, models.critic_trainer.critic, *on_device
     return Asked(loss(*given, config.seeded, config.kl))
 
 

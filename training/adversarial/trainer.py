@@ -4,8 +4,8 @@ It begins with samples of the frozen generator and a discriminator trained on
 them (``musebridge.training.adversarial.discriminator_trainer``), and where tokens are to be credited one
 by one a critic (``musebridge.training.adversarial.critic_trainer``). Then every step gives the generator
 the objective's gradient (``musebridge.training.adversarial.objectives``) together with the
-likelihood of real music, which keeps it a musician, and the discriminator one
-lesson on new and on remembered samples, unless it is too good already.
+likelihood of real music, which keeps it a musician, and the discriminator a
+step on new samples and replayed ones, unless it is too good already.
 Checkpoints are chosen by figures of ``musebridge.training.adversarial.selection``; the weights
 that phase 1 left are the first candidate.
 """
@@ -30,11 +30,11 @@ from musebridge.config import build
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training.adversarial import objectives
 from musebridge.training.adversarial.config import AdversarialConfig, Progress
-from musebridge.training.adversarial.critic_trainer import Criticism
-from musebridge.training.adversarial.discriminator_trainer import Discrimination, Taught
+from musebridge.training.adversarial.critic_trainer import CriticTrainer
+from musebridge.training.adversarial.discriminator_trainer import DiscriminatorTrainer, TrainedDiscriminator
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining
-from musebridge.training.adversarial.scorer import Discriminated
-from musebridge.training.adversarial.selection import Gauge
+from musebridge.training.adversarial.scorer import DiscriminatorScorer
+from musebridge.training.adversarial.selection import CheckpointSelector
 from musebridge.training.adversarial.tasks import OF_KEPT, TASKS, Asked, Models, Step
 from musebridge.training.compute.optimizers import take_step
 from musebridge.training.compute.precision import autocast
@@ -51,7 +51,7 @@ from musebridge.training.sampling.pairs import Pairs, Window, pairs
 
 _PIECES = 4
 
-Told = Callable[[str, float], None]
+OnProgress = Callable[[str, float], None]
 
 
 class Adversarial:
@@ -62,10 +62,10 @@ class Adversarial:
         folder: of the run.
         init: the pre-trained generator.
         shape: of the discriminator.
-        lessons: how it is trained before the generator is, and how its verdicts are scored.
+        training: how it is trained before the generator is, and how its verdicts are scored.
         config: how to fine-tune.
         command: how the run was started, for the record in the weights.
-        taught: a discriminator to take as it is, or, where it knows another generator, to begin with.
+        trained: a discriminator to take as it is, or, where it knows another generator, to begin with.
         compile: compile sampling, hints and losses; slower to start, faster to run.
         on_stage: told what is done and its share, 0..1, while samples, discriminator and critic are made.
 
@@ -81,13 +81,13 @@ class Adversarial:
         folder: Path,
         init: Path,
         shape: DiscriminatorConfig,
-        lessons: DiscriminatorTraining,
+        training: DiscriminatorTraining,
         config: AdversarialConfig,
         *,
         command: str,
-        taught: Taught | None = None,
+        trained: TrainedDiscriminator | None = None,
         compile: bool = True,
-        on_stage: Told = lambda stage, share: None,
+        on_stage: OnProgress = lambda stage, share: None,
     ) -> None:
         self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
         self.command = command
@@ -96,29 +96,29 @@ class Adversarial:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
         self.window = Window(seeded=config.seeded, continued=config.continued)
-        self._check(shape, taught)
+        self._check(shape, trained)
         self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
         # Who takes a discriminator as it is and writes anew needs seeds alone.
-        is_taken = taught is not None and taught.knows(self.frozen)
+        is_taken = trained is not None and trained.was_trained_on(self.frozen)
         learns_of_kept = not is_taken or config.discriminator_lr > 0 or config.objective in OF_KEPT
         self.train = self._pairs("train", config.pairs, on_stage, written=learns_of_kept)
-        self.lessons = self._lessons(shape, lessons, taught, on_stage)
-        self.discriminator = self.lessons.discriminator.eval().requires_grad_(False)
+        self.discriminator_trainer = self._train_discriminator(shape, training, trained, on_stage)
+        self.discriminator = self.discriminator_trainer.discriminator.eval().requires_grad_(False)
         self.models = Models(
             generator=self.generator,
             frozen=self.frozen,
             discriminator=self.discriminator,
-            judge=Discriminated(
+            judge=DiscriminatorScorer(
                 discriminator=compiled(self.discriminator),
                 hinter=self.frozen,
                 hint=compiled(branched_hints),
             ),
-            criticism=self._criticism(lessons, on_stage) if config.objective == "actor_critic" else None,
+            critic_trainer=self._train_critic(training, on_stage) if config.objective == "actor_critic" else None,
             compile=compile,
         )
-        self.gauge = Gauge(
+        self.selector = CheckpointSelector(
             self.frozen,
-            self.lessons.choosing[slice(0, config.judged)],
+            self.discriminator_trainer.choosing[slice(0, config.judged)],
             corpus.splits["validation"],
             SCORED_WHILE_TRAINING,
             compile=compile,
@@ -130,8 +130,10 @@ class Adversarial:
             seed=config.seed,
         )
         self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0)
-        self.teacher = torch.optim.AdamW(self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.95))
-        self.remembered = torch.from_numpy(self.train.fake_NT).to(torch.int16)
+        self.discriminator_optimizer = torch.optim.AdamW(
+            self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.95)
+        )
+        self.replay_buffer = torch.from_numpy(self.train.fake_NT).to(torch.int16)
         self.progress, self.history, self.best = Progress(), list[dict[str, float]](), self._weights()
         self._resume(checkpoint.load_state(folder))
 
@@ -190,7 +192,10 @@ class Adversarial:
         """Take one step of generator and discriminator, and count it."""
         start_s, step = time.monotonic(), self.progress.step
         rise, fall = min(1.0, (step + 1) / max(1, self.config.warmup_steps)), max(0.0, 1 - self.fraction)
-        for optimizer, lr in ((self.optimizer, self.config.lr), (self.teacher, self.config.discriminator_lr)):
+        for optimizer, lr in (
+            (self.optimizer, self.config.lr),
+            (self.discriminator_optimizer, self.config.discriminator_lr),
+        ):
             optimizer.param_groups[0]["lr"] = lr * rise * fall
         at = np.arange(step * self.config.batch, (step + 1) * self.config.batch) % len(self.train)
         self._optimize(at)
@@ -217,7 +222,7 @@ class Adversarial:
             torch._foreach_lerp_([*self.averaged.parameters()], [*self.generator.parameters()], 1 - config.ema)
         written = [part.written_BT.cpu() for part in asked if part.written_BT is not None]
         if written and config.discriminator_lr:
-            self._teach(at, torch.cat(written))
+            self._train_on(at, torch.cat(written))
 
     def _ask(self, part: int, at: npt.NDArray[np.int64]) -> Asked:
         """Return what the objective says of a part of a step's pairs; the generator keeps its share of the gradient."""
@@ -233,16 +238,16 @@ class Adversarial:
         before, now = getattr(self.progress, name), value.item()
         setattr(self.progress, name, now if math.isnan(before) else 0.95 * before + 0.05 * now)
 
-    def _teach(self, at: npt.NDArray[np.int64], written_BT: Tensor) -> None:
-        """Give the discriminator a lesson on new and remembered samples, unless it is too good."""
-        progress, heard, slots = self.progress, self.train[at], torch.from_numpy(at)
+    def _train_on(self, at: npt.NDArray[np.int64], written_BT: Tensor) -> None:
+        """Train the discriminator a step on new samples and replayed ones, unless it is too good."""
+        progress, pairs_B, slots = self.progress, self.train[at], torch.from_numpy(at)
         is_old_B = torch.rand(len(slots)) < self.config.replay
-        fake_BT = torch.where(is_old_B[:, None], self.remembered[slots].long(), written_BT)
-        self.remembered[slots] = written_BT.to(torch.int16)
-        seed_MT = torch.from_numpy(heard.seed_NT).repeat(2, 1).to(self.device)
-        part_MC = torch.cat([torch.from_numpy(heard.real_NT), fake_BT]).to(self.device)
+        fake_BT = torch.where(is_old_B[:, None], self.replay_buffer[slots].long(), written_BT)
+        self.replay_buffer[slots] = written_BT.to(torch.int16)
+        seed_MT = torch.from_numpy(pairs_B.seed_NT).repeat(2, 1).to(self.device)
+        part_MC = torch.cat([torch.from_numpy(pairs_B.real_NT), fake_BT]).to(self.device)
         window_MT = torch.cat([seed_MT, part_MC], 1)
-        verdict_M, hints_MTF = self.models.judge.hear(seed_MT, part_MC)
+        verdict_M, hints_MTF = self.models.judge.score(seed_MT, part_MC)
         real_B, fake_B = verdict_M.double().cpu().chunk(2)
         progress.discriminator_auroc += 0.1 * (auroc(real_B.numpy(), fake_B.numpy()) - progress.discriminator_auroc)
         if progress.discriminator_auroc > self.config.pause_above:
@@ -250,13 +255,17 @@ class Adversarial:
             return
         self.discriminator.train().requires_grad_(True)
         with autocast(self.device):
-            loss = self.lessons.loss(self.discriminator, window_MT, hints_MTF, self.config.seeded)
+            loss = self.discriminator_trainer.loss(self.discriminator, window_MT, hints_MTF, self.config.seeded)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        take_step(self.discriminator, [self.teacher], self.config.clip)
+        take_step(self.discriminator, [self.discriminator_optimizer], self.config.clip)
         self.discriminator.eval().requires_grad_(False)
 
+    @property
+    def _optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+        return self.optimizer, self.discriminator_optimizer
+
     def _measure(self) -> None:
-        row = {**asdict(self.progress), **self.gauge.measure(self.averaged)}
+        row = {**asdict(self.progress), **self.selector.measure(self.averaged)}
         first = self.history[0] if self.history else row
         self.progress.over = (
             row["nll"] > first["nll"] + self.config.nll_rise
@@ -279,8 +288,8 @@ class Adversarial:
             "averaged": self.averaged.state_dict(),
             "best": self.best,
             "discriminator": self.discriminator.state_dict(),
-            "optimizers": [self.optimizer.state_dict(), self.teacher.state_dict()],
-            "remembered": self.remembered,
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "replay_buffer": self.replay_buffer,
             "progress": asdict(self.progress),
             "history": self.history,
         }
@@ -311,7 +320,7 @@ class Adversarial:
         """What a run must not change."""
         return [self.corpus.sha256, self.config.objective, self.config.seeded, self.config.continued, len(self.train)]
 
-    def _pairs(self, split: str, count: int, on_stage: Told, *, written: bool = True) -> Pairs:
+    def _pairs(self, split: str, count: int, on_stage: OnProgress, *, written: bool = True) -> Pairs:
         return pairs(
             self.frozen,
             self.corpus.splits[split],
@@ -324,29 +333,36 @@ class Adversarial:
             on_progress=lambda share: on_stage(f"sampling {split} continuations", share),
         )
 
-    def _lessons(
-        self, shape: DiscriminatorConfig, config: DiscriminatorTraining, taught: Taught | None, on_stage: Told
-    ) -> Discrimination:
-        """Return the discriminator's lessons, which it had; an objective without one gives none."""
+    def _train_discriminator(
+        self,
+        shape: DiscriminatorConfig,
+        config: DiscriminatorTraining,
+        trained: TrainedDiscriminator | None,
+        on_stage: OnProgress,
+    ) -> DiscriminatorTrainer:
+        """Train the discriminator and return its trainer; an objective without one trains none."""
         held_out, folder = self._pairs("validation", self.config.held_out, on_stage), self.folder / "discriminator"
         given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
-        lessons = Discrimination(self.frozen, self.train, held_out, folder, shape, config, **given)
+        trainer = DiscriminatorTrainer(self.frozen, self.train, held_out, folder, shape, config, **given)
         if self.config.objective != "ddo":
             checkpoint.save_generator(folder / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
-            if taught:
-                (lessons.adopt if taught.knows(self.frozen) else lessons.begin_with)(taught)
-            lessons.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
-        return lessons
+            if trained:
+                (trainer.load_pretrained if trained.was_trained_on(self.frozen) else trainer.start_from)(trained)
+            trainer.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
+        return trainer
 
-    def _criticism(self, config: DiscriminatorTraining, on_stage: Told) -> Criticism:
-        """Return the critic's lessons, which it had; those of another discriminator's critic stay in another folder."""
-        held_out, folder = self.lessons.choosing, self.folder / "critic" / checkpoint.hash_of(self.discriminator)[:12]
+    def _train_critic(self, config: DiscriminatorTraining, on_stage: OnProgress) -> CriticTrainer:
+        """Train the critic and return its trainer; another discriminator's critic stays in another folder."""
+        held_out, folder = (
+            self.discriminator_trainer.choosing,
+            self.folder / "critic" / checkpoint.hash_of(self.discriminator)[:12],
+        )
         given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
-        lessons = Criticism(self.discriminator, self.train, held_out, folder, config, **given)
-        lessons.run(lambda share: on_stage("training the critic", share), lambda row: None)
-        return lessons
+        trainer = CriticTrainer(self.discriminator, self.train, held_out, folder, config, **given)
+        trainer.run(lambda share: on_stage("training the critic", share), lambda row: None)
+        return trainer
 
-    def _check(self, shape: DiscriminatorConfig, taught: Taught | None) -> None:
+    def _check(self, shape: DiscriminatorConfig, trained: TrainedDiscriminator | None) -> None:
         pieces = int((self.corpus.splits["validation"] == vocab.BEGIN).sum())
         if pieces < _PIECES:
             raise CorpusError(
@@ -359,8 +375,8 @@ class Adversarial:
                 f"seeds and continuations, and anchor_context, must fit {context} tokens of context, "
                 f"found {self.window.length} and {self.config.anchor_context}"
             )
-        if taught:
-            taught.check(self.window)
+        if trained:
+            trained.check(self.window)
 
     def _resume(self, state: dict[str, Any] | None) -> None:
         if state is None:
@@ -370,11 +386,13 @@ class Adversarial:
                 raise CheckpointError(f"{self.folder}: holds another run; choose another --run folder")
             for name in ("generator", "averaged", "discriminator"):
                 getattr(self, name).load_state_dict(state[name])
-            for optimizer, saved in zip((self.optimizer, self.teacher), state["optimizers"], strict=True):
+            for optimizer, saved in zip(
+                (self.optimizer, self.discriminator_optimizer), state["optimizers"], strict=True
+            ):
                 optimizer.load_state_dict(saved)
             self.best = state["best"]
-            if state["remembered"].numel():  # nothing, where the discriminator learnt nothing so far
-                self.remembered = state["remembered"]
+            if state["replay_buffer"].numel():  # nothing, where the discriminator learnt nothing so far
+                self.replay_buffer = state["replay_buffer"]
             self.progress, self.history = Progress(**state["progress"]), state["history"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
@@ -391,14 +409,14 @@ def begin(
     budget: dict[str, float],
     *,
     command: str,
-    taught: Taught | None = None,
+    trained: TrainedDiscriminator | None = None,
     compile: bool = True,
-    on_stage: Told = lambda stage, share: None,
+    on_stage: OnProgress = lambda stage, share: None,
 ) -> Adversarial:
     """Begin or resume a run by its TOML tables; a discriminator without a shape of its own takes the generator's.
 
     Args:
-        corpus, folder, init, command, taught, compile, on_stage: see :class:`Adversarial`.
+        corpus, folder, init, command, trained, compile, on_stage: see :class:`Adversarial`.
         tables: ``adversarial``, ``discriminator`` (its shape) and ``discrimination`` (its training).
         budget: ``tokens`` or ``seconds``.
 
@@ -408,18 +426,18 @@ def begin(
     known = ("adversarial", "discriminator", "discrimination")
     if unknown := set(tables) - set(known):
         raise ConfigError(f"unknown table {sorted(unknown)[0]!r}; known are {', '.join(known)}")
-    own, shape, lessons = (tables.get(name, {}) for name in known)
+    own, shape, training_table = (tables.get(name, {}) for name in known)
     config = build(AdversarialConfig, {**own, **budget} if isinstance(own, dict) else own, known[0])
-    training = build(DiscriminatorTraining, lessons, known[2])
+    training = build(DiscriminatorTraining, training_table, known[2])
     widths = asdict(_pretrained(init, torch.device("cpu"))[0].config)
     discriminator = build(DiscriminatorConfig, {**widths, **shape} if isinstance(shape, dict) else shape, known[1])
-    if taught:
+    if trained:
         if shape:
             raise ConfigError("a discriminator that is given has a shape: leave the table discriminator away")
-        discriminator = taught.discriminator.config
+        discriminator = trained.discriminator.config
     return Adversarial(
         corpus, folder, init, discriminator, training, config,
-        command=command, taught=taught, compile=compile, on_stage=on_stage,
+        command=command, trained=trained, compile=compile, on_stage=on_stage,
     )  # fmt: skip
 
 

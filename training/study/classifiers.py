@@ -29,7 +29,7 @@ Array = npt.NDArray[np.float64]
 Tokens = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Exhibits = npt.NDArray[Any]
-Told = Callable[[float], None]
+OnProgress = Callable[[float], None]
 Verdicts = Callable[[Exhibits], Scores]
 
 _SHORT = 12
@@ -51,7 +51,7 @@ class Judge:
     name: str
     folds: int
     perceive: Callable[[Tokens, int], Exhibits]
-    teach: Callable[[Exhibits, Bools, Told], Verdicts]
+    teach: Callable[[Exhibits, Bools, OnProgress], Verdicts]
     workers: int | None = None
 
     def cross_fitted(
@@ -61,7 +61,7 @@ class Judge:
         piece_M: Tokens,
         *,
         asked_M: Bools | None = None,
-        on_progress: Told = lambda share: None,
+        on_progress: OnProgress = lambda share: None,
     ) -> Scores:
         """Return how real each exhibit is to a judge that was taught on other pieces.
 
@@ -126,7 +126,7 @@ def _short_shifts(tokens_T: Tokens) -> Array:
     return np.bincount(shift_N, minlength=_SHORT)[:_SHORT] / max(1, len(shift_N))
 
 
-def _teach_trees(feature_MF: Exhibits, is_real_M: Bools, on_progress: Told) -> Verdicts:
+def _teach_trees(feature_MF: Exhibits, is_real_M: Bools, on_progress: OnProgress) -> Verdicts:
     # The classes are not weighted: ranks do not ask for it, and weights make fits fifteen times as slow.
     trees = HistGradientBoostingClassifier(
         learning_rate=0.05, max_iter=200, max_leaf_nodes=12, l2_regularization=1.0, max_features=0.3,

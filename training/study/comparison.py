@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from musebridge.training.adversarial.scorer import Discriminated
+from musebridge.training.adversarial.scorer import DiscriminatorScorer
 from musebridge.training.metrics.bootstrap import Array, ClusterBootstrap, estimate
 from musebridge.training.metrics.classification import (
     ClassificationMetrics,
@@ -42,7 +42,7 @@ JITTER_STEPS = 2
 FRECHET, MMD, OVERLAP = "Fréchet distance", "MMD", "overlapping area"
 _BLEU_OF = 256
 
-Told = Callable[[str, float], None]
+OnProgress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ def compare(
     control_judges: list[Judge],
     *,
     resamples: int = 500,
-    on_stage: Told = lambda stage, share: None,
+    on_stage: OnProgress = lambda stage, share: None,
 ) -> Comparison:
     """Compare systems by what they wrote.
 
@@ -190,7 +190,7 @@ class _Court:
         written: dict[str, list[Tokens]],
         music: Music,
         bootstrap: ClusterBootstrap,
-        on_stage: Told,
+        on_stage: OnProgress,
     ) -> None:
         self._judge, self._control_judge, self._bootstrap, self._on_stage = judge, control_judge, bootstrap, on_stage
         self._music, self._reported = music, music.reported
@@ -297,7 +297,7 @@ def likelihoods(
     return found
 
 
-def metrics_of(discriminator: Discriminated, fake_NT: Tokens, music: Music) -> ClassificationMetrics:
+def metrics_of(discriminator: DiscriminatorScorer, fake_NT: Tokens, music: Music) -> ClassificationMetrics:
     """Return how well a discriminator does; each half of the pieces sets the other's threshold."""
     part, seeded = music.reported, music.window.seeded
     seed_NT, real_NT = (torch.from_numpy(x) for x in np.split(part.window_NT, [seeded], 1))

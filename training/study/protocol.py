@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from musebridge.errors import ConfigError
-from musebridge.training.adversarial.discriminator_trainer import Taught
-from musebridge.training.adversarial.scorer import Discriminated, discriminated, load_discriminated
+from musebridge.training.adversarial.discriminator_trainer import TrainedDiscriminator
+from musebridge.training.adversarial.scorer import DiscriminatorScorer, load_scorer, scorer_of
 from musebridge.training.data.corpus import Corpus
 from musebridge.training.models.checkpoint import WEIGHTS, hash_of, load
 from musebridge.training.models.generator import Generator
@@ -28,7 +28,7 @@ _CONTROL_SHARE = 1 / 3
 """Of the transformer's lessons, for each control."""
 _FEWEST = 4
 
-Told = Callable[[str, float], None]
+OnProgress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Plan:
     fine_tuned: Path
     pretrained: Path
     rivals: dict[str, Path] = field(default_factory=dict)
-    discriminator: Path | Taught | None = None
+    discriminator: Path | TrainedDiscriminator | None = None
     candidates: int = 8
     split: str = "validation"
     windows: int = 1024
@@ -73,7 +73,7 @@ class Plan:
 class _Stages:
     """Tells where the work is, and notes what each stage took."""
 
-    def __init__(self, on_stage: Told) -> None:
+    def __init__(self, on_stage: OnProgress) -> None:
         self._on_stage, self._stage, self._since_s = on_stage, "", time.monotonic()
         self.seconds: dict[str, float] = {}
 
@@ -87,7 +87,7 @@ class _Stages:
 
 
 def run(
-    plan: Plan, corpus: Corpus, folder: Path, command: str, *, on_stage: Told = lambda stage, share: None
+    plan: Plan, corpus: Corpus, folder: Path, command: str, *, on_stage: OnProgress = lambda stage, share: None
 ) -> Findings:
     """Sample, judge and measure; what was sampled is kept in ``folder`` / samples.
 
@@ -163,7 +163,12 @@ class _Field:
 
 
 def _line_up(
-    plan: Plan, generators: dict[str, Generator], picker: Discriminated | None, music: Music, samples: Path, told: Told
+    plan: Plan,
+    generators: dict[str, Generator],
+    picker: DiscriminatorScorer | None,
+    music: Music,
+    samples: Path,
+    told: OnProgress,
 ) -> _Field:
     found = _Field(systems=[System(name=name, generator=g) for name, g in generators.items()], rivals=[*plan.rivals])
     plain = found.systems[0]
@@ -182,10 +187,10 @@ def _line_up(
     return found
 
 
-def _picker(plan: Plan, generators: list[Generator]) -> Discriminated | None:
-    if isinstance(plan.discriminator, Taught):
-        return discriminated(plan.discriminator, generators, plan.window)
-    return load_discriminated(plan.discriminator, plan.window) if plan.discriminator else None
+def _picker(plan: Plan, generators: list[Generator]) -> DiscriminatorScorer | None:
+    if isinstance(plan.discriminator, TrainedDiscriminator):
+        return scorer_of(plan.discriminator, generators, plan.window)
+    return load_scorer(plan.discriminator, plan.window) if plan.discriminator else None
 
 
 def _fitting(path: Path, window: Window) -> Generator:

@@ -19,7 +19,7 @@ import torch
 
 from musebridge import vocab
 from musebridge.errors import CorpusError
-from musebridge.training.adversarial.scorer import Discriminated
+from musebridge.training.adversarial.scorer import DiscriminatorScorer
 from musebridge.training.compute.parallel import parallel_map
 from musebridge.training.compute.precision import product_type
 from musebridge.training.models import checkpoint
@@ -122,7 +122,7 @@ class System:
     generator: Generator
     truncation: Truncation = NONE
     n: int = 1
-    pick: Discriminated | None = None
+    pick: DiscriminatorScorer | None = None
 
     def continuations(
         self,

@@ -18,7 +18,7 @@ from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.export.discriminator import export
 from musebridge.training.adversarial import critic_trainer, objectives
 from musebridge.training.adversarial.config import OBJECTIVES, AdversarialConfig
-from musebridge.training.adversarial.discriminator_trainer import spoilt
+from musebridge.training.adversarial.discriminator_trainer import corrupted
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining
 from musebridge.training.adversarial.trainer import Adversarial
 from musebridge.training.compute.precision import product_type
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 GENERATOR = GeneratorConfig(n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_ff=16, context=24)
 SHAPE = DiscriminatorConfig(n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_ff=16, context=24, hidden=8)
-LESSONS = DiscriminatorTraining(batch=4, spoilt=0.5, warmup_steps=1, validate_steps=4)
+TRAINING = DiscriminatorTraining(batch=4, corrupted=0.5, warmup_steps=1, validate_steps=4)
 CONFIG = AdversarialConfig(
     tokens=6 * 4 * 12, seeded=8, continued=12, pairs=32, held_out=24, judged=16, batch=4, anchor_context=23, n=2,
     anchor_batch=1, lr=1e-3, patience=0, validate_s=1e9, save_s=1e9, nll_rise=9.0, distinct=0.0, warmup_steps=1,
@@ -65,7 +65,7 @@ def music(folder: Path) -> corpus.Corpus:
 
 
 def begin(folder: Path, init: Path, run_dir: Path, config: AdversarialConfig = CONFIG) -> Adversarial:
-    return Adversarial(music(folder), run_dir, init, SHAPE, LESSONS, config, command=COMMAND, compile=False)
+    return Adversarial(music(folder), run_dir, init, SHAPE, TRAINING, config, command=COMMAND, compile=False)
 
 
 def run(training: Adversarial, stop_after: int | None = None) -> list[float]:
@@ -84,7 +84,7 @@ def test_its_discriminator_can_be_exported(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path)
     info = export(tmp_path / "discriminator", tmp_path / "d.onnx", precision="fp32")
     assert (info.seeded, info.continued) == (8, 12)
-    assert info.validation_auroc == max(row["auroc"] for row in training.lessons.history)
+    assert info.validation_auroc == max(row["auroc"] for row in training.discriminator_trainer.history)
     assert (info.record["command"], info.record["pairs"]) == (COMMAND, 32)
 
 
@@ -98,7 +98,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(small_corpus, ini
     assert run(begin(small_corpus, init, tmp_path / "halves", config)) == losses[2:]
     whole, halves = (checkpoint.load_state(tmp_path / name) for name in ("whole", "halves"))
     assert all(torch.equal(halves["generator"][name], weight) for name, weight in whole["generator"].items())
-    assert torch.equal(halves["remembered"], whole["remembered"])
+    assert torch.equal(halves["replay_buffer"], whole["replay_buffer"])
 
 
 def test_a_step_in_parts_is_the_step_of_the_whole(small_corpus, init, tmp_path):
@@ -130,21 +130,23 @@ def test_parts_of_a_step_are_written_anew(small_corpus, init, tmp_path, monkeypa
 def test_it_begins_with_samples_and_a_discriminator_that_are_kept(small_corpus, init, tmp_path, monkeypatch):
     told: list[tuple[str, float]] = []
     training = Adversarial(
-        music(small_corpus), tmp_path, init, SHAPE, LESSONS, CONFIG, command=COMMAND, compile=False,
+        music(small_corpus), tmp_path, init, SHAPE, TRAINING, CONFIG, command=COMMAND, compile=False,
         on_stage=lambda stage, share: told.append((stage, share)),
     )  # fmt: skip
     assert told[:2] == [("sampling train continuations", 1.0), ("sampling validation continuations", 1.0)]
     assert told[2:] == [("training the discriminator", (i + 1) / 8) for i in range(8)]
-    assert [row["step"] for row in training.lessons.history] == [4, 8]
-    assert not set(training.lessons.choosing.piece_N) & set(training.lessons.reported.piece_N)
+    assert [row["step"] for row in training.discriminator_trainer.history] == [4, 8]
+    assert not set(training.discriminator_trainer.choosing.piece_N) & set(
+        training.discriminator_trainer.reported.piece_N
+    )
     monkeypatch.setattr("musebridge.training.sampling.pairs.sample_with_hints", lambda *_, **__: pytest.fail("again"))
     again = begin(small_corpus, init, tmp_path)
-    assert again.lessons.history == training.lessons.history
+    assert again.discriminator_trainer.history == training.discriminator_trainer.history
 
 
-def test_what_is_spoilt_is_real_music_in_another_order_or_after_another_seed():
+def test_what_is_corrupted_is_real_music_in_another_order_or_after_another_seed():
     real_NT = np.arange(40 * 192).reshape(40, 192)
-    wrong_NT = spoilt(real_NT, 40, np.random.default_rng(0))
+    wrong_NT = corrupted(real_NT, 40, np.random.default_rng(0))
     of = [set(row_T // 192) for row_T in wrong_NT]
     others = [i for i in range(40) if of[i] == {(i - 1) % 40}]
     reordered = [i for i in range(40) if of[i] == {i}]
@@ -156,38 +158,38 @@ def test_what_is_spoilt_is_real_music_in_another_order_or_after_another_seed():
     assert min(kept) < 20 < 160 < max(kept)  # from single tokens to long blocks
 
 
-def test_a_lesson_tells_of_spoilt_music_and_what_the_generator_thinks_of_it(small_corpus, init, tmp_path):
+def test_a_step_learns_from_corrupted_music_and_what_the_generator_thinks_of_it(small_corpus, init, tmp_path):
     heard: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def loss(discriminator, window_MT, hints_MTF, seeded):
         heard.append((window_MT, hints_MTF))
         return discriminator(window_MT, hints_MTF, seeded).whole_B.mean()
 
-    lessons = begin(small_corpus, init, tmp_path).lessons
-    lessons.loss = loss
+    trainer = begin(small_corpus, init, tmp_path).discriminator_trainer
+    trainer.loss = loss
     at = np.arange(4)
-    lessons._loss(at)
+    trainer._loss(at)
     window_MT, hints_MTF = heard[0]
-    pairs = lessons.train[at]
+    pairs = trainer.train[at]
     changed_M = (window_MT.numpy() != pairs.windows).any(1)
     assert changed_M.tolist() == [False] * 4 + [True, True, False, False]
     assert (window_MT[:, :8].numpy() == np.tile(pairs.seed_NT, (2, 1))).all()
-    expected_MTF = hints(lessons._frozen, window_MT)
+    expected_MTF = hints(trainer._frozen, window_MT)
     torch.testing.assert_close(hints_MTF, expected_MTF, atol=0.02, rtol=0.01)  # most were kept in float16
 
 
 def test_a_critic_guesses_the_verdict_from_what_it_has_heard_so_far(small_corpus, init, tmp_path):
     config = replace(CONFIG, objective="actor_critic", pairs=64, held_out=48)
-    lessons = replace(LESSONS, passes=6, validate_steps=24)
-    training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, lessons, config, command=COMMAND, compile=False)
-    assert training.models.criticism is not None
-    explained = [row["explained"] for row in training.models.criticism.history]
+    trainer = replace(TRAINING, passes=6, validate_steps=24)
+    training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, trainer, config, command=COMMAND, compile=False)
+    assert training.models.critic_trainer is not None
+    explained = [row["explained"] for row in training.models.critic_trainer.history]
     assert len(explained) == 4
-    assert explained[0] < explained[-1] < 1  # so few lessons: it has not found the verdicts' mean yet
+    assert explained[0] < explained[-1] < 1  # so few steps: it has not found the verdicts' mean yet
     window_MT = torch.randint(0, 388, (4, 20))
     changed_MT = window_MT.clone()
     changed_MT[:, 14:] = torch.randint(0, 388, (4, 6))
-    judge, frozen = training.models.criticism.critic, training.frozen
+    judge, frozen = training.models.critic_trainer.critic, training.frozen
     value_MC, changed_MC = (judge(tokens, hints(frozen, tokens), 8) for tokens in (window_MT, changed_MT))
     assert value_MC.shape == (4, 13)
     torch.testing.assert_close(changed_MC[:, :7], value_MC[:, :7])  # 8 of the seed and 6 more are the same
@@ -199,9 +201,9 @@ def test_a_critic_begins_with_what_the_discriminator_would_say_if_it_heard_no_la
     discriminator = Discriminator(SHAPE).eval()
     judge = Discriminator(replace(SHAPE, causal=True)).eval()
     judge.load_state_dict(discriminator.state_dict())
-    pupil = Critic(discriminator).eval()
+    model = Critic(discriminator).eval()
     window_BT, hints_BTF = torch.randint(0, 388, (3, 20)), torch.rand(3, 20, 3)
-    value_BC = pupil(window_BT, hints_BTF, 8)
+    value_BC = model(window_BT, hints_BTF, 8)
     token_BC = judge(window_BT, hints_BTF, 7).token_BC
     assert value_BC.shape == (3, 13)
     torch.testing.assert_close(value_BC[:, -1], judge(window_BT, hints_BTF, 8).whole_B)
@@ -223,7 +225,7 @@ def test_a_critic_is_asked_to_foresee_the_verdict_and_what_it_will_guess_a_token
 
 def test_an_interrupted_critic_goes_on_with_the_verdicts_it_had(small_corpus, init, tmp_path, monkeypatch):
     config = replace(CONFIG, objective="actor_critic")
-    lessons = replace(LESSONS, passes=2)
+    trainer = replace(TRAINING, passes=2)
 
     def stop(stage: str, share: float) -> None:
         if stage == "training the critic" and share > 0.5:
@@ -231,13 +233,13 @@ def test_an_interrupted_critic_goes_on_with_the_verdicts_it_had(small_corpus, in
 
     with pytest.raises(KeyboardInterrupt):
         Adversarial(
-            music(small_corpus), tmp_path, init, SHAPE, lessons, config,
+            music(small_corpus), tmp_path, init, SHAPE, trainer, config,
             command=COMMAND, compile=False, on_stage=stop,
         )  # fmt: skip
     monkeypatch.setattr(critic_trainer, "_verdicts", lambda discriminator, pairs: pytest.fail("asked again"))
-    training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, lessons, config, command=COMMAND, compile=False)
-    assert training.models.criticism is not None
-    assert training.models.criticism.has_ended
+    training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, trainer, config, command=COMMAND, compile=False)
+    assert training.models.critic_trainer is not None
+    assert training.models.critic_trainer.has_ended
 
 
 def test_a_critic_of_another_discriminator_is_begun_anew(small_corpus, init, tmp_path):
@@ -247,11 +249,11 @@ def test_a_critic_of_another_discriminator_is_begun_anew(small_corpus, init, tmp
     shutil.rmtree(tmp_path / "discriminator")
     shutil.copytree(tmp_path / "other" / "discriminator", tmp_path / "discriminator")
     again = begin(small_corpus, init, tmp_path, config)
-    assert again.models.criticism is not None
-    assert first.models.criticism is not None
+    assert again.models.critic_trainer is not None
+    assert first.models.critic_trainer is not None
     expected_N = critic_trainer._verdicts(other.discriminator, again.train)
-    np.testing.assert_allclose(again.models.criticism.verdict_N, expected_N, atol=1e-3)
-    assert not np.allclose(again.models.criticism.verdict_N, first.models.criticism.verdict_N, atol=1e-2)
+    np.testing.assert_allclose(again.models.critic_trainer.verdict_N, expected_N, atol=1e-3)
+    assert not np.allclose(again.models.critic_trainer.verdict_N, first.models.critic_trainer.verdict_N, atol=1e-2)
 
 
 def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_says_of_each(
@@ -305,11 +307,13 @@ def test_the_first_candidate_is_what_phase_1_left(small_corpus, init, tmp_path):
     assert not torch.equal(training.generator.head.weight, training.frozen.head.weight)
 
 
-def gauged(training: Adversarial, rows: list[tuple[float, float, float]], monkeypatch) -> list[bool]:
+def measured(training: Adversarial, rows: list[tuple[float, float, float]], monkeypatch) -> list[bool]:
     """Let measurements give these figures of NLL, distinct-4 and judge; return which were taken."""
     figures = iter(rows)
     monkeypatch.setattr(
-        training.gauge, "measure", lambda _: dict(zip(("nll", "distinct_4", "judge_auroc"), next(figures), strict=True))
+        training.selector,
+        "measure",
+        lambda _: dict(zip(("nll", "distinct_4", "judge_auroc"), next(figures), strict=True)),
     )
     run(training)
     return [bool(row["taken"]) for row in training.history]
@@ -329,7 +333,7 @@ def test_checkpoints_are_chosen_by_metric_and_overshoot_ends_the_run(
 ):
     config = replace(CONFIG, patience=2, validate_s=0.0, nll_rise=0.05, distinct=0.95)
     training = begin(small_corpus, init, tmp_path, config)
-    assert gauged(training, rows, monkeypatch) == taken
+    assert measured(training, rows, monkeypatch) == taken
     assert training.has_ended
     assert begin(small_corpus, init, tmp_path, config).has_ended
 
@@ -360,7 +364,7 @@ def test_a_run_of_another_objective_is_refused(small_corpus, init, tmp_path):
 def test_a_corpus_of_too_few_pieces_to_validate_on_is_refused(small_corpus, init, tmp_path):
     with pytest.raises(CorpusError, match="validation has 2 pieces, 4 are needed"):
         Adversarial(
-            corpus.load(small_corpus), tmp_path / "run", init, SHAPE, LESSONS, CONFIG, command=COMMAND, compile=False
+            corpus.load(small_corpus), tmp_path / "run", init, SHAPE, TRAINING, CONFIG, command=COMMAND, compile=False
         )
     assert not (tmp_path / "run").exists()
 
@@ -476,7 +480,7 @@ def test_the_policy_gradient_ends_where_score_and_divergence_balance():
         with torch.no_grad():
             written_N1 = generator(seed_NT[:1])[0, -1, :388].softmax(-1).multinomial(512, replacement=True)[:, None]
         hints_NTF = branched_hints(frozen, seed_NT[:1], written_N1)
-        ahead_N = objectives.ahead_of_others(4.0 * (wanted == written_N1.T))[0]
+        ahead_N = objectives.leave_one_out_advantage(4.0 * (wanted == written_N1.T))[0]
         optimizer.zero_grad()
         objectives.policy_gradient(generator, seed_NT[:1], written_N1, hints_NTF, ahead_N, 1.0).backward()
         optimizer.step()
@@ -489,7 +493,7 @@ def test_the_policy_gradient_ends_where_score_and_divergence_balance():
 
 def test_a_continuation_is_compared_with_the_others_of_its_seed():
     """With itself among them the comparison, and so what is learnt, would be smaller the fewer there are."""
-    ahead_BN = objectives.ahead_of_others(torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]))
+    ahead_BN = objectives.leave_one_out_advantage(torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 3.0]]))
     torch.testing.assert_close(ahead_BN, torch.tensor([[-3.0, -1.5, 4.5], [-1.5, -1.5, 3.0]]))
 
 

@@ -8,7 +8,7 @@ import torch
 
 from musebridge import vocab
 from musebridge.errors import CheckpointError
-from musebridge.training.adversarial.discriminator_trainer import Discrimination
+from musebridge.training.adversarial.discriminator_trainer import DiscriminatorTrainer
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining
 from musebridge.training.data import corpus
 from musebridge.training.metrics.classification import auroc
@@ -34,8 +34,8 @@ def folder(small_corpus, tmp_path):
     made = pairs(generator, tokens, tmp_path / "samples", count=24, window=WINDOW, seed=0)
     checkpoint.save_generator(tmp_path / checkpoint.WEIGHTS, generator, {})
     training = DiscriminatorTraining(batch=8, validate_steps=3)
-    lessons = Discrimination(generator, made, made, tmp_path, shape, training, command="train", compile=False)
-    lessons.run(lambda share: None, lambda row: None)
+    trainer = DiscriminatorTrainer(generator, made, made, tmp_path, shape, training, command="train", compile=False)
+    trainer.run(lambda share: None, lambda row: None)
     return tmp_path
 
 
