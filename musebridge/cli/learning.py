@@ -293,7 +293,7 @@ def evaluate(
     say(f"wrote {page}")
 
 
-def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows: int, lessons: int) -> None:
+def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows: int, transformer_steps: int) -> None:
     from musebridge.training.data import corpus
     from musebridge.training.sampling.pairs import Window
     from musebridge.training.study import noise
@@ -306,7 +306,7 @@ def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows:
             split=split,
             windows=windows,
             window=Window(),
-            lessons=lessons,
+            transformer_steps=transformer_steps,
             on_progress=move,
         ):
             say(f"{row.name}: AUROC of the discriminator {row.discriminator.auroc}, of a fresh judge {row.fresh.auroc}")
@@ -365,7 +365,7 @@ def compare(
     from musebridge.training.sampling.pairs import Window
     from musebridge.training.study import protocol
     from musebridge.training.study.comparison_report import claims, write_report
-    from musebridge.training.study.note_transformer import Lessons
+    from musebridge.training.study.note_transformer import TransformerTraining
 
     plan = protocol.Plan(
         fine_tuned=checkpoint,
@@ -379,7 +379,7 @@ def compare(
         split=split,
         limit=limit,
         window=Window(seeded=seeded, continued=continued),
-        lessons=Lessons(steps=lessons),
+        training=TransformerTraining(steps=lessons),
     )
     with _stages() as tell:
         findings = protocol.run(plan, corpus.load(corpus_dir), out, command_line(), on_stage=tell)

@@ -1,9 +1,9 @@
-"""Judges that took no part in any training: two of different kinds, taught anew for every comparison.
+"""Classifiers that took no part in any other training: two of different kinds, trained anew for every comparison.
 
 One is boosted trees (Friedman 2001) on features of whole windows, the other a small
-transformer that hears note after note (``musebridge.training.study.note_transformer``); neither
+transformer that reads note after note (``musebridge.training.study.note_transformer``); neither
 knows anything of a generator. Both are cross-fitted: pieces are dealt into folds,
-and what is said of a fold is said by a judge that heard none of its pieces.
+and a fold is scored by a classifier that was trained on none of its pieces.
 """
 
 from __future__ import annotations
@@ -28,48 +28,48 @@ from musebridge.training.study import note_transformer
 Array = npt.NDArray[np.float64]
 Tokens = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-Exhibits = npt.NDArray[Any]
+Features = npt.NDArray[Any]
 OnProgress = Callable[[float], None]
-Verdicts = Callable[[Exhibits], Scores]
+Verdicts = Callable[[Features], Scores]
 
 _SHORT = 12
 """Shifts of so many steps and fewer are counted one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
-    """A kind of judge.
+class Classifier:
+    """A kind of classifier.
 
     Attributes:
         name: for the report.
         folds: into which pieces are dealt.
-        perceive: makes an exhibit of a window and of how many tokens are its seed.
-        teach: learns from exhibits, and which of them are real; returns what tells how real others are.
-        workers: how many folds are taught at once; default one a core.
+        perceive: makes features of a window and of how many tokens are its seed.
+        fit: learns from features, and which of them are real; returns what tells how real others are.
+        workers: how many folds are trained at once; default one a core.
     """
 
     name: str
     folds: int
-    perceive: Callable[[Tokens, int], Exhibits]
-    teach: Callable[[Exhibits, Bools, OnProgress], Verdicts]
+    featurize: Callable[[Tokens, int], Features]
+    fit: Callable[[Features, Bools, OnProgress], Verdicts]
     workers: int | None = None
 
     def cross_fitted(
         self,
-        exhibits: Exhibits,
+        features_M: Features,
         is_real_M: Bools,
         piece_M: Tokens,
         *,
         asked_M: Bools | None = None,
         on_progress: OnProgress = lambda share: None,
     ) -> Scores:
-        """Return how real each exhibit is to a judge that was taught on other pieces.
+        """Return how real each window is to a classifier that was trained on other pieces.
 
         Args:
-            exhibits: M of them.
+            features_M: of M windows.
             is_real_M: which of them are real.
             piece_M: the piece that each is from.
-            asked_M: which are to be judged, default all; the others only teach.
+            asked_M: which are to be scored, default all; the others are only trained on.
             on_progress: called with the share that is done, 0..1.
 
         Returns:
@@ -80,37 +80,38 @@ class Judge:
         folds = min(self.folds, len(np.unique(piece_N)))
         done_K = np.zeros(folds)
 
-        def judge(k: int, held_out: npt.NDArray[np.int64]) -> None:
+        def score_fold(k: int, held_out: npt.NDArray[np.int64]) -> None:
             def tell(share: float) -> None:
                 done_K[k] = share
                 on_progress(float(done_K.mean()))
 
-            taught_M = ~np.isin(piece_M, piece_N[held_out])
-            verdicts = self.teach(exhibits[taught_M], is_real_M[taught_M], tell)
-            # Ranks, since each judge has a scale of its own; every fold holds as much of each system as of real music.
-            score_N[held_out] = rankdata(verdicts(exhibits[asked[held_out]])) / len(held_out)
+            trained_on_M = ~np.isin(piece_M, piece_N[held_out])
+            verdicts = self.fit(features_M[trained_on_M], is_real_M[trained_on_M], tell)
+            # Ranks, since each classifier has a scale of its own; every fold holds as much of each system as of real
+            # music.
+            score_N[held_out] = rankdata(verdicts(features_M[asked[held_out]])) / len(held_out)
 
         split = GroupKFold(folds).split(piece_N, groups=piece_N)
-        parallel_map([partial(judge, k, held_out) for k, (_, held_out) in enumerate(split)], workers=self.workers)
+        parallel_map([partial(score_fold, k, held_out) for k, (_, held_out) in enumerate(split)], workers=self.workers)
         return score_N
 
 
-def judges(lessons: note_transformer.Lessons) -> list[Judge]:
-    """Return one judge of each kind."""
+def classifiers(training: note_transformer.TransformerTraining) -> list[Classifier]:
+    """Return one classifier of each kind."""
     return [
         # One at a time: while it bins, scikit-learn empties the process's list of warning filters.
-        Judge(name="boosted trees", folds=4, perceive=features, teach=_teach_trees, workers=1),
-        Judge(
+        Classifier(name="boosted trees", folds=4, featurize=features, fit=_fit_trees, workers=1),
+        Classifier(
             name="transformer",
             folds=2,
-            perceive=note_transformer.heard,
-            teach=partial(note_transformer.teach, lessons=lessons),
+            featurize=note_transformer.note_features,
+            fit=partial(note_transformer.fit, training=training),
         ),
     ]
 
 
 def features(window_T: Tokens, seeded: int) -> Array:
-    """Return what the trees are told of a window, shape (118,).
+    """Return the trees' features of a window, shape (118,).
 
     The features of the continuation (``musebridge.training.metrics.features``), how far they are from the seed's, and
     how often each short shift occurs in the continuation and in the seed.
@@ -126,7 +127,7 @@ def _short_shifts(tokens_T: Tokens) -> Array:
     return np.bincount(shift_N, minlength=_SHORT)[:_SHORT] / max(1, len(shift_N))
 
 
-def _teach_trees(feature_MF: Exhibits, is_real_M: Bools, on_progress: OnProgress) -> Verdicts:
+def _fit_trees(feature_MF: Features, is_real_M: Bools, on_progress: OnProgress) -> Verdicts:
     # The classes are not weighted: ranks do not ask for it, and weights make fits fifteen times as slow.
     trees = HistGradientBoostingClassifier(
         learning_rate=0.05, max_iter=200, max_leaf_nodes=12, l2_regularization=1.0, max_features=0.3,
@@ -137,6 +138,6 @@ def _teach_trees(feature_MF: Exhibits, is_real_M: Bools, on_progress: OnProgress
     return lambda others_NF: np.asarray(trees.decision_function(others_NF), np.float64)
 
 
-def shorter(lessons: note_transformer.Lessons, share: float) -> note_transformer.Lessons:
-    """Return the same lessons, but fewer."""
-    return replace(lessons, steps=max(1, round(share * lessons.steps)))
+def shorter(training: note_transformer.TransformerTraining, share: float) -> note_transformer.TransformerTraining:
+    """Return the same training with fewer steps."""
+    return replace(training, steps=max(1, round(share * training.steps)))

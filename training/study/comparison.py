@@ -33,9 +33,9 @@ from musebridge.training.metrics.features import SCALARS, notes_of, vector
 from musebridge.training.metrics.likelihood import nll
 from musebridge.training.metrics.memorisation import longest_runs
 from musebridge.training.models.generator import Generator
-from musebridge.training.study.classifiers import Exhibits, Judge
+from musebridge.training.study.classifiers import Classifier, Features
 from musebridge.training.study.noise import jittered
-from musebridge.training.study.systems import Music, Part, Tokens
+from musebridge.training.study.systems import Music, Tokens, WindowSet
 
 JITTER_STEPS = 2
 """Of the control that every judge should hear: ±20 ms."""
@@ -94,8 +94,8 @@ def compare(
     written: dict[str, list[Tokens]],
     music: Music,
     train: npt.NDArray[np.uint16],
-    judges: list[Judge],
-    control_judges: list[Judge],
+    classifiers: list[Classifier],
+    control_classifiers: list[Classifier],
     *,
     resamples: int = 500,
     on_stage: OnProgress = lambda stage, share: None,
@@ -106,8 +106,8 @@ def compare(
         written: for each system its continuations of ``music.reported``, one array (N, T) for each sampling.
         music: the real music.
         train: the packed split that the generators were trained on.
-        judges: of each kind one.
-        control_judges: the same, perhaps with shorter lessons, for the controls.
+        classifiers: of each kind one.
+        control_judges: the same, perhaps trained more briefly, for the controls.
         resamples: of the bootstrap.
         on_stage: told what is done and its share, 0..1.
     """
@@ -116,13 +116,13 @@ def compare(
     value_R = _feature_distances(written, music, bootstrap, partial(on_stage, "measuring features"))
     controls: dict[str, dict[str, Estimate]] = {}
     aurocs: dict[str, dict[str, list[float]]] = {name: {} for name in written}
-    for judge, control_judge in zip(judges, control_judges, strict=True):
-        court = _Court(judge, control_judge, written, music, bootstrap, on_stage)
-        for name, samplings in court.aurocs().items():
-            aurocs[name][judge.name] = [float(sampling_R[0]) for sampling_R in samplings]
-            value_R[name] = {judge.name: np.mean(samplings, axis=0), **value_R[name]}
-        for name, found in court.controls().items():
-            controls.setdefault(name, {})[judge.name] = found
+    for classifier, control_classifier in zip(classifiers, control_classifiers, strict=True):
+        test = ClassifierTwoSampleTest(classifier, control_classifier, written, music, bootstrap, on_stage)
+        for name, samplings in test.aurocs().items():
+            aurocs[name][classifier.name] = [float(sampling_R[0]) for sampling_R in samplings]
+            value_R[name] = {classifier.name: np.mean(samplings, axis=0), **value_R[name]}
+        for name, found in test.controls().items():
+            controls.setdefault(name, {})[classifier.name] = found
     copied = _copied(written, music, train, partial(on_stage, "looking for copies"))
     on_stage("measuring variety", 0.0)
     first, second = [*value_R.values()][:2]
@@ -143,7 +143,7 @@ def compare(
         standings=standings,
         real={"distinct4": distinct(real_NT, 4), "self_bleu": self_bleu(real_NT[:_BLEU_OF]), "copied_p99": copied[""]},
         controls=controls,
-        judges=[judge.name for judge in judges],
+        judges=[classifier.name for classifier in classifiers],
         windows=bootstrap.windows,
         pieces=bootstrap.pieces,
         samplings=len(next(iter(written.values()))),
@@ -180,22 +180,27 @@ def _feature_distances(
     return found
 
 
-class _Court:
-    """One judge before all exhibits."""
+class ClassifierTwoSampleTest:
+    """One kind of classifier, trained to tell each system from real music (Lopez-Paz and Oquab 2017)."""
 
     def __init__(
         self,
-        judge: Judge,
-        control_judge: Judge,
+        classifier: Classifier,
+        control_classifier: Classifier,
         written: dict[str, list[Tokens]],
         music: Music,
         bootstrap: ClusterBootstrap,
         on_stage: OnProgress,
     ) -> None:
-        self._judge, self._control_judge, self._bootstrap, self._on_stage = judge, control_judge, bootstrap, on_stage
+        self._classifier, self._control_classifier, self._bootstrap, self._on_stage = (
+            classifier,
+            control_classifier,
+            bootstrap,
+            on_stage,
+        )
         self._music, self._reported = music, music.reported
-        self._real, self._more = (self._perceive(part.window_NT) for part in (music.reported, music.more))
-        self._fakes = {name: [self._perceive(self._behind(x)) for x in parts] for name, parts in written.items()}
+        self._real, self._more = (self._featurize(part.window_NT) for part in (music.reported, music.more))
+        self._fakes = {name: [self._featurize(self._behind(x)) for x in parts] for name, parts in written.items()}
 
     def aurocs(self) -> dict[str, list[Array]]:
         """Return for each system and sampling the AUROC in each draw.
@@ -205,15 +210,15 @@ class _Court:
         """
         return {name: self._told_from_real(name, samplings) for name, samplings in self._fakes.items()}
 
-    def _told_from_real(self, name: str, samplings: list[Exhibits]) -> list[Array]:
+    def _told_from_real(self, name: str, samplings: list[Features]) -> list[Array]:
         piece_N, more_M = self._reported.piece_N, self._music.more.piece_N
         judged = len(piece_N) * (1 + len(samplings))
-        score_M = self._judge.cross_fitted(
+        score_M = self._classifier.cross_fitted(
             np.concatenate([self._real, *samplings, self._more]),
             np.r_[_flags(len(piece_N), judged), np.ones(len(more_M), np.bool_)],
             np.concatenate([np.tile(piece_N, 1 + len(samplings)), more_M]),
             asked_M=_flags(judged, judged + len(more_M)),
-            on_progress=partial(self._on_stage, f"teaching the {self._judge.name}: {name}"),
+            on_progress=partial(self._on_stage, f"training the {self._classifier.name}: {name}"),
         )
         real_N, *fakes = np.split(score_M, 1 + len(samplings))
         return [self._bootstrap.auroc(real_N, fake_N) for fake_N in fakes]
@@ -224,7 +229,7 @@ class _Court:
         first, piece_N = next(iter(self._fakes.values()))[0], self._reported.piece_N
         swapped_N1 = (rng.random(len(piece_N)) < 0.5).reshape(-1, *[1] * (first.ndim - 1))
         one, other = (np.where(swapped_N1, *pair) for pair in ((self._real, first), (first, self._real)))
-        moved, more_moved = (self._perceive(self._jittered(part, rng)) for part in (self._reported, self._music.more))
+        moved, more_moved = (self._featurize(self._jittered(part, rng)) for part in (self._reported, self._music.more))
         every = np.concatenate([self._real, self._more])
         piece_M = np.concatenate([piece_N, self._music.more.piece_N])
         order = np.argsort(piece_M, kind="stable")[: 2 * (len(piece_M) // 2)]
@@ -235,19 +240,19 @@ class _Court:
             "±20 ms of jitter": self._control(every, np.concatenate([moved, more_moved]), piece_M, asked=len(piece_N)),
         }
 
-    def _control(self, one: Exhibits, other: Exhibits, piece_N: Tokens, *, asked: int | None = None) -> Estimate:
+    def _control(self, one: Features, other: Features, piece_N: Tokens, *, asked: int | None = None) -> Estimate:
         """Return the AUROC of a judge that is taught to tell one from other; of the first ``asked`` of each."""
         asked_N = _flags(len(piece_N) if asked is None else asked, len(piece_N))
-        score_M = self._control_judge.cross_fitted(
+        score_M = self._control_classifier.cross_fitted(
             np.concatenate([one, other]),
             _flags(len(one), 2 * len(one)),
             np.tile(piece_N, 2),
             asked_M=np.tile(asked_N, 2),
-            on_progress=partial(self._on_stage, f"controls of the {self._judge.name}"),
+            on_progress=partial(self._on_stage, f"controls of the {self._classifier.name}"),
         )
         return estimate(ClusterBootstrap(piece_N[asked_N]).auroc(*np.split(score_M, 2)))
 
-    def _jittered(self, part: Part, rng: np.random.Generator) -> Iterable[Tokens]:
+    def _jittered(self, part: WindowSet, rng: np.random.Generator) -> Iterable[Tokens]:
         """Give windows whose continuations begin and end their notes a little earlier or later, and are as long."""
         seeded, length = self._music.window.seeded, self._music.window.length
         for window_T in part.window_NT:
@@ -257,9 +262,9 @@ class _Court:
         """Return windows that end in these continuations."""
         return np.concatenate([self._reported.window_NT[:, : self._music.window.seeded], fake_NT], 1)
 
-    def _perceive(self, windows: Iterable[Tokens]) -> Exhibits:
-        self._on_stage(f"reading for the {self._judge.name}", 0.0)
-        return np.stack([self._judge.perceive(window_T, self._music.window.seeded) for window_T in windows])
+    def _featurize(self, windows: Iterable[Tokens]) -> Features:
+        self._on_stage(f"reading for the {self._classifier.name}", 0.0)
+        return np.stack([self._classifier.featurize(window_T, self._music.window.seeded) for window_T in windows])
 
 
 def _flags(count: int, of: int) -> npt.NDArray[np.bool_]:

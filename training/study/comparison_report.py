@@ -43,10 +43,10 @@ class Findings:
         comparison: what was measured.
         nll: nats per token of each set of weights, by the first system that has them.
         nll_tokens: how many were scored.
-        discriminator: its skill against the system ``heard``, or None.
+        discriminator: its skill against the system ``trained_on``, or None.
         tried: of the sweep, the best first.
         rivals: systems that the second one must beat as well, beside the first.
-        heard: which of the first two the discriminator was taught on.
+        trained_on: which of the first two the discriminator was trained on.
         picked: the system whose continuations it picked among that one's, or None.
         seconds: what each stage took.
     """
@@ -61,7 +61,7 @@ class Findings:
     discriminator: ClassificationMetrics | None
     tried: list[Tried]
     rivals: list[str]
-    heard: str
+    trained_on: str
     picked: str | None
     seconds: dict[str, float]
 
@@ -115,7 +115,7 @@ def _discriminator_claims(findings: Findings) -> list[Claim]:
         found: Estimate | None = getattr(metrics, field) if metrics else None
         made.append(
             Claim(
-                claim=f"the discriminator against {findings.heard}, {name}",
+                claim=f"the discriminator against {findings.trained_on}, {name}",
                 wanted=f"≥ {levels[0]}",
                 measured=str(found) if found else "",
                 verdict=_level(found.value, levels) if found else "not measured",
@@ -157,7 +157,7 @@ def _picked_claims(findings: Findings) -> list[Claim]:
     if findings.picked is None:
         return [Claim(claim="best of n by the discriminator", wanted="≥ 0.03", measured="", verdict="not measured")]
     picked, first = findings.comparison.standings[findings.picked], next(iter(findings.comparison.standings))
-    gains = picked.gains if findings.heard == first else {what: -lead for what, lead in picked.lead.items()}
+    gains = picked.gains if findings.trained_on == first else {what: -lead for what, lead in picked.lead.items()}
     return [_gain_claim(f"{findings.picked}: {name}", gains[name], (0.03, 0.06)) for name in findings.comparison.judges]
 
 

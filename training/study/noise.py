@@ -35,7 +35,7 @@ from musebridge.training.models import checkpoint
 from musebridge.training.models.token_features import hints, statistics
 from musebridge.training.sampling.pairs import Window, starts_within_pieces
 from musebridge.training.study.plots import axes_of
-from musebridge.training.study.token_transformer import scores, taught
+from musebridge.training.study.token_transformer import fit, scores
 
 VELOCITY_BINS, SHIFT_STEPS = (1, 2, 4), (2, 5, 10)
 _AT_ONCE, _FEWEST = 32, 8
@@ -49,7 +49,7 @@ Tokens = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class NoiseRow:
     """How well each judge hears one noise; ``kind`` is empty for the control.
 
     ``taught`` and ``mistaken`` are the transformers, the latter with the mistake of earlier work.
@@ -110,9 +110,9 @@ def study(
     split: str,
     windows: int,
     window: Window,
-    lessons: int = 0,
+    transformer_steps: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
-) -> Iterator[Heard]:
+) -> Iterator[NoiseRow]:
     """Yield how well each noise is heard, the control first.
 
     Args:
@@ -121,7 +121,7 @@ def study(
         split: of the corpus.
         windows: how many to judge.
         window: lengths of seed and continuation.
-        lessons: steps that the two transformers are taught each noise, on the train split; 0 for none.
+        transformer_steps: steps that the two transformers are trained on each noise, on the train split; 0 for none.
         on_progress: called with the share that is done, 0..1.
 
     Raises:
@@ -130,12 +130,12 @@ def study(
     """
     rng = np.random.default_rng(0)
     real_NT, piece_N = _windows(corpus, split, window, windows)
-    train_NT = _windows(corpus, "train", window, _TAUGHT_ON)[0] if lessons else real_NT[:0]
-    judges = _Judges(folder, window.seeded)
-    untouched = judges.hear(real_NT)
+    train_NT = _windows(corpus, "train", window, _TAUGHT_ON)[0] if transformer_steps else real_NT[:0]
+    scorer = _Scorer(folder, window.seeded)
+    untouched = scorer.measure(real_NT)
     order = np.argsort(piece_N, kind="stable")[: 2 * (len(piece_N) // 2)]
     one, other = order[::2], order[1::2]  # neighbours: mostly of the same piece
-    yield _heard("", 0, untouched.at(one), untouched.at(other), piece_N[one])
+    yield _row("", 0, untouched.at(one), untouched.at(other), piece_N[one])
     noises = [("VELOCITY", width) for width in VELOCITY_BINS] + [("TIME_SHIFT", width) for width in SHIFT_STEPS]
     for i, (kind, width) in enumerate(noises):
 
@@ -144,15 +144,15 @@ def study(
             return np.concatenate([window_NT[:, : window.seeded], part_NT], 1)
 
         noised_NT = noised(real_NT)
-        heard = _heard(kind, width, untouched, judges.hear(noised_NT), piece_N)
-        if lessons:
+        row = _row(kind, width, untouched, scorer.measure(noised_NT), piece_N)
+        if transformer_steps:
             train_noised_NT = noised(train_NT)
             measured = []
             for over_batch in (False, True):
-                judge = taught(train_NT, train_noised_NT, window.seeded, over_batch=over_batch, steps=lessons)
-                measured.append(_metrics(*scores(judge, real_NT, noised_NT, window.seeded), piece_N))
-            heard = replace(heard, taught=measured[0], mistaken=measured[1])
-        yield heard
+                model = fit(train_NT, train_noised_NT, window.seeded, over_batch=over_batch, steps=transformer_steps)
+                measured.append(_metrics(*scores(model, real_NT, noised_NT, window.seeded), piece_N))
+            row = replace(row, taught=measured[0], mistaken=measured[1])
+        yield row
         on_progress((i + 1) / len(noises))
 
 
@@ -167,35 +167,35 @@ def _windows(corpus: Corpus, split: str, window: Window, count: int) -> tuple[To
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Impression:
+class _Measured:
     """What the judges have of some windows: verdicts of the discriminator, figures for the fresh judge."""
 
     verdict_N: Scores
     figures_NF: Scores
 
-    def at(self, chosen: npt.NDArray[np.int64]) -> _Impression:
-        return _Impression(verdict_N=self.verdict_N[chosen], figures_NF=self.figures_NF[chosen])
+    def at(self, chosen: npt.NDArray[np.int64]) -> _Measured:
+        return _Measured(verdict_N=self.verdict_N[chosen], figures_NF=self.figures_NF[chosen])
 
 
-class _Judges:
+class _Scorer:
     def __init__(self, folder: Path, seeded: int) -> None:
         self._discriminator, self._seeded = load_discriminator(folder), seeded
         self._generator = checkpoint.load_generator(folder)[0]
 
     @torch.no_grad()
-    def hear(self, window_NT: Tokens) -> _Impression:
+    def measure(self, window_NT: Tokens) -> _Measured:
         window_MT = torch.from_numpy(window_NT)
         with autocast(window_MT.device):
             hints_MTF = torch.cat([hints(self._generator, part_BT) for part_BT in torch.split(window_MT, _AT_ONCE)])
         figures = statistics(window_MT[:, self._seeded :], hints_MTF[:, self._seeded :])
-        return _Impression(
+        return _Measured(
             verdict_N=verdicts(self._discriminator, window_MT, hints_MTF, self._seeded),
             figures_NF=figures.double().numpy(),
         )
 
 
-def _heard(kind: str, width: int, real: _Impression, noised: _Impression, piece_N: Tokens) -> Heard:
-    return Heard(
+def _row(kind: str, width: int, real: _Measured, noised: _Measured, piece_N: Tokens) -> NoiseRow:
+    return NoiseRow(
         kind=kind,
         width=width,
         discriminator=_metrics(real.verdict_N, noised.verdict_N, piece_N),
@@ -210,7 +210,7 @@ def _metrics(real_N: Scores, noised_N: Scores, piece_N: Tokens) -> Classificatio
     return classification_metrics(real_N[~chooses], noised_N[~chooses], piece_N[~chooses], threshold=threshold)
 
 
-def write_study(rows: list[Heard], folder: Path, command: str) -> Path:
+def write_study(rows: list[NoiseRow], folder: Path, command: str) -> Path:
     """Write ``noise.md`` and ``noise.png``.
 
     Raises:
@@ -227,7 +227,7 @@ def write_study(rows: list[Heard], folder: Path, command: str) -> Path:
     return page
 
 
-def _page(rows: list[Heard], command: str) -> str:
+def _page(rows: list[NoiseRow], command: str) -> str:
     first = rows[-1].fresh
     lines = [
         "# From how much noise on is it heard?",
@@ -251,7 +251,7 @@ def _page(rows: list[Heard], command: str) -> str:
     return "\n".join([*lines, "", *(f"![{kind}](noise-{kind.lower()}.png)" for kind in _RANGES), ""])
 
 
-def _table(rows: list[Heard], judges: dict[str, Callable[[Heard], ClassificationMetrics | None]]) -> list[str]:
+def _table(rows: list[NoiseRow], judges: dict[str, Callable[[NoiseRow], ClassificationMetrics | None]]) -> list[str]:
     heads = [f"{name} AUROC | macro-F1 | MCC" for name in judges]
     lines = [f"| noise | {' | '.join(heads)} |", "|---" * (1 + 3 * len(judges)) + "|"]
     for row in rows:
@@ -261,7 +261,7 @@ def _table(rows: list[Heard], judges: dict[str, Callable[[Heard], Classification
     return lines
 
 
-def _draw(rows: list[Heard], kind: str, path: Path) -> None:
+def _draw(rows: list[NoiseRow], kind: str, path: Path) -> None:
     figure, axes = axes_of(f"{kind}: noise up to ± tokens", "AUROC")
     for name, measured in (
         ("the discriminator", {row.width: row.discriminator for row in rows}),

@@ -1,6 +1,6 @@
-"""A small transformer that hears notes, one after another, and says how real they are.
+"""A small transformer that reads notes, one after another, and says how real they are.
 
-It is the second of the judges (``musebridge.training.study.classifiers``). It reads what the
+It is the second of the classifiers (``musebridge.training.study.classifiers``). It reads what the
 tokens of a window sound like, and nothing else: pitch, touch, the time and the step
 since the note before, the length, and how many notes sound. Read as notes, music is
 four times as short as in tokens, and lengths need not be inferred from far-off
@@ -29,8 +29,8 @@ from musebridge.training.models.generator import Block, GeneratorConfig, norm, r
 
 Ids = npt.NDArray[np.int64]
 
-BEFORE, HEARD = 24, 72
-"""How many notes of the seed, and then of the continuation, are heard; what is missing is silence."""
+BEFORE, AFTER = 24, 72
+"""How many notes of the seed, and then of the continuation, are read; what is missing is silence."""
 _TIME_EDGES = np.unique(np.rint(np.geomspace(1, 1000, 40)))
 """Steps of 10 ms from which the next class of times begins: exact up to 80 ms, then as wide as an ear allows."""
 _WIDEST, _MOST = 24, 24
@@ -43,7 +43,7 @@ _RANDOMNESS = threading.Lock()
 def small(d_model: int) -> GeneratorConfig:
     """Return the shape of blocks for notes, two layers of this width."""
     return GeneratorConfig(
-        n_layers=2, d_model=d_model, n_heads=4, n_kv_heads=4, d_ff=2 * d_model, context=BEFORE + HEARD
+        n_layers=2, d_model=d_model, n_heads=4, n_kv_heads=4, d_ff=2 * d_model, context=BEFORE + AFTER
     )
 
 
@@ -51,8 +51,8 @@ _SHAPE = small(96)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lessons:
-    """How the transformer is taught.
+class TransformerTraining:
+    """How the transformer is trained.
 
     Attributes:
         steps: of training; the learning rates rise over a tenth of them and then fall linearly to zero.
@@ -71,8 +71,8 @@ class Lessons:
     shape: GeneratorConfig = _SHAPE
 
 
-def heard(window_T: Ids, seeded: int) -> Ids:
-    """Return the notes of a window as classes of their attributes, shape (BEFORE + HEARD, 6); silence is -1."""
+def note_features(window_T: Ids, seeded: int) -> Ids:
+    """Return the notes of a window as classes of their attributes, shape (BEFORE + AFTER, 6); silence is -1."""
     notes = notes_of(window_T)
     onset_N, length_N = (np.rint(x * vocab.STEPS_PER_S) for x in (notes.onset_s_N, notes.length_s_N))
     sounding_N = [((onset_N[:i] + length_N[:i]) > onset_N[i]).sum() for i in range(len(notes))]
@@ -88,15 +88,15 @@ def heard(window_T: Ids, seeded: int) -> Ids:
         1,
     ).astype(np.int64)
     first = int((window_T[:seeded] < vocab.NOTE_OFF).sum())
-    before_NA, after_NA = table_NA[:first][-BEFORE:], table_NA[first:][:HEARD]
+    before_NA, after_NA = table_NA[:first][-BEFORE:], table_NA[first:][:AFTER]
     return np.pad(
         np.concatenate([before_NA, after_NA]),
-        ((BEFORE - len(before_NA), HEARD - len(after_NA)), (0, 0)),
+        ((BEFORE - len(before_NA), AFTER - len(after_NA)), (0, 0)),
         constant_values=-1,
     )
 
 
-class Listener(nn.Module):
+class NoteTransformer(nn.Module):
     """Notes to the logit that what follows the seed is real."""
 
     cos: Tensor
@@ -126,39 +126,42 @@ class Listener(nn.Module):
         return logit_B1[:, 0].float()
 
 
-def teach(
-    notes_MSA: Ids, is_real_M: npt.NDArray[np.bool_], on_progress: Callable[[float], None], lessons: Lessons
+def fit(
+    notes_MSA: Ids,
+    is_real_M: npt.NDArray[np.bool_],
+    on_progress: Callable[[float], None],
+    training: TransformerTraining,
 ) -> Callable[[Ids], Scores]:
-    """Train a listener from random weights; return what tells how real others are.
+    """Train a transformer from random weights; return what tells how real others are.
 
     Args:
-        notes_MSA: windows as :func:`heard` has them.
-        is_real_M: which of them are real; each step hears as many real ones as others.
+        notes_MSA: windows as :func:`note_features` has them.
+        is_real_M: which of them are real; each step reads as many real ones as others.
         on_progress: called with the share that is done, 0..1.
-        lessons: how to train.
+        training: how to train.
     """
     rng = np.random.default_rng(0)
-    listener = _untaught(lessons.shape)
-    optimizers = optimizers_of(listener, listener.blocks, lessons.muon_lr, lessons.adam_lr, lessons.weight_decay)
+    model = _untrained(training.shape)
+    optimizers = optimizers_of(model, model.blocks, training.muon_lr, training.adam_lr, training.weight_decay)
     classes = [np.flatnonzero(is_real_M), np.flatnonzero(~is_real_M)]
-    label_B = torch.tensor([1.0, 0.0]).repeat_interleave(lessons.batch // 2)
-    for step in range(lessons.steps):
-        rise, fall = min(1.0, 10 * (step + 1) / lessons.steps), 1 - step / lessons.steps
+    label_B = torch.tensor([1.0, 0.0]).repeat_interleave(training.batch // 2)
+    for step in range(training.steps):
+        rise, fall = min(1.0, 10 * (step + 1) / training.steps), 1 - step / training.steps
         set_rates(optimizers, rise * fall)
-        chosen = np.concatenate([rng.choice(members, lessons.batch // 2) for members in classes])
-        notes_BSA = torch.from_numpy(_transposed(notes_MSA[chosen], rng, lessons.transpose))
-        loss = F.binary_cross_entropy_with_logits(listener(notes_BSA), label_B)
+        chosen = np.concatenate([rng.choice(members, training.batch // 2) for members in classes])
+        notes_BSA = torch.from_numpy(_transposed(notes_MSA[chosen], rng, training.transpose))
+        loss = F.binary_cross_entropy_with_logits(model(notes_BSA), label_B)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        take_step(listener, optimizers, clip=1.0)
-        on_progress((step + 1) / lessons.steps)
-    return lambda others_NSA: _scores(listener, others_NSA)
+        take_step(model, optimizers, clip=1.0)
+        on_progress((step + 1) / training.steps)
+    return lambda others_NSA: _scores(model, others_NSA)
 
 
-def _untaught(shape: GeneratorConfig) -> Listener:
-    """Return a listener with always the same weights; others are made side by side, so torch's state is locked."""
+def _untrained(shape: GeneratorConfig) -> NoteTransformer:
+    """Return a transformer with always the same weights; others are made side by side, so torch's state is locked."""
     with _RANDOMNESS, torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Listener(shape)
+        return NoteTransformer(shape)
 
 
 def _transposed(notes_BSA: Ids, rng: np.random.Generator, most: int) -> Ids:
@@ -173,6 +176,6 @@ def _transposed(notes_BSA: Ids, rng: np.random.Generator, most: int) -> Ids:
 
 
 @torch.inference_mode()
-def _scores(listener: Listener, notes_NSA: Ids) -> Scores:
-    parts = [listener(part_BSA).double() for part_BSA in torch.split(torch.from_numpy(notes_NSA), _AT_ONCE)]
+def _scores(model: NoteTransformer, notes_NSA: Ids) -> Scores:
+    parts = [model(part_BSA).double() for part_BSA in torch.split(torch.from_numpy(notes_NSA), _AT_ONCE)]
     return np.asarray(torch.cat(parts).numpy())

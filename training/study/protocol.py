@@ -16,16 +16,16 @@ from musebridge.training.data.corpus import Corpus
 from musebridge.training.models.checkpoint import WEIGHTS, hash_of, load
 from musebridge.training.models.generator import Generator
 from musebridge.training.sampling.pairs import Window
-from musebridge.training.study.classifiers import judges, shorter
+from musebridge.training.study.classifiers import classifiers, shorter
 from musebridge.training.study.comparison import compare, likelihoods, metrics_of
 from musebridge.training.study.comparison_report import Findings, Model
-from musebridge.training.study.note_transformer import Lessons
+from musebridge.training.study.note_transformer import TransformerTraining
 from musebridge.training.study.sweep import Tried, sweep
 from musebridge.training.study.systems import Music, System, real_music
 
 PRETRAINED, FINE_TUNED = "pre-trained", "fine-tuned"
 _CONTROL_SHARE = 1 / 3
-"""Of the transformer's lessons, for each control."""
+"""Of the transformer's training steps, for each control."""
 _FEWEST = 4
 
 OnProgress = Callable[[str, float], None]
@@ -38,8 +38,8 @@ class Plan:
     Attributes:
         fine_tuned, pretrained: run folders, or weights.
         rivals: further weights that the fine-tuned ones must beat, by name.
-        discriminator: its folder, or one that was exported and taught on one of the two generators, or None: then
-            nothing is picked by it, and its skill is not measured.
+        discriminator: its folder, or one that was exported and trained on one of the two generators, or None: then
+            nothing is picked by it, and its metrics are not measured.
         candidates: continuations of which it picks one.
         split: of the corpus.
         windows: seeds to continue, or as many as there are.
@@ -47,7 +47,7 @@ class Plan:
         sweep: windows of the first round in the search for the best sampler setting; 0 for no search.
         limit: score the likelihood of about this many tokens; None for the whole split.
         window: lengths of seed and continuation.
-        lessons: of the transformer that judges.
+        training: of the transformer that classifies.
     """
 
     fine_tuned: Path
@@ -61,7 +61,7 @@ class Plan:
     sweep: int = 0
     limit: int | None = None
     window: Window = field(default_factory=Window)
-    lessons: Lessons = field(default_factory=Lessons)
+    training: TransformerTraining = field(default_factory=TransformerTraining)
 
     def __post_init__(self) -> None:
         if taken := {PRETRAINED, FINE_TUNED} & set(self.rivals):
@@ -121,10 +121,10 @@ def run(
     nll = likelihoods(generators, corpus.splits[plan.split], plan.limit, partial(stages, "likelihood"))
     metrics = None
     if picker:
-        stages("the discriminator's skill", 0.0)
-        metrics = metrics_of(picker, written[compared.heard][0], music)
-    lessons = [judges(plan.lessons), judges(shorter(plan.lessons, _CONTROL_SHARE))]
-    comparison = compare(written, music, corpus.splits["train"], *lessons, on_stage=stages)
+        stages("the discriminator's metrics", 0.0)
+        metrics = metrics_of(picker, written[compared.trained_on][0], music)
+    both = [classifiers(plan.training), classifiers(shorter(plan.training, _CONTROL_SHARE))]
+    comparison = compare(written, music, corpus.splits["train"], *both, on_stage=stages)
     stages("the report", 0.0)
     return Findings(
         command=command,
@@ -137,7 +137,7 @@ def run(
         discriminator=metrics,
         tried=compared.tried,
         rivals=compared.rivals,
-        heard=compared.heard,
+        trained_on=compared.trained_on,
         picked=compared.picked,
         seconds=stages.seconds,
     )
@@ -150,14 +150,14 @@ class _Field:
     Attributes:
         systems: the first is to be improved on, the second should do so.
         rivals: names of those that the second must beat.
-        heard: name of the one that the discriminator was taught on, and is measured against; of the first two.
+        trained_on: name of the one that the discriminator was trained on, and is measured against; of the first two.
         picked: name of what it picks from that one's continuations.
         tried: the sampler settings that were tried, the best first.
     """
 
     systems: list[System]
     rivals: list[str]
-    heard: str = PRETRAINED
+    trained_on: str = PRETRAINED
     picked: str | None = None
     tried: list[Tried] = field(default_factory=list)
 
@@ -181,9 +181,9 @@ def _line_up(
         found.rivals.insert(0, found.systems[-1].name)
     if picker:
         knows = hash_of(picker.hinter)
-        heard = next((system for system in found.systems[:2] if hash_of(system.generator) == knows), plain)
-        found.heard, found.picked = heard.name, f"{heard.name}, best of {plan.candidates}"
-        found.systems.append(replace(heard, name=found.picked, n=plan.candidates, pick=picker))
+        trained_on = next((system for system in found.systems[:2] if hash_of(system.generator) == knows), plain)
+        found.trained_on, found.picked = trained_on.name, f"{trained_on.name}, best of {plan.candidates}"
+        found.systems.append(replace(trained_on, name=found.picked, n=plan.candidates, pick=picker))
     return found
 
 

@@ -22,7 +22,7 @@ from musebridge.training.metrics.classification import auroc
 from musebridge.training.metrics.two_sample import figures, fresh_judge
 from musebridge.training.sampling.pairs import Window
 from musebridge.training.sampling.sampler import Truncation
-from musebridge.training.study.systems import Part, System, Tokens
+from musebridge.training.study.systems import System, Tokens, WindowSet
 
 GRID = tuple(
     Truncation(temperature=temperature, top_p=top_p, min_p=min_p)
@@ -42,7 +42,7 @@ class Tried:
 
 def sweep(
     plain: System,
-    part: Part,
+    part: WindowSet,
     window: Window,
     folder: Path,
     *,
@@ -77,7 +77,7 @@ def sweep(
 def _judged(
     plain: System,
     settings: list[Truncation],
-    part: Part,
+    part: WindowSet,
     window: Window,
     folder: Path,
     shard: int,
@@ -103,7 +103,7 @@ def _judged(
     return sorted(found, key=lambda tried: tried.auroc)
 
 
-def _joined(part: Part, window: Window, fake_NT: Tokens) -> Tokens:
+def _joined(part: WindowSet, window: Window, fake_NT: Tokens) -> Tokens:
     joined = part.window_NT.copy()
     joined[:, window.seeded :] = fake_NT
     return joined

@@ -36,7 +36,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class WindowSet:
     """Real windows of a split, and the piece that each is from."""
 
     window_NT: Tokens
@@ -45,8 +45,8 @@ class Part:
     def __len__(self) -> int:
         return len(self.piece_N)
 
-    def __getitem__(self, chosen: Bools | slice) -> Part:
-        return Part(window_NT=self.window_NT[chosen], piece_N=self.piece_N[chosen])
+    def __getitem__(self, chosen: Bools | slice) -> WindowSet:
+        return WindowSet(window_NT=self.window_NT[chosen], piece_N=self.piece_N[chosen])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +60,9 @@ class Music:
         window: lengths of seed and continuation.
     """
 
-    choosing: Part
-    reported: Part
-    more: Part
+    choosing: WindowSet
+    reported: WindowSet
+    more: WindowSet
     window: Window
 
 
@@ -86,7 +86,7 @@ def real_music(tokens: npt.NDArray[np.uint16], window: Window, count: int) -> Mu
         if len(np.unique(piece_N[found_N])) < 2:
             raise CorpusError(f"2 {what} pieces of {window.length} tokens or more are needed; prepare longer pieces")
     window_NT = np.stack([tokens[start : start + window.length] for start in starts]).astype(np.int64)
-    every = Part(window_NT=window_NT, piece_N=piece_N)
+    every = WindowSet(window_NT=window_NT, piece_N=piece_N)
     is_reported_N = ~may_choose_N & (np.cumsum(~may_choose_N) <= count)
     return Music(
         choosing=every[may_choose_N],
@@ -126,7 +126,7 @@ class System:
 
     def continuations(
         self,
-        part: Part,
+        part: WindowSet,
         window: Window,
         folder: Path,
         *,

@@ -1,8 +1,8 @@
-"""A small transformer on tokens that is taught to tell windows apart, as it should be and as earlier work had it.
+"""A small transformer on tokens that is trained to tell windows apart, as it should be and as earlier work had it.
 
 Earlier work fed (batch, time, width) to an encoder that expects (time, batch, width):
 tokens attended to the tokens at the same place in other windows, and never to their
-neighbours, and what came out was averaged over time. Such a judge hears a bag of
+neighbours, and what came out was averaged over time. Such a model reads a bag of
 events, whose order does not matter. The noise study shows what that costs.
 
 Tensor names end in their shape: B windows, T time, D width.
@@ -29,7 +29,7 @@ _HIDDEN = 1024
 _MUON_LR, _ADAM_LR, _WEIGHT_DECAY = 0.01, 2e-3, 0.1
 
 
-class TokenJudge(nn.Module):
+class TokenTransformer(nn.Module):
     """Windows to the logit that what follows the seed is untouched.
 
     Args:
@@ -63,23 +63,23 @@ class TokenJudge(nn.Module):
         return logit_B1[:, 0].float()
 
 
-def taught(
+def fit(
     real_NT: Tokens, other_NT: Tokens, seeded: int, *, over_batch: bool, steps: int, batch: int = 32, seed: int = 0
-) -> TokenJudge:
-    """Teach a judge to tell real windows from others; half of each batch is real, in any order.
+) -> TokenTransformer:
+    """Train a transformer to tell real windows from others; half of each batch is real, in any order.
 
     Args:
         real_NT, other_NT: as many of each.
         seeded: tokens of a window that are heard, not judged.
-        over_batch: see :class:`TokenJudge`.
+        over_batch: see :class:`TokenTransformer`.
         steps: of training; the learning rates fall linearly to zero.
         batch: windows a step.
         seed: of weights and order.
     """
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    judge = TokenJudge(over_batch=over_batch)
-    optimizers = optimizers_of(judge, judge.blocks, _MUON_LR, _ADAM_LR, _WEIGHT_DECAY)
+    model = TokenTransformer(over_batch=over_batch)
+    optimizers = optimizers_of(model, model.blocks, _MUON_LR, _ADAM_LR, _WEIGHT_DECAY)
     both_MT, is_real_M = np.concatenate([real_NT, other_NT]), np.arange(2 * len(real_NT)) < len(real_NT)
     for step in range(steps):
         set_rates(optimizers, 1 - step / steps)
@@ -87,22 +87,24 @@ def taught(
         at = rng.permutation(np.concatenate(halves))
         window_BT = torch.from_numpy(both_MT[at])
         with autocast(window_BT.device):
-            logit_B = judge(window_BT, seeded)
+            logit_B = model(window_BT, seeded)
         loss = F.binary_cross_entropy_with_logits(logit_B, torch.from_numpy(is_real_M[at]).float())
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        take_step(judge, optimizers, clip=1.0)
-    return judge.eval()
+        take_step(model, optimizers, clip=1.0)
+    return model.eval()
 
 
 @torch.inference_mode()
-def scores(judge: TokenJudge, real_NT: Tokens, other_NT: Tokens, seeded: int, batch: int = 32) -> tuple[Scores, Scores]:
+def scores(
+    model: TokenTransformer, real_NT: Tokens, other_NT: Tokens, seeded: int, batch: int = 32
+) -> tuple[Scores, Scores]:
     """Return the logits of real windows and of others, which are judged in batches of both, in any order."""
     both_MT = np.concatenate([real_NT, other_NT])
     order = np.random.default_rng(0).permutation(len(both_MT))
     parts = []
     for part_BT in torch.split(torch.from_numpy(both_MT[order]), batch):
         with autocast(part_BT.device):
-            parts.append(judge(part_BT, seeded).double().numpy())
+            parts.append(model(part_BT, seeded).double().numpy())
     score_M = np.empty(len(both_MT))
     score_M[order] = np.concatenate(parts)
     real_N, other_N = np.split(score_M, 2)

@@ -12,13 +12,13 @@ import pytest
 from musebridge import vocab
 from musebridge.training.metrics.classification import auroc
 from musebridge.training.study import note_transformer
-from musebridge.training.study.classifiers import Judge, features, judges
-from musebridge.training.study.note_transformer import BEFORE, HEARD, Lessons
+from musebridge.training.study.classifiers import Classifier, classifiers, features
+from musebridge.training.study.note_transformer import AFTER, BEFORE, TransformerTraining
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SEEDED, CONTINUED, EACH = 24, 48, 10
-LESSONS = Lessons(steps=60, batch=16, muon_lr=0.03, shape=note_transformer.small(16))
+TRAINING = TransformerTraining(steps=60, batch=16, muon_lr=0.03, shape=note_transformer.small(16))
 
 
 def music(rng: np.random.Generator, windows: int, *, spread: int = 12) -> np.ndarray:
@@ -38,14 +38,14 @@ def rng() -> np.random.Generator:
 
 
 @pytest.fixture(params=[0, 1], ids=["trees", "transformer"])
-def judge(request) -> Judge:
-    return judges(LESSONS)[request.param]
+def judge(request) -> Classifier:
+    return classifiers(TRAINING)[request.param]
 
 
-def scored(judge: Judge, real: np.ndarray, fake: np.ndarray) -> float:
-    exhibits = np.stack([judge.perceive(window_T, SEEDED) for window_T in np.concatenate([real, fake])])
+def scored(judge: Classifier, real: np.ndarray, fake: np.ndarray) -> float:
+    features_M = np.stack([judge.featurize(window_T, SEEDED) for window_T in np.concatenate([real, fake])])
     piece_M = np.tile(np.arange(len(real)) // EACH, 2)
-    scores_M = judge.cross_fitted(exhibits, np.arange(2 * len(real)) < len(real), piece_M)
+    scores_M = judge.cross_fitted(features_M, np.arange(2 * len(real)) < len(real), piece_M)
     return auroc(*np.split(scores_M, 2))
 
 
@@ -67,13 +67,13 @@ def test_no_judge_is_taught_on_a_piece_that_it_judges(rng):
     taught: list[set[int]] = []
     judged: list[tuple[set[int], set[int]]] = []
 
-    def teach(exhibits, is_real, on_progress):
-        mine = set(exhibits[:, 0].tolist())
+    def fit(features_M, is_real, on_progress):
+        mine = set(features_M[:, 0].tolist())
         taught.append(mine)
         return lambda others: judged.append((mine, set(others[:, 0].tolist()))) or np.arange(len(others))
 
     piece_M = np.repeat(np.arange(7), 3)
-    judge = Judge(name="", folds=3, perceive=features, teach=teach)
+    judge = Classifier(name="", folds=3, featurize=features, fit=fit)
     asked_M = piece_M > 1
     scores = judge.cross_fitted(piece_M[:, None], piece_M > 3, piece_M, asked_M=asked_M)
     assert all(mine.isdisjoint(others) for mine, others in judged)
@@ -88,7 +88,7 @@ def test_trees_are_taught_one_fold_at_a_time():
     working = threading.Lock()
     alone: list[bool] = []
 
-    def teach(exhibits, is_real, on_progress):
+    def fit(features_M, is_real, on_progress):
         alone.append(working.acquire(blocking=False))
         time.sleep(0.05)
         if alone[-1]:
@@ -96,18 +96,18 @@ def test_trees_are_taught_one_fold_at_a_time():
         return lambda others: np.arange(len(others))
 
     piece_M = np.repeat(np.arange(8), 3)
-    replace(judges(LESSONS)[0], teach=teach).cross_fitted(piece_M[:, None], piece_M > 3, piece_M)
+    replace(classifiers(TRAINING)[0], fit=fit).cross_fitted(piece_M[:, None], piece_M > 3, piece_M)
     assert alone == [True] * 4
 
 
 def test_what_is_not_asked_for_still_teaches(rng):
     """Both classes of half of the pieces are only there to be learnt from."""
-    judge = judges(LESSONS)[0]
-    exhibits = rng.standard_normal((80, 2))
+    judge = classifiers(TRAINING)[0]
+    features_M = rng.standard_normal((80, 2))
     is_real_M = np.arange(80) % 2 == 0
-    exhibits[is_real_M] += 2
+    features_M[is_real_M] += 2
     piece_M = np.arange(80) // 4
-    scores = judge.cross_fitted(exhibits, is_real_M, piece_M, asked_M=piece_M < 5)
+    scores = judge.cross_fitted(features_M, is_real_M, piece_M, asked_M=piece_M < 5)
     assert len(scores) == 20
     assert auroc(scores[::2], scores[1::2]) > 0.85
 
@@ -115,43 +115,43 @@ def test_what_is_not_asked_for_still_teaches(rng):
 # What the transformer hears
 
 
-def test_notes_are_heard_as_classes_of_pitch_touch_gap_length_step_and_company():
+def test_notes_are_read_as_classes_of_pitch_touch_gap_length_step_and_company():
     seed = [vocab.VELOCITY + 16, 60, vocab.TIME_SHIFT + 9]
     part = [64, vocab.TIME_SHIFT + 1, vocab.NOTE_OFF + 60, 67, vocab.TIME_SHIFT + 2, vocab.NOTE_OFF + 64]
-    heard = note_transformer.heard(np.array(seed + part), len(seed))
-    assert heard.shape == (BEFORE + HEARD, 6)
-    assert heard[BEFORE - 1].tolist() == [60, 16, 0, 10, 24, 0]
-    assert heard[BEFORE].tolist() == [64, 16, 9, 5, 28, 1]
-    assert heard[BEFORE + 1].tolist() == [67, 16, 2, 3, 27, 1]
-    assert (heard[: BEFORE - 1] == -1).all()
-    assert (heard[BEFORE + 2 :] == -1).all()
+    notes_SA = note_transformer.note_features(np.array(seed + part), len(seed))
+    assert notes_SA.shape == (BEFORE + AFTER, 6)
+    assert notes_SA[BEFORE - 1].tolist() == [60, 16, 0, 10, 24, 0]
+    assert notes_SA[BEFORE].tolist() == [64, 16, 9, 5, 28, 1]
+    assert notes_SA[BEFORE + 1].tolist() == [67, 16, 2, 3, 27, 1]
+    assert (notes_SA[: BEFORE - 1] == -1).all()
+    assert (notes_SA[BEFORE + 2 :] == -1).all()
 
 
 def test_a_window_without_notes_is_silence():
-    assert (note_transformer.heard(np.full(20, vocab.TIME_SHIFT), 8) == -1).all()
+    assert (note_transformer.note_features(np.full(20, vocab.TIME_SHIFT), 8) == -1).all()
 
 
 def test_a_verdict_is_the_same_alone_and_in_a_batch_and_depends_on_the_order_of_notes(rng):
     import torch
 
     torch.manual_seed(0)
-    model = note_transformer.Listener(note_transformer.small(16)).eval()
-    notes = torch.from_numpy(np.stack([note_transformer.heard(window_T, SEEDED) for window_T in music(rng, 3)]))
+    model = note_transformer.NoteTransformer(note_transformer.small(16)).eval()
+    notes = torch.from_numpy(np.stack([note_transformer.note_features(window_T, SEEDED) for window_T in music(rng, 3)]))
     with torch.no_grad():
         together = model(notes)
         assert torch.allclose(model(notes[1:2]), together[1:2], atol=1e-5)
         turned = notes.clone()
-        heard = slice(BEFORE, BEFORE + CONTINUED // 6)
-        turned[:, heard] = notes[:, heard].flip(1)
+        first = slice(BEFORE, BEFORE + CONTINUED // 6)
+        turned[:, first] = notes[:, first].flip(1)
         assert (model(turned) - together).abs().min() > 1e-4
 
 
-def test_the_seed_is_heard_but_not_pooled(rng):
+def test_the_seed_is_read_but_not_pooled(rng):
     import torch
 
     torch.manual_seed(0)
-    model = note_transformer.Listener(note_transformer.small(16)).eval()
-    notes = torch.from_numpy(note_transformer.heard(music(rng, 1)[0], SEEDED))[None]
+    model = note_transformer.NoteTransformer(note_transformer.small(16)).eval()
+    notes = torch.from_numpy(note_transformer.note_features(music(rng, 1)[0], SEEDED))[None]
     other = notes.clone()
     other[:, :BEFORE] = -1
     with torch.no_grad():

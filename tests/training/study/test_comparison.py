@@ -18,16 +18,16 @@ from musebridge.training.models.generator import Generator, GeneratorConfig
 from musebridge.training.sampling.pairs import Window
 from musebridge.training.sampling.sampler import Truncation
 from musebridge.training.study import note_transformer, protocol, sweep, systems
-from musebridge.training.study.classifiers import judges, shorter
+from musebridge.training.study.classifiers import classifiers, shorter
 from musebridge.training.study.comparison import FRECHET, MMD, OVERLAP, compare
 from musebridge.training.study.comparison_report import claims, write_report
-from musebridge.training.study.note_transformer import Lessons
+from musebridge.training.study.note_transformer import TransformerTraining
 from musebridge.training.study.protocol import Plan
-from musebridge.training.study.systems import Music, Part, System, real_music
+from musebridge.training.study.systems import Music, System, WindowSet, real_music
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LESSONS = Lessons(steps=30, batch=16, shape=note_transformer.small(16))
+TRAINING = TransformerTraining(steps=30, batch=16, shape=note_transformer.small(16))
 WINDOW = Window(seeded=12, continued=24)
 SHAPE = GeneratorConfig(n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_ff=16, context=40)
 
@@ -47,8 +47,8 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def music(rng) -> Music:
-    def part(count: int, first: int) -> Part:
-        return Part(window_NT=windows(rng, count), piece_N=first + np.arange(count) // 8)
+    def part(count: int, first: int) -> WindowSet:
+        return WindowSet(window_NT=windows(rng, count), piece_N=first + np.arange(count) // 8)
 
     return Music(choosing=part(16, 100), reported=part(96, 0), more=part(40, 200), window=WINDOW)
 
@@ -75,8 +75,8 @@ def test_real_music_is_told_by_no_judge_noise_by_each_and_gains_have_the_right_s
         {"narrow": [narrow], "the same": [same], "noise": [noise]},
         music,
         windows(rng, 50).flatten().astype(np.uint16),
-        judges(LESSONS),
-        judges(shorter(LESSONS, 0.2)),
+        classifiers(TRAINING),
+        classifiers(shorter(TRAINING, 0.2)),
         resamples=100,
     )
     first, same_, noisy = found.standings.values()
@@ -102,7 +102,12 @@ def test_several_samplings_are_means_of_each(music, rng):
     parts = [windows(rng, 96)[:, WINDOW.seeded :] for _ in range(4)]
     train = windows(rng, 50).flatten().astype(np.uint16)
     found = compare(
-        {"a": parts[:2], "b": parts[2:]}, music, train, judges(LESSONS)[:1], judges(LESSONS)[:1], resamples=50
+        {"a": parts[:2], "b": parts[2:]},
+        music,
+        train,
+        classifiers(TRAINING)[:1],
+        classifiers(TRAINING)[:1],
+        resamples=50,
     )
     for standing in found.standings.values():
         assert standing.figures["boosted trees"].value == pytest.approx(np.mean(standing.aurocs["boosted trees"]))
@@ -114,10 +119,8 @@ def test_what_is_said_of_a_system_does_not_depend_on_the_others(music, rng):
     train = windows(rng, 50).flatten().astype(np.uint16)
     both = {"narrow": [narrow], "the same": [same]}
     more = {**both, **{str(i): [relative_NT] for i, relative_NT in enumerate(relatives)}}
-    of_two, of_four = (
-        compare(written, music, train, judges(LESSONS), judges(shorter(LESSONS, 0.2)), resamples=50).standings
-        for written in (both, more)
-    )
+    kinds = classifiers(TRAINING), classifiers(shorter(TRAINING, 0.2))
+    of_two, of_four = (compare(written, music, train, *kinds, resamples=50).standings for written in (both, more))
     for name in both:
         assert of_two[name].figures == of_four[name].figures
 
@@ -195,7 +198,7 @@ def plan(tmp_path) -> Plan:
         sweep=4,
         limit=200,
         window=WINDOW,
-        lessons=Lessons(steps=4, batch=4, shape=note_transformer.small(16)),
+        training=TransformerTraining(steps=4, batch=4, shape=note_transformer.small(16)),
     )
 
 
@@ -229,7 +232,7 @@ def test_the_report_holds_every_line_of_the_protocol(plan, music_corpus, tmp_pat
     for name in ("judges.png", "frechet.png"):
         assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "out" / "comparison.json").exists()
-    assert {"likelihood", "looking for copies", "teaching the transformer: fine-tuned"} <= findings.seconds.keys()
+    assert {"likelihood", "looking for copies", "training the transformer: fine-tuned"} <= findings.seconds.keys()
 
 
 def test_a_second_run_samples_nothing(plan, music_corpus, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from musebridge.training.models.discriminator import DiscriminatorConfig
 from musebridge.training.models.generator import Generator, GeneratorConfig
 from musebridge.training.sampling.pairs import Window, pairs
 from musebridge.training.study.noise import jittered, study, with_noise, write_study
-from musebridge.training.study.token_transformer import TokenJudge, scores, taught
+from musebridge.training.study.token_transformer import TokenTransformer, fit, scores
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -71,7 +71,7 @@ def test_the_study_judges_every_noise_and_a_control_that_only_chance_tells_apart
 
 
 def test_two_transformers_are_taught_each_noise_if_asked_for(folder, small_corpus):
-    rows = list(study(folder, corpus.load(small_corpus), split="train", windows=20, window=WINDOW, lessons=2))
+    rows = list(study(folder, corpus.load(small_corpus), split="train", windows=20, window=WINDOW, transformer_steps=2))
     page = write_study(rows, folder, "musebridge evaluate …").read_text("utf-8")
     assert f"| VELOCITY ±1 of 32 bins | {rows[1].taught.auroc} |" in page
     assert f" | {rows[-1].mistaken.auroc} | {rows[-1].mistaken.macro_f1} | {rows[-1].mistaken.mcc} |\n" in page
@@ -82,7 +82,7 @@ def test_two_transformers_are_taught_each_noise_if_asked_for(folder, small_corpu
 def test_only_a_judge_that_attends_over_time_hears_in_what_order_events_come(over_batch):
     """The mistake of earlier work: shuffled music looks the same, and what else is judged matters."""
     torch.manual_seed(0)
-    judge = TokenJudge(over_batch=over_batch).eval()
+    judge = TokenTransformer(over_batch=over_batch).eval()
     for block in judge.blocks:
         torch.nn.init.normal_(block.attention.out.weight, std=0.1)
     window_BT = torch.randint(0, vocab.N_EVENTS, (4, 20))
@@ -98,12 +98,12 @@ def test_a_judge_that_attends_over_time_learns_order_and_the_other_cannot():
     rng = np.random.default_rng(0)
     rising_NT = np.sort(rng.integers(20, 100, (288, 24)), 1)
     falling_NT = rising_NT[:, ::-1].copy()
-    heard = []
+    aurocs = []
     for over_batch in (False, True):
-        judge = taught(rising_NT[:256], falling_NT[:256], 0, over_batch=over_batch, steps=60)
-        heard.append(auroc(*scores(judge, rising_NT[256:], falling_NT[256:], 0)))
-    assert heard[0] > 0.95
-    assert 0.3 < heard[1] < 0.7
+        model = fit(rising_NT[:256], falling_NT[:256], 0, over_batch=over_batch, steps=60)
+        aurocs.append(auroc(*scores(model, rising_NT[256:], falling_NT[256:], 0)))
+    assert aurocs[0] > 0.95
+    assert 0.3 < aurocs[1] < 0.7
 
 
 def test_a_folder_without_a_discriminator_is_one_line(small_corpus, tmp_path):
