@@ -126,7 +126,7 @@ def _bridge(pipe: Connection, model: Path, log: Path) -> None:
         while (order := pipe.recv()) is not None:
             if order == "hoard":
                 engine.hoards = True
-                session.FORESEEN_S = 0.0  # as if nothing were read before it is asked for
+                session.PREFETCHED_S = 0.0  # as if nothing were read before it is asked for
             else:
                 bridge.inbox.put((clock.now(), order))
     pipe.send(began)

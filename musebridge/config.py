@@ -20,6 +20,7 @@ RENAMED = {
     "optimisers": "optimizers",
     "remembered": "replay_buffer",
     "spoilt": "corrupted",
+    "Share": "FollowSharedBeats",
 }
 """Names that were changed, old → new: TOML files, states of runs, checkpoints and logs still load with the old ones."""
 

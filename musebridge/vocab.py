@@ -148,7 +148,7 @@ class StreamState:
 
 
 @dataclass(slots=True)
-class Hands:
+class KeyState:
     """What the player's keys and pedals hold.
 
     Keys are told apart by channel, pedals are not: whoever plays on several
@@ -169,9 +169,9 @@ class Hands:
         """Pitches with a key that is down."""
         return {pitch for _, pitch in self.keys}
 
-    def copy(self) -> Hands:
+    def copy(self) -> KeyState:
         """Return an independent copy."""
-        return Hands(set(self.keys), set(self.ringing), self.pedal, self.caught)
+        return KeyState(set(self.keys), set(self.ringing), self.pedal, self.caught)
 
     def take(self, event: Event) -> set[int]:
         """Take one event; return the pitches that end with it, among them one that is struck again."""
@@ -215,11 +215,11 @@ class Encoder:
 
     def __init__(self, state: StreamState | None = None) -> None:
         self.state = StreamState() if state is None else state
-        self.hands = Hands()
+        self.key_state = KeyState()
 
     def feed(self, time_s: float, event: Event) -> list[int]:
         """Return the tokens that ``event`` at ``time_s`` adds to the stream."""
-        tokens = self._release(time_s, self.hands.take(event))
+        tokens = self._release(time_s, self.key_state.take(event))
         if isinstance(event, NoteOn):
             tokens = tokens or self.advance(time_s)
             if velocity_bin(event.velocity) != self.state.velocity_bin:
@@ -229,7 +229,7 @@ class Encoder:
 
     def would_write(self, event: Event) -> bool:
         """Return whether :meth:`feed` would add tokens for ``event``."""
-        return isinstance(event, NoteOn) or not self.hands.copy().take(event).isdisjoint(self.state.sounding)
+        return isinstance(event, NoteOn) or not self.key_state.copy().take(event).isdisjoint(self.state.sounding)
 
     def advance(self, time_s: float) -> list[int]:
         """Return the TIME_SHIFT tokens that bring the stream to ``time_s``."""
@@ -237,13 +237,13 @@ class Encoder:
 
     def release_all(self, time_s: float) -> list[int]:
         """Lift every key and pedal; return the NOTE_OFF tokens that it takes."""
-        pitches = self.hands.held | self.hands.ringing
-        self.hands = Hands()
+        pitches = self.key_state.held | self.key_state.ringing
+        self.key_state = KeyState()
         return self._release(time_s, pitches)
 
     def release_others(self, time_s: float) -> list[int]:
         """End every note that is not this player's; return the tokens that it takes."""
-        return self._release(time_s, self.state.sounding - self.hands.held - self.hands.ringing)
+        return self._release(time_s, self.state.sounding - self.key_state.held - self.key_state.ringing)
 
     def _release(self, time_s: float, pitches: set[int]) -> list[int]:
         pitches = pitches & self.state.sounding

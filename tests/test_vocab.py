@@ -22,7 +22,7 @@ from musebridge.events import (
     NoteOn,
     Timed,
 )
-from musebridge.vocab import BEGIN, NOTE_OFF, NOTE_ON, TIME_SHIFT, VELOCITY, Decoder, Encoder, Hands, StreamState
+from musebridge.vocab import BEGIN, NOTE_OFF, NOTE_ON, TIME_SHIFT, VELOCITY, Decoder, Encoder, KeyState, StreamState
 
 
 def on(pitch: int, velocity: int = 66, channel: int = 0) -> NoteOn:
@@ -298,7 +298,7 @@ def test_the_soft_pedal_and_unknown_controllers_write_nothing():
     encoder = Encoder()
     for number in set(range(128)) - vocab.CONTROLLERS:
         assert encoder.feed(1.0, Control(controller=number, value=127)) == []
-    assert encoder.hands == Hands()
+    assert encoder.key_state == KeyState()
 
 
 def test_one_pitch_on_two_channels_sounds_until_both_keys_are_up():
@@ -324,7 +324,7 @@ def test_a_mode_message_lifts_the_keys_of_its_channel(number):
     for event in (on(60), on(64), on(67, channel=1)):
         encoder.feed(0.0, event)
     assert encoder.feed(0.5, Control(controller=number, value=0)) == [TIME_SHIFT + 49, NOTE_OFF + 60, NOTE_OFF + 64]
-    assert encoder.hands.held == {67}
+    assert encoder.key_state.held == {67}
 
 
 def test_a_reset_of_all_controllers_lifts_the_pedals():
@@ -354,7 +354,7 @@ def test_release_all_lifts_keys_and_pedal_once():
         encoder.feed(0.0, event)
     assert encoder.release_all(0.1) == [TIME_SHIFT + 9, NOTE_OFF + 60, NOTE_OFF + 64]
     assert encoder.release_all(0.2) == []
-    assert encoder.hands == Hands()
+    assert encoder.key_state == KeyState()
 
 
 # One stream, two writers

@@ -14,7 +14,7 @@ from musebridge.bridge.app.journal import Journal, JournalledOutbox
 from musebridge.bridge.app.link import LinkFollower
 from musebridge.bridge.app.osc_server import OscServer
 from musebridge.bridge.app.stats import Stats
-from musebridge.bridge.app.threads import Inbox, Keeper, Player, Poller, Sender
+from musebridge.bridge.app.threads import Inbox, Poller, PortMonitor, Sender, SessionThread
 from musebridge.bridge.core.commands import Stop
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.echo import EchoFilter
@@ -75,7 +75,7 @@ class Bridge:
         outbox: Outbox = JournalledOutbox(self._sender, self.journal) if self.journal else self._sender
         rng = np.random.default_rng(seed)
         self._session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
-        self._player = Player(self._session, clock, self.inbox, self.journal, self._complain, self.fail)
+        self._session_thread = SessionThread(self._session, clock, self.inbox, self.journal, self._report, self.fail)
         self._poller = Poller(
             source,
             clock,
@@ -86,7 +86,7 @@ class Bridge:
             self.stats.on_received,
             self.fail,
         )
-        self._keeper = Keeper([source, target], self._on_port, self.fail)
+        self._port_monitor = PortMonitor([source, target], self._on_port, self.fail)
         self.osc = (
             OscServer(
                 osc,
@@ -111,12 +111,14 @@ class Bridge:
 
     def start(self) -> None:
         """Begin to listen."""
-        for worker in filter(None, (self._sender, self._player, self._poller, self._keeper, self.osc, self._link)):
+        for worker in filter(
+            None, (self._sender, self._session_thread, self._poller, self._port_monitor, self.osc, self._link)
+        ):
             worker.start()
 
     def stop(self) -> None:
         """End: hear no more, write no more, silence the output, give the ports back."""
-        for worker in filter(None, (self._keeper, self._poller, self.osc, self._link, self._player)):
+        for worker in filter(None, (self._port_monitor, self._poller, self.osc, self._link, self._session_thread)):
             worker.stop()
         self._sender.finish()
         self.source.close()
@@ -170,7 +172,7 @@ class Bridge:
             self._notice(f"{port.name} is back")
         else:
             self.inbox.put((self._clock.now(), Stop()))
-            self._complain(PortError(f"{port.name} is gone; the bridge plays on when it is back"))
+            self._report(PortError(f"{port.name} is gone; the bridge plays on when it is back"))
 
     def _publish(self, topic: str, *values: Value) -> None:
         if topic == "state":
@@ -179,7 +181,7 @@ class Bridge:
         if self.osc:
             self.osc.publish(topic, *values)
 
-    def _complain(self, error: MuseBridgeError) -> None:
+    def _report(self, error: MuseBridgeError) -> None:
         self._notice(str(error))
         self._publish("error", str(error))
 

@@ -33,7 +33,7 @@ from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.scheduler import Outbox, Owner, Scheduled, Sent
 from musebridge.bridge.core.session import Session
 from musebridge.bridge.core.settings import MODES, Settings
-from musebridge.config import build
+from musebridge.config import RENAMED, build
 from musebridge.errors import ConfigError, ReplayError
 from musebridge.events import Event, Message, NoteOff, NoteOn, Timed
 
@@ -227,7 +227,7 @@ def _again(session: Session, row: dict[str, Any]) -> None:
         case "heard":
             message: Message | Command = _message(row["bytes"])
         case "command":
-            message = _COMMANDS[row["name"]](**row["values"])
+            message = _COMMANDS[RENAMED.get(row["name"], row["name"])](**row["values"])
         case "work":
             session.work(row["at_s"])
             return

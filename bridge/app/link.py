@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from musebridge.bridge.app.threads import Inbox, Worker
-from musebridge.bridge.core.commands import Share
+from musebridge.bridge.core.commands import FollowSharedBeats
 from musebridge.bridge.core.settings import Settings
 from musebridge.bridge.ports.clock import Clock
 
@@ -47,7 +47,7 @@ class LinkFollower(Worker):
         self._clock, self._inbox, self._settings = clock, inbox, settings
         self._quantum = settings().beats
         self._link = asyncio.run(_join(settings().bpm, self._quantum))
-        self._told = Share()
+        self._told = FollowSharedBeats()
 
     def turn(self) -> None:
         """Tell what has changed, then wait a moment."""
@@ -64,14 +64,14 @@ class LinkFollower(Worker):
         super().stop()
         self._link.enabled = False
 
-    def _read(self) -> Share | None:
+    def _read(self) -> FollowSharedBeats | None:
         if not self._link.num_peers:
-            return Share()
+            return FollowSharedBeats()
         before_s, beat, after_s = self._clock.now(), self._link.beat, self._clock.now()
         if after_s - before_s > _AT_ONCE_S:
             return None
         bpm = self._link.tempo
-        return Share(bpm, (before_s + after_s) / 2 - beat * 60 / bpm)
+        return FollowSharedBeats(bpm, (before_s + after_s) / 2 - beat * 60 / bpm)
 
 
 async def _join(bpm: float, quantum: int) -> Any:
@@ -83,7 +83,7 @@ async def _join(bpm: float, quantum: int) -> Any:
     return link
 
 
-def _differ(a: Share, b: Share, now_s: float) -> bool:
+def _differ(a: FollowSharedBeats, b: FollowSharedBeats, now_s: float) -> bool:
     if a.bpm is None or b.bpm is None:
         return a.bpm is not b.bpm
     apart_s = (now_s - a.beat_zero_s) - (now_s - b.beat_zero_s) * b.bpm / a.bpm

@@ -2,10 +2,10 @@
 
 Three threads share nothing but two queues; a fourth looks after the ports::
 
-    Poller   input port → inbox           (polls: rtmidi's callback loses events when the GIL is busy)
-    Player   inbox → session → sender     (encodes, prefills, samples)
-    Sender   scheduler → output port      (the only one that sends)
-    Keeper   ports                        (waits for their return when they are lost)
+    Poller         input port → inbox           (polls: rtmidi's callback loses events when the GIL is busy)
+    SessionThread  inbox → session → sender     (encodes, prefills, samples)
+    Sender         scheduler → output port      (the only one that sends)
+    PortMonitor    ports                        (waits for their return when they are lost)
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ def _go_first() -> None:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
 
 
-class Keeper(Worker):
+class PortMonitor(Worker):
     """Looks after the ports, and opens again what was lost.
 
     Args:
@@ -217,13 +217,13 @@ class Keeper(Worker):
     def turn(self) -> None:
         """Look once, then wait."""
         for port, was_there in self._there.items():
-            is_there = self._there[port] = port.mend()
+            is_there = self._there[port] = port.reconnect()
             if is_there != was_there:
                 self._on_change(port, is_there)
         self._stopping.wait(KEEP_S)
 
 
-class Player(Worker):
+class SessionThread(Worker):
     """Feeds the session from the inbox and lets it work in between.
 
     A failure of the engine ends the answer, not the bridge.

@@ -162,7 +162,9 @@ class Answer:
     def _sample(self, settings: Settings) -> int:
         logits_V = self._context.logits()
         now, held = self.state.step, self.notes.open.items()
-        sampling.let_go(logits_V, {pitch: (now - note.step) / STEPS_PER_S for pitch, note in held if note.step < now})
+        sampling.note_off_bias(
+            logits_V, {pitch: (now - note.step) / STEPS_PER_S for pitch, note in held if note.step < now}
+        )
         sampling.mask_grammar(logits_V, sounding=self.state.sounding, releasable=self.notes.open)
         self._mask_constraints(logits_V, settings)
         return sampling.sample(

@@ -40,7 +40,7 @@ class Roll:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class FollowSharedBeats:
     """Count the bars as other programs do: at ``bpm``, with beat 0 at ``beat_zero_s``; None where none are there."""
 
     bpm: float | None = None
@@ -69,4 +69,4 @@ class SetParameter:
     value: Value
 
 
-Command = HandOver | Retry | Stop | Panic | Reset | Roll | Share | TellBeats | SetMode | SetParameter
+Command = HandOver | Retry | Stop | Panic | Reset | Roll | FollowSharedBeats | TellBeats | SetMode | SetParameter

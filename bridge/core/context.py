@@ -56,7 +56,7 @@ class Context:
         self._engine.rollback(0)
         self._window: list[int] = []
         self._logits: Logits | None = None
-        self._foreseen: list[int] = []  # read, but not written
+        self._prefetched: list[int] = []  # read, but not written
         self._begin: int | None = None  # where in the window the other cache begins
         self.forgotten = 0
         """How many tokens have left the window."""
@@ -74,20 +74,20 @@ class Context:
     @property
     def unread(self) -> int:
         """How many tokens the engine has yet to read."""
-        return len(self._window) + len(self._foreseen) - self._engine.length
+        return len(self._window) + len(self._prefetched) - self._engine.length
 
     @property
-    def is_short(self) -> bool:
+    def nearly_full(self) -> bool:
         """Whether the window is so full that :meth:`prepare` should be called."""
         return len(self._window) > self._engine.capacity * 7 // 8
 
     def append(self, tokens: Sequence[int]) -> None:
-        """Write tokens; those that were foreseen have been read."""
+        """Write tokens; those that were prefetched have been read."""
         if not tokens:
             return
-        if list(tokens) == self._foreseen:
-            self._foreseen = []
-        self._forget_foreseen()
+        if list(tokens) == self._prefetched:
+            self._prefetched = []
+        self._forget_prefetched()
         self._window += tokens
         if len(self._window) > self._engine.capacity:
             kept = self._window[-(self._engine.capacity // 2) :]
@@ -99,18 +99,18 @@ class Context:
         if self.unread:
             self._logits = self._read(self._engine.length, most)
 
-    def foresee(self, tokens: Sequence[int]) -> None:
+    def prefetch(self, tokens: Sequence[int]) -> None:
         """Read tokens that may be written next, after all that is; they do not count before :meth:`append`."""
-        if list(tokens) == self._foreseen or self.unread:
+        if list(tokens) == self._prefetched or self.unread:
             return
-        self._forget_foreseen()
+        self._forget_prefetched()
         if 0 < len(tokens) <= self._engine.capacity - self._engine.length:
             self._logits = self._feed(tokens)
-            self._foreseen = list(tokens)
+            self._prefetched = list(tokens)
 
     def prepare(self, most: int) -> None:
         """Let the other cache read so many tokens of the newer half; once it has them all, go on with it."""
-        self._forget_foreseen()
+        self._forget_prefetched()
         with self._other_cache():
             if self._begin is None:
                 self._begin = len(self._window) - self._engine.capacity // 2
@@ -131,7 +131,7 @@ class Context:
         keep = position - self.forgotten
         if not self.holds(position):
             raise ValueError(f"position must be in {self.forgotten + 1}..{self.position}, found {position}")
-        self._forget_foreseen()
+        self._forget_prefetched()
         del self._window[keep:]
         if keep < self._engine.length:
             self._engine.rollback(keep)
@@ -144,14 +144,14 @@ class Context:
 
     def clear(self) -> None:
         """Forget the whole stream; positions go on."""
-        self._foreseen = []
+        self._prefetched = []
         self._forget(len(self._window))
         self._engine.rollback(0)
         self._logits = None
 
     def logits(self) -> Logits:
         """Return the logits after the last token, reading what is unread; the caller may overwrite them, once."""
-        self._forget_foreseen()
+        self._forget_prefetched()
         if not self.unread and self._logits is None:
             self._engine.rollback(len(self._window) - 1)
         self.read()
@@ -159,10 +159,10 @@ class Context:
         logits, self._logits = self._logits, None
         return logits
 
-    def _forget_foreseen(self) -> None:
-        if self._foreseen:
+    def _forget_prefetched(self) -> None:
+        if self._prefetched:
             self._engine.rollback(len(self._window))
-            self._foreseen, self._logits = [], None
+            self._prefetched, self._logits = [], None
 
     def _read(self, start: int, most: int | None) -> Logits | None:
         tokens = self._window[start:][:most]

@@ -15,7 +15,7 @@ from musebridge.vocab import BEGIN, MAX_SHIFT_STEPS, N_EVENTS, NOTE_OFF, TIME_SH
 Logits = npt.NDArray[np.float32]
 
 
-_PATIENCE_S, _HASTE = 1.0, 1.0
+_NOTE_OFF_BIAS_AFTER_S, _NOTE_OFF_BIAS_PER_S = 1.0, 1.0
 """How long a note is left to the model, and by how many nats a second its end is likelier from then on.
 
 Of some that were tried on continuations of the train split these came nearest to its own shares of notes beyond 3, 5
@@ -23,7 +23,7 @@ and 10 s.
 """
 
 
-def let_go(logits_V: Logits, age_s: Mapping[int, float]) -> None:
+def note_off_bias(logits_V: Logits, age_s: Mapping[int, float]) -> None:
     """Make it likelier, in place, that notes end which the model may have forgotten.
 
     To strike what sounds already, which no player can, is to end it first, so that likelihood goes to its release.
@@ -38,8 +38,8 @@ def let_go(logits_V: Logits, age_s: Mapping[int, float]) -> None:
         return
     pitches = [*age_s]
     offs = [NOTE_OFF + pitch for pitch in pitches]
-    late_s = np.array([max(0.0, age - _PATIENCE_S) for age in age_s.values()], np.float32)
-    logits_V[offs] = np.logaddexp(logits_V[offs], logits_V[pitches]) + _HASTE * late_s
+    late_s = np.array([max(0.0, age - _NOTE_OFF_BIAS_AFTER_S) for age in age_s.values()], np.float32)
+    logits_V[offs] = np.logaddexp(logits_V[offs], logits_V[pitches]) + _NOTE_OFF_BIAS_PER_S * late_s
 
 
 def mask_grammar(logits_V: Logits, *, sounding: Collection[int], releasable: Collection[int]) -> None:

@@ -28,6 +28,7 @@ from musebridge.bridge.core.answer import Answer, Notes
 from musebridge.bridge.core.clock_out import ClockOut
 from musebridge.bridge.core.commands import (
     Command,
+    FollowSharedBeats,
     HandOver,
     Panic,
     Reset,
@@ -35,7 +36,6 @@ from musebridge.bridge.core.commands import (
     Roll,
     SetMode,
     SetParameter,
-    Share,
     Stop,
     TellBeats,
 )
@@ -43,7 +43,7 @@ from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.harmony import KeyFinder, chord_of
 from musebridge.bridge.core.scheduler import Outbox, Scheduled
 from musebridge.bridge.core.settings import Settings, check_mode
-from musebridge.bridge.core.stream import Point, Stream
+from musebridge.bridge.core.stream import Mark, Stream
 from musebridge.bridge.core.tempo import Meter
 from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
 from musebridge.vocab import CONTROLLERS
@@ -59,7 +59,7 @@ _EARLY_BEATS = 0.5
 _SOON_S = 0.05
 """What is due so soon stays when the player's event is woven in: reading that takes some 5 ms, and each token that
 is written again 2 or 3, so a chord would end late."""
-FORESEEN_S = 2.0
+PREFETCHED_S = 2.0
 """So long after the player's last event the model keeps itself ready for a hand-over, at a step of it every 10 ms."""
 _SLICE = 16
 """Tokens that are read in one piece of work, some 5 ms: so long may a player who interrupts have to wait."""
@@ -144,7 +144,7 @@ class Session:
                 self._meter.roll(now_s, rolling)
                 if not rolling:
                     self._stop(now_s)
-            case Share(bpm=bpm, beat_zero_s=beat_zero_s):
+            case FollowSharedBeats(bpm=bpm, beat_zero_s=beat_zero_s):
                 self._meter.share(bpm, beat_zero_s)
             case TellBeats(wanted=wanted):
                 self._tells_beats = wanted
@@ -170,10 +170,10 @@ class Session:
             return
         next_s = self._next_s(now_s)
         if next_s is None or now_s < next_s:
-            if self._stream.context.is_short:
+            if self._stream.context.nearly_full:
                 self._stream.context.prepare(_SLICE)
-            elif self._foresees(now_s):
-                self._stream.foresee_rest(now_s)
+            elif self._prefetches(now_s):
+                self._stream.prefetch_rest(now_s)
         elif self._answer is not None:
             self._write(now_s, self._answer)
         else:
@@ -181,13 +181,13 @@ class Session:
 
     def wake_s(self) -> float | None:
         """Return when :meth:`work` has something to do next, in monotonic seconds, or None."""
-        if self._stream.context.unread or self._stream.context.is_short:
+        if self._stream.context.unread or self._stream.context.nearly_full:
             return self._now_s
         moments = (
             self._next_s(self._now_s),
             self._clock_out.wake_s(self._now_s, wanted=self._ticks()),
             self._next_beat_s(),
-            self._stream.next_step_s(self._now_s) if self._foresees(self._now_s) else None,
+            self._stream.next_step_s(self._now_s) if self._prefetches(self._now_s) else None,
         )
         return min((moment for moment in moments if moment is not None), default=None)
 
@@ -206,7 +206,7 @@ class Session:
         self._answer: Answer | None = None
         self._latest: Answer | None = None  # that, or the one before, whose last notes may not have sounded yet
         self._answer_end_s = 0.0
-        self._seed: Point | None = None
+        self._seed: Mark | None = None
         self._finder = KeyFinder()
         self._first_bar, self._counted_by = 0, ""
 
@@ -240,7 +240,7 @@ class Session:
         if isinstance(event, NoteOn):
             self._seed = None
             self._finder.hear(event.pitch)
-            self._publish("chord", chord_of(self._stream.hands.held) or "")
+            self._publish("chord", chord_of(self._stream.key_state.held) or "")
 
     def _begin_phrase(self, now_s: float) -> None:
         if not self._weaves:
@@ -257,23 +257,23 @@ class Session:
         written. That stays, behind the player's event, as far as it still has a meaning.
         """
         until_s = math.inf if self._answer is None else now_s + _SOON_S
-        answer.notes, taken_back = self._stream.take_back(self._outbox.withdraw())
+        answer.notes, undone = self._stream.rewind(self._outbox.withdraw())
         answer.state = self._stream.state
         if isinstance(event, NoteOn) and (struck := answer.notes.open.pop(event.pitch, None)):
             self._outbox.release(Scheduled(now_s, struck.release))
         self._hear(now_s, event)
         if self.mode == "duet":
             self._answer_end_s = now_s + self.settings.answer_s
-        self._stream.begin_way(answer.notes)
-        for point in taken_back:
-            self._play_again(answer, point, until_s)
+        self._stream.mark(answer.notes)
+        for mark in undone:
+            self._play_again(answer, mark, until_s)
         answer.rest_until = self._stream.step_at(now_s + _SOON_S)
 
-    def _play_again(self, answer: Answer, point: Point, until_s: float) -> None:
-        if point.event and point.event.due_s < until_s:
-            step = self._stream.step_at(point.event.due_s)
-            if answer.repeat(step, point.token, point.state.velocity_bin, point.event.event):
-                self._push(answer, point.event)
+    def _play_again(self, answer: Answer, mark: Mark, until_s: float) -> None:
+        if mark.event and mark.event.due_s < until_s:
+            step = self._stream.step_at(mark.event.due_s)
+            if answer.repeat(step, mark.token, mark.state.velocity_bin, mark.event.event):
+                self._push(answer, mark.event)
 
     def _triggers(self, message: Message) -> bool:
         match message:
@@ -327,7 +327,7 @@ class Session:
         if self._phrase_s is None:
             return None
         match self.mode:
-            case "call" if not self._stream.hands.keys:
+            case "call" if not self._stream.key_state.keys:
                 return self._heard_s + self.settings.silence_s
             case "duet":
                 return self._phrase_s + _DUET_AFTER_S
@@ -343,9 +343,9 @@ class Session:
         lead_s = _BAR_LEAD_S if self.mode == "bars" else _LEAD_S
         return None if begin_s is None else begin_s - lead_s
 
-    def _foresees(self, now_s: float) -> bool:
+    def _prefetches(self, now_s: float) -> bool:
         """Whether the player may hand over at any moment: then the rest up to that is read before it comes."""
-        if self._answer is not None or self._phrase_s is None or now_s - self._heard_s >= FORESEEN_S:
+        if self._answer is not None or self._phrase_s is None or now_s - self._heard_s >= PREFETCHED_S:
             return False
         return self.mode == "manual" or self.settings.triggers
 
@@ -368,8 +368,8 @@ class Session:
             return
         self._end(now_s, "interrupted")  # the last notes of the one before
         self._stream.catch_up(now_s)
-        self._seed = self._stream.point(Notes())
-        self._stream.begin_way(Notes())
+        self._seed = self._stream.here(Notes())
+        self._stream.mark(Notes())
         start_s = now_s if begin_s is None else max(now_s, begin_s)
         self._stream.rest_until(start_s)
         self._answer_now(start_s, on_bar_line=begin_s is not None and self.mode == "bars")
@@ -382,7 +382,7 @@ class Session:
             grid = self._meter.grid(start_s)
             self._answer_end_s = grid.time_of(grid.beat_at(start_s) + self.settings.answer_bars * self.settings.beats)
         if self._weaves:  # what is woven in before the first note does not move its moment
-            self._stream.begin_way(self._answer.notes)
+            self._stream.mark(self._answer.notes)
         self._phrase_s = None
         self._publish("key", str(key or ""))
         self._publish("state", "answering")
@@ -395,8 +395,8 @@ class Session:
             return
         self._stream.go_to(self._seed)
         self._stream.shift(now_s - self._stream.end_s)
-        self._seed = self._stream.point(Notes())
-        self._stream.begin_way(Notes())
+        self._seed = self._stream.here(Notes())
+        self._stream.mark(Notes())
         self._answer_now(now_s)
 
     def _write(self, now_s: float, answer: Answer) -> None:
@@ -431,14 +431,14 @@ class Session:
         The stream is taken back to the last event that was really played, and
         the notes that this cuts off are ended in it.
         """
-        if not self._stream.has_way_back:
+        if not self._stream.can_rewind:
             return
         dropped = self._outbox.cancel(now_s)
         if dropped or self._answer is not None:
-            self._stream.take_back(dropped)
+            self._stream.rewind(dropped)
             self._stream.end_others(now_s)
             self._publish("state", why)
-        self._stream.end_way()
+        self._stream.clear_undo_log()
         self._answer = self._latest = None
 
     def _stop(self, now_s: float) -> None:

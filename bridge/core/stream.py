@@ -1,4 +1,4 @@
-"""The stream of tokens that player and model share, on the clock, and the way back through an answer.
+"""The stream of tokens that player and model share, on the clock, and the undo log of an answer.
 
 The stream counts time in steps from its origin; the origin is a moment in
 monotonic seconds, and moves where the stream leaves time out or falls behind.
@@ -13,22 +13,22 @@ from musebridge.bridge.core.answer import Notes
 from musebridge.bridge.core.context import Context, Engine
 from musebridge.bridge.core.scheduler import Scheduled
 from musebridge.events import Event
-from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, Hands, StreamState, shift_tokens, to_step
+from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, KeyState, StreamState, shift_tokens, to_step
 
 _LONGEST_REST_S = 5.0
 """A longer pause is read as this, lest the model's window fill with silence."""
-_LONGEST_WAY = 1024
-"""Events that can be taken back: more than are ever written ahead, and all that an answer keeps in memory."""
+_LONGEST_UNDO = 1024
+"""Events that can be undone: more than are ever written ahead, and all that an answer keeps in memory."""
 _ROUNDING_S = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Mark:
     """The stream behind one event of an answer, to come back to.
 
     Attributes:
         token: that completed the event.
-        event: what sounds; None where the way back ends.
+        event: what sounds; None where the undo log begins.
     """
 
     position: int
@@ -50,7 +50,7 @@ class Stream:
         self.context = Context(engine)
         self._encoder = Encoder()
         self._origin_s: float | None = None
-        self._way: deque[Point] = deque(maxlen=_LONGEST_WAY)
+        self._undo_log: deque[Mark] = deque(maxlen=_LONGEST_UNDO)
 
     @property
     def state(self) -> StreamState:
@@ -58,9 +58,9 @@ class Stream:
         return self._encoder.state
 
     @property
-    def hands(self) -> Hands:
+    def key_state(self) -> KeyState:
         """What the player holds."""
-        return self._encoder.hands
+        return self._encoder.key_state
 
     # Writing
 
@@ -85,9 +85,9 @@ class Stream:
         self.context.append(self._encoder.advance(self._time_s(moment_s)))
         self.shift(moment_s - self.end_s)
 
-    def foresee_rest(self, moment_s: float) -> None:
+    def prefetch_rest(self, moment_s: float) -> None:
         """Read ahead the rest up to a moment, in case :meth:`rest_until` comes next."""
-        self.context.foresee(shift_tokens(max(0, self.step_at(moment_s) - self.state.step)))
+        self.context.prefetch(shift_tokens(max(0, self.step_at(moment_s) - self.state.step)))
 
     def end_others(self, now_s: float) -> None:
         """End every note that is not the player's."""
@@ -119,42 +119,42 @@ class Stream:
     def _time_s(self, moment_s: float) -> float:
         return moment_s - (self._origin_s or 0.0)
 
-    # The way back
+    # The undo log
 
     @property
-    def has_way_back(self) -> bool:
-        """Whether there is a point to come back to."""
-        return bool(self._way)
+    def can_rewind(self) -> bool:
+        """Whether there is a mark to rewind to."""
+        return bool(self._undo_log)
 
-    def point(self, notes: Notes, event: Scheduled | None = None) -> Point:
+    def here(self, notes: Notes, event: Scheduled | None = None) -> Mark:
         """Return where the stream is now, behind an event; ``notes`` are the model's."""
         position, token = self.context.position, self.context.last
-        return Point(position, token, self.due_s(0.0), self.state.copy(), notes.copy(), event)
+        return Mark(position, token, self.due_s(0.0), self.state.copy(), notes.copy(), event)
 
     def remember(self, notes: Notes, event: Scheduled) -> None:
-        """Add a point to the way back, behind an event that was pushed."""
-        self._way.append(self.point(notes, event))
+        """Add an event that was pushed to the undo log."""
+        self._undo_log.append(self.here(notes, event))
 
-    def begin_way(self, notes: Notes) -> None:
-        """Let the way back end here."""
-        self._way.clear()
-        self._way.append(self.point(notes))
+    def mark(self, notes: Notes) -> None:
+        """Let the undo log begin here: nothing before can be undone."""
+        self._undo_log.clear()
+        self._undo_log.append(self.here(notes))
 
-    def end_way(self) -> None:
-        """Forget the way back."""
-        self._way.clear()
+    def clear_undo_log(self) -> None:
+        """Forget the undo log."""
+        self._undo_log.clear()
 
-    def take_back(self, count: int) -> tuple[Notes, list[Point]]:
-        """Go back to before the last ``count`` events; return the model's notes there, and what was taken back."""
-        taken_back = [self._way.pop() for _ in range(min(count, len(self._way) - 1))]
-        self.go_to(self._way[-1])
-        return self._way[-1].notes, taken_back[::-1]
+    def rewind(self, count: int) -> tuple[Notes, list[Mark]]:
+        """Go back to before the last ``count`` events; return the model's notes there, and what was undone."""
+        undone = [self._undo_log.pop() for _ in range(min(count, len(self._undo_log) - 1))]
+        self.go_to(self._undo_log[-1])
+        return self._undo_log[-1].notes, undone[::-1]
 
-    def go_to(self, point: Point) -> None:
-        """Go back to a point, once."""
-        if self.context.holds(point.position):
-            self.context.rollback(point.position)
+    def go_to(self, mark: Mark) -> None:
+        """Go back to a mark, once."""
+        if self.context.holds(mark.position):
+            self.context.rollback(mark.position)
         else:  # the window has nothing of what was before
             self.context.clear()
             self.context.append([BEGIN])
-        self._encoder.state, self._origin_s = point.state, point.origin_s
+        self._encoder.state, self._origin_s = mark.state, mark.origin_s

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musebridge.artifact import DiscriminatorInfo
-from musebridge.bridge.inference.runtime import MEND, one_line, open_model
+from musebridge.bridge.inference.runtime import REPAIR_HINT, one_line, open_model
 from musebridge.errors import EngineError, ModelError
 
 Tokens = npt.NDArray[np.int64]
@@ -57,7 +57,7 @@ class OnnxDiscriminator:
         try:
             scores_B: Scores = self._session.run(["verdict"], inputs)[0]
         except Exception as error:  # onnxruntime's exceptions have no base class of their own
-            raise EngineError(f"the discriminator failed ({one_line(error)}); {MEND}") from error
+            raise EngineError(f"the discriminator failed ({one_line(error)}); {REPAIR_HINT}") from error
         if not np.isfinite(scores_B).all():
-            raise EngineError(f"the discriminator's verdicts are not finite; {MEND}")
+            raise EngineError(f"the discriminator's verdicts are not finite; {REPAIR_HINT}")
         return scores_B

@@ -24,7 +24,7 @@ from musebridge import vocab
 from musebridge.artifact import ModelInfo
 from musebridge.bridge.core.sampling import Logits
 from musebridge.bridge.inference.huge_pages import large_pages
-from musebridge.bridge.inference.runtime import MEND, one_line, open_model
+from musebridge.bridge.inference.runtime import REPAIR_HINT, one_line, open_model
 from musebridge.errors import EngineError, ModelError
 
 _TYPES: dict[str, type[np.generic]] = {
@@ -204,9 +204,9 @@ class Streams:
                 call.feed()
             call.session.run_with_iobinding(call.binding)
         except Exception as error:  # of no common class
-            raise EngineError(f"inference failed at position {end - 1} ({one_line(error)}); {MEND}") from error
+            raise EngineError(f"inference failed at position {end - 1} ({one_line(error)}); {REPAIR_HINT}") from error
         if not math.isfinite(sum(call.values)):
-            raise EngineError(f"the logits at position {end - 1} are not finite; {MEND}")
+            raise EngineError(f"the logits at position {end - 1} are not finite; {REPAIR_HINT}")
         self.length = end
         return call.logits_BNV
 
@@ -216,7 +216,7 @@ class Streams:
         types = {i.name: _TYPES[i.type] for i in inputs if i.type in _TYPES}
         names = [f"{kind}{layer}" for layer in range(info.n_layers) for kind in "kv"]
         if absent := set(names) - set(types):
-            raise EngineError(f"the graph has no buffer {min(absent)}; {MEND}")
+            raise EngineError(f"the graph has no buffer {min(absent)}; {REPAIR_HINT}")
         return {name: ort.OrtValue.ortvalue_from_numpy(np.zeros(shape, types[name]), self._device) for name in names}
 
 

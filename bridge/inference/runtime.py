@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from musebridge.errors import ModelError
 
-MEND = "the model may be damaged: export it again"
+REPAIR_HINT = "the model may be damaged: export it again"
 _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 _NO_GRAPH = "No graph was found", "does not have a graph"
 _FATAL_ONLY = 4  # errors come as exceptions; they need not be printed as well

@@ -11,7 +11,7 @@ import mido
 import rtmidi
 
 from musebridge import midifile
-from musebridge.bridge.ports.jack_watch import JackWatch, Watch
+from musebridge.bridge.ports.jack_watch import JackWatch, ServerMonitor
 from musebridge.errors import PortError
 from musebridge.events import Message
 
@@ -24,8 +24,8 @@ _BACKENDS = {
 }
 
 
-def connect(backend: str) -> tuple[str, Watch]:
-    """Return the name of the first MIDI system that answers, and a watch on it.
+def connect(backend: str) -> tuple[str, ServerMonitor]:
+    """Return the name of the first MIDI system that answers, and what monitors it.
 
     Args:
         backend: which to ask, or ``auto`` for all.
@@ -41,18 +41,18 @@ def connect(backend: str) -> tuple[str, Watch]:
             continue
         try:
             with _native_chatter_muted():
-                return name, _watch(name)
+                return name, _monitor(name)
         except PortError as error:
             failures.append(f"{name}: {error}")
     tried = "; ".join(failures) or f"{backend} is not available on this computer"
     raise PortError(f"no MIDI system answers ({tried}); start one (JACK: jackd), or use --port memory")
 
 
-def _watch(backend: str) -> Watch:
+def _monitor(backend: str) -> ServerMonitor:
     if backend == "jack":
         return JackWatch()
     close(client(rtmidi.MidiIn, backend))
-    return Watch()
+    return ServerMonitor()
 
 
 def client(kind: type, backend: str) -> rtmidi.MidiIn | rtmidi.MidiOut:

@@ -20,7 +20,7 @@ class InputPort(Protocol):
         """
         ...
 
-    def mend(self) -> bool:
+    def reconnect(self) -> bool:
         """Look whether the port is there, and if it was not, open it again; return whether it is there."""
         ...
 
@@ -42,7 +42,7 @@ class OutputPort(Protocol):
         """
         ...
 
-    def mend(self) -> bool:
+    def reconnect(self) -> bool:
         """Look whether the port is there, and if it was not, open it again; return whether it is there."""
         ...
 
@@ -72,7 +72,7 @@ class MemoryPort:
         taken, self.events[:count] = self.events[:count], []
         return taken
 
-    def mend(self) -> bool:
+    def reconnect(self) -> bool:
         """Return True: it cannot be lost."""
         return True
 

@@ -11,7 +11,7 @@ LONGEST_PERIOD_S = 0.25
 _TICK_S = 0.005
 
 
-class Watch:
+class ServerMonitor:
     """Of a MIDI system that is part of the operating system: it does not die, and tells nothing."""
 
     @property
@@ -35,7 +35,7 @@ class Watch:
         """Look no more; further calls do nothing."""
 
 
-class JackWatch(Watch):
+class JackWatch(ServerMonitor):
     """A JACK client without ports, beside those of rtmidi.
 
     A JACK server that dies raises nothing in rtmidi: ports look open, and after

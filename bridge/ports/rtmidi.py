@@ -34,7 +34,7 @@ class MidiSystem:
     """
 
     def __init__(self, backend: str = "auto") -> None:
-        self.backend, self.watch = backends.connect(backend)
+        self.backend, self.monitor = backends.connect(backend)
         self._open: list[_Port] = []
 
     def input(self, name: str) -> RtMidiInput:
@@ -107,7 +107,7 @@ class MidiSystem:
 
     def close(self) -> None:
         """Leave the system alone; ports that are open stay so."""
-        self.watch.close()
+        self.monitor.close()
 
     def revive(self) -> None:
         """If the system died, connect anew, and open the ports in their old order, which makes their names.
@@ -119,20 +119,20 @@ class MidiSystem:
         Raises:
             PortError: it does not answer yet.
         """
-        if not self.watch.dead:
+        if not self.monitor.dead:
             return
-        dead = self.watch
+        dead = self.monitor
         for port in self._open:
             port.drop()
         dead.close()
-        _, self.watch = backends.connect(self.backend)
+        _, self.monitor = backends.connect(self.backend)
         for port in self._open:
             try:
                 port.reopen()
             except PortError:
                 if port.is_virtual:
-                    self.watch.close()
-                    self.watch = dead
+                    self.monitor.close()
+                    self.monitor = dead
                     raise
                 # a named one may come later
 
@@ -163,7 +163,7 @@ class _Port:
         """Whether the port is one of our own making, not another program's."""
         return self._wanted == VIRTUAL
 
-    def mend(self) -> bool:
+    def reconnect(self) -> bool:
         """Look whether the port is there, and if it was not, open it again; return whether it is there."""
         self._lost = not (self._came_back() if self._lost else self._is_there())
         return not self._lost
@@ -176,12 +176,12 @@ class _Port:
         """
         client = self._client = self._client or self._new_client()
         client.close_port()
-        others = self._system.watch.ports(CLIENT)
+        others = self._system.monitor.ports(CLIENT)
         if self.is_virtual:
             self._open_virtual(client)
         else:
             self.name = self._open_existing(client)
-        self._own = next(iter(self._system.watch.ports(CLIENT) - others), f"{CLIENT}:{self._own_name}")
+        self._own = next(iter(self._system.monitor.ports(CLIENT) - others), f"{CLIENT}:{self._own_name}")
         if self.is_virtual:
             self.name = self._own
 
@@ -199,14 +199,14 @@ class _Port:
         self._system.gave(self)
 
     def _is_there(self) -> bool:
-        if self._client is None or not self._system.watch.runs():
+        if self._client is None or not self._system.monitor.runs():
             return False
         return self.is_virtual or self.name in self._client.get_ports()
 
     def _came_back(self) -> bool:
         try:
             self._system.revive()
-            if not self._system.watch.runs():
+            if not self._system.monitor.runs():
                 return False
             if self._client is None or not self.is_virtual:
                 self.reopen()
@@ -240,7 +240,7 @@ class _Port:
 
     def _connected(self) -> set[str] | None:
         """Return who is at the other end: nobody while the port is lost, None if that is not known."""
-        return set() if self._lost else self._system.watch.peers(self._own)
+        return set() if self._lost else self._system.monitor.peers(self._own)
 
 
 class RtMidiInput(_Port):
@@ -267,9 +267,9 @@ class RtMidiInput(_Port):
             self._note(events)
         return events
 
-    def mend(self) -> bool:
+    def reconnect(self) -> bool:
         """Look whether the port and its player are there; return whether the port is."""
-        is_there, peers = super().mend(), self._connected()
+        is_there, peers = super().reconnect(), self._connected()
         if peers is not None:
             self._deserted |= not peers or bool(self._peers - peers)
             self._peers = peers
@@ -316,7 +316,7 @@ class RtMidiOutput(_Port):
             PortError: the port is gone.
         """
         with self._lock:
-            if self._client is None or self._lost or self._system.watch.dead:
+            if self._client is None or self._lost or self._system.monitor.dead:
                 raise PortError(f"{self.name} is gone")
             try:
                 self._client.send_message(backends.encode(message))
@@ -324,9 +324,9 @@ class RtMidiOutput(_Port):
                 self._lost = True
                 raise PortError(f"{self.name}: cannot send: {error}") from error
 
-    def mend(self) -> bool:
+    def reconnect(self) -> bool:
         """Look whether the port and its listeners are there; return whether the port is."""
-        is_there, peers = super().mend(), self._connected()
+        is_there, peers = super().reconnect(), self._connected()
         self._owes_silence |= not is_there or bool(self._peers - (peers or set()))
         self._peers = peers or set()
         if self._owes_silence and is_there and (peers is None or peers):
@@ -342,7 +342,7 @@ class RtMidiOutput(_Port):
         JACK takes it at its next period; what is closed before that is lost,
         and with it the last note-offs.
         """
-        if self._client is not None and not self._system.watch.dead:
+        if self._client is not None and not self._system.monitor.dead:
             threading.Event().wait(LONGEST_PERIOD_S)
         super().close()
 

@@ -13,7 +13,7 @@ import pytest
 from musebridge.bridge.app.bridge import Bridge
 from musebridge.bridge.app.journal import Journal, Take, replay, tracks
 from musebridge.bridge.app.testing import ScriptedEngine
-from musebridge.bridge.core.commands import HandOver, Retry, SetMode, SetParameter
+from musebridge.bridge.core.commands import FollowSharedBeats, HandOver, Retry, SetMode, SetParameter
 from musebridge.bridge.core.scheduler import silence
 from musebridge.bridge.core.settings import Settings
 from musebridge.bridge.ports.base import MemoryPort
@@ -41,7 +41,7 @@ class Ear(MemoryPort):
         super().send(event)
         self.heard.release()
 
-    def mend(self) -> bool:
+    def reconnect(self) -> bool:
         return not self.gone
 
     def wait_for(self, count: int) -> None:
@@ -167,6 +167,17 @@ def test_a_take_is_written_at_once_with_whole_notes_and_the_log_goes_on(
     assert (tmp_path / "log-take2.mid").is_file()
     now, then = replay(tmp_path / "log.jsonl", ScriptedEngine(trill), model="trill")
     assert now == then
+
+
+def test_a_log_that_has_the_old_name_of_a_command_is_replayed(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    journal = Journal(log, seed=0, mode="bars", settings=Settings(), model="trill")
+    journal.heard(0.0, FollowSharedBeats(90.0))
+    journal.close()
+    text = log.read_text(encoding="utf-8")
+    assert text.count("FollowSharedBeats") == 1
+    log.write_text(text.replace("FollowSharedBeats", "Share"), encoding="utf-8")
+    assert replay(log, ScriptedEngine(trill), model="trill") == ([], [])
 
 
 def test_a_take_has_an_end_for_each_of_two_strikes_of_one_key() -> None:

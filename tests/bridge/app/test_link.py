@@ -36,7 +36,7 @@ def test_the_answer_begins_on_the_bar_line_of_the_other_program_and_can_be_repla
     peer = json.loads((tmp_path / "link.json").read_text())
     (log,) = tmp_path.glob("*.jsonl")
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    shares = [row["values"] for row in rows if row.get("name") == "Share"]
+    shares = [row["values"] for row in rows if row.get("name") == "FollowSharedBeats"]
     assert shares[-1]["bpm"] == pytest.approx(peer["bpm"], abs=0.01)
     first_s = next(row["due_s"] for row in rows if row["kind"] == "pushed" and row["bytes"][0] == 0x90)
     bar = (peer["beat"] + (first_s - peer["time_s"]) * peer["bpm"] / 60) / 4

@@ -67,17 +67,17 @@ def test_the_newer_half_is_read_again_beside_the_stream_and_then_taken() -> None
     stream, engine = context(capacity=16)
     stream.append(list(range(1, 15)))
     stream.read()
-    assert not stream.is_short
+    assert not stream.nearly_full
     stream.append([15])
-    assert stream.is_short
+    assert stream.nearly_full
     stream.read()
     stream.prepare(4)
     stream.append([16])
     assert stream.logits().argmax() == sum(range(1, 17)) % 100, "the stream goes on"
     stream.prepare(4)
-    assert stream.is_short
+    assert stream.nearly_full
     stream.prepare(4)
-    assert (engine.tokens, stream.is_short, stream.unread) == (list(range(8, 17)), False, 0)
+    assert (engine.tokens, stream.nearly_full, stream.unread) == (list(range(8, 17)), False, 0)
     assert stream.position == 16
     assert stream.logits().argmax() == sum(range(8, 17)) % 100
 
@@ -106,7 +106,7 @@ def test_when_what_was_left_to_read_is_taken_back_the_other_cache_is_ready() -> 
     stream.prepare(7)
     stream.rollback(15)
     stream.prepare(7)
-    assert (engine.tokens, stream.is_short) == (list(range(9, 16)), False)
+    assert (engine.tokens, stream.nearly_full) == (list(range(9, 16)), False)
     assert stream.logits().argmax() == sum(range(9, 16))
 
 
@@ -137,25 +137,25 @@ def test_a_position_that_is_forgotten_or_to_come_is_refused() -> None:
             stream.rollback(position)
 
 
-def test_what_was_foreseen_counts_when_it_is_written_and_only_then() -> None:
+def test_what_was_prefetched_counts_when_it_is_written_and_only_then() -> None:
     engine = ScriptedEngine(lambda tokens: tokens[-1] + 1)
     context = Context(engine)
     context.append([1, 2])
     context.read()
-    context.foresee([3])
+    context.prefetch([3])
     assert (engine.tokens, context.position, context.unread) == ([1, 2, 3], 2, 0)
     context.append([])
     context.append([3])
     assert (context.position, context.unread) == (3, 0)
     assert context.logits().argmax() == 4
-    context.foresee([7, 8])
-    context.foresee([9])
+    context.prefetch([7, 8])
+    context.prefetch([9])
     context.append([5])
     assert (engine.tokens, context.unread) == ([1, 2, 3], 1)
     assert context.logits().argmax() == 6
-    context.foresee([7])
+    context.prefetch([7])
     assert context.logits().argmax() == 6
-    context.foresee([7])
+    context.prefetch([7])
     context.rollback(2)
     assert context.logits().argmax() == 3
     assert engine.tokens == [1, 2]

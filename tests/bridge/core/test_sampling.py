@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from musebridge.bridge.core.sampling import let_go, mask_all_but_shifts, mask_grammar, mask_pitches, sample
+from musebridge.bridge.core.sampling import mask_all_but_shifts, mask_grammar, mask_pitches, note_off_bias, sample
 from musebridge.vocab import BEGIN, N_EVENTS, N_TOKENS, NOTE_OFF, TIME_SHIFT, VELOCITY
 
 
@@ -32,7 +32,7 @@ def test_grammar_in_silence_forbids_every_release() -> None:
 def test_a_strike_of_what_sounds_is_as_likely_a_release() -> None:
     logits = flat()
     logits[60] = 2.0
-    let_go(logits, {60: 0.5, 62: 0.1})
+    note_off_bias(logits, {60: 0.5, 62: 0.1})
     assert logits[NOTE_OFF + 60] == pytest.approx(np.log(np.exp(2.0) + 1))
     assert logits[NOTE_OFF + 62] == pytest.approx(np.log(2))
     logits[[NOTE_OFF + 60, NOTE_OFF + 62]] = 0
@@ -42,7 +42,7 @@ def test_a_strike_of_what_sounds_is_as_likely_a_release() -> None:
 def test_the_longer_a_note_sounds_the_likelier_is_its_release() -> None:
     def release(age_s: float) -> float:
         logits = flat()
-        let_go(logits, {60: age_s})
+        note_off_bias(logits, {60: age_s})
         return float(logits[NOTE_OFF + 60])
 
     assert release(1.0) == release(0.1)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from musebridge.bridge.app.testing import ScriptedEngine, Witness, babble, simulate
 from musebridge.bridge.core.commands import (
     Command,
+    FollowSharedBeats,
     HandOver,
     Panic,
     Reset,
@@ -19,7 +20,6 @@ from musebridge.bridge.core.commands import (
     Roll,
     SetMode,
     SetParameter,
-    Share,
     Stop,
     TellBeats,
 )
@@ -515,16 +515,16 @@ def test_where_a_daw_says_no_more_than_play_the_bars_are_counted_from_there() ->
 def test_bars_follow_what_others_share_rather_than_the_clock() -> None:
     stage = Stage(mode="bars", bpm=120, listen_bars=1, answer_bars=1)
     clock = [(0.5 + i * 60 / 90 / 24, Transport("clock")) for i in range(24 * 6)]
-    script = [(0.4, Transport("start")), *clock, (0.6, Share(100.0, -1.0)), (2.0, on(60)), (2.2, off(60))]
+    script = [(0.4, Transport("start")), *clock, (0.6, FollowSharedBeats(100.0, -1.0)), (2.0, on(60)), (2.2, off(60))]
     sent = stage.play(script)
     assert sent[0] == Timed(3.8, on(MODEL_PITCH))  # beat 8, counted from -1 s, 0.6 s each
     assert sent[-1].time_s <= 6.2
 
 
-@pytest.mark.parametrize("share", [Share(), Share(100.0, -1000.0)])
-def test_who_comes_or_goes_during_a_phrase_counts_its_bars_anew(share: Share) -> None:
+@pytest.mark.parametrize("share", [FollowSharedBeats(), FollowSharedBeats(100.0, -1000.0)])
+def test_who_comes_or_goes_during_a_phrase_counts_its_bars_anew(share: FollowSharedBeats) -> None:
     stage = Stage(mode="bars", bpm=120, listen_bars=1, answer_bars=1)
-    before = Share() if share.bpm else Share(100.0, -1000.0)
+    before = FollowSharedBeats() if share.bpm else FollowSharedBeats(100.0, -1000.0)
     begin_s = stage.play([(0.6, before), (2.0, on(60)), (2.2, off(60)), (2.5, share)])[0].time_s
     assert begin_s == (3.2 if share.bpm else 4.0)
 
@@ -694,7 +694,7 @@ def test_the_clock_starts_on_a_bar_line_and_the_bars_stay_where_it_has_them() ->
 
 def test_the_clock_keeps_the_beat_when_the_tempo_changes_and_starts_anew_on_another_grid() -> None:
     stage = Stage(clock_out=1, bpm=100)
-    sent = stage.play([(2.0, SetParameter("bpm", 50.0)), (4.01, Share(100.0, 0.5))], until_s=8.0)
+    sent = stage.play([(2.0, SetParameter("bpm", 50.0)), (4.01, FollowSharedBeats(100.0, 0.5))], until_s=8.0)
     events = [t.event for t in sent]
     ticks = [t.time_s for t in sent if t.event == Transport("clock")]
     steps = np.diff(ticks[: sum(tick < 4.0 for tick in ticks)])
@@ -783,7 +783,7 @@ commands = (
     | st.builds(SetMode, st.sampled_from(MODES))
     | st.builds(Roll, rolling=st.booleans())
     | st.builds(TellBeats, wanted=st.booleans())
-    | st.sampled_from([Share(), Share(90.0, 0.3), Share(200.0, -4000.0)])
+    | st.sampled_from([FollowSharedBeats(), FollowSharedBeats(90.0, 0.3), FollowSharedBeats(200.0, -4000.0)])
 )
 parameters = st.one_of([parameter(spec) for spec in fields(Settings)])
 # Those that move notes about while they sound, more often than their share.

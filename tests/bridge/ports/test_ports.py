@@ -50,14 +50,14 @@ def heard(port: RtMidiInput, count: int) -> list[Message]:
 def test_the_keys_and_the_pedal_of_a_player_who_vanishes_are_lifted(bridge: MidiSystem, other: MidiSystem) -> None:
     source = bridge.input(VIRTUAL)
     keyboard = other.output(source.name)
-    assert source.mend()
+    assert source.reconnect()
     for message in (C, E, PEDAL, NoteOff(pitch=60)):
         keyboard.send(message)
     assert heard(source, 4) == [C, E, PEDAL, NoteOff(pitch=60)]
     keyboard.close()
-    assert source.mend(), "a virtual port is there without a player"
+    assert source.reconnect(), "a virtual port is there without a player"
     assert source.poll() == [NoteOff(pitch=64), Control(controller=SUSTAIN, value=0)]
-    assert source.mend()
+    assert source.reconnect()
     assert source.poll() == []
     source.close()
 
@@ -65,13 +65,13 @@ def test_the_keys_and_the_pedal_of_a_player_who_vanishes_are_lifted(bridge: Midi
 def test_a_listener_after_another_first_hears_silence(bridge: MidiSystem, other: MidiSystem) -> None:
     target = bridge.output(VIRTUAL)
     first = other.input(target.name)
-    assert target.mend()
+    assert target.reconnect()
     target.send(C)
     assert heard(first, 1) == [C]
     second = MidiSystem("jack").input(target.name)
-    assert target.mend()
+    assert target.reconnect()
     first.close()
-    assert target.mend()
+    assert target.reconnect()
     target.send(E)
     assert heard(second, len(SILENCE) + 1) == [*SILENCE, E]
     second.close()
@@ -82,19 +82,19 @@ def test_a_port_that_comes_back_is_found_by_its_name(bridge: MidiSystem, other: 
     keyboard, synth = other.pair(VIRTUAL, VIRTUAL)
     source, target = bridge.pair(synth.name, keyboard.name)
     for port in (source, target):
-        assert port.mend()
+        assert port.reconnect()
     synth.send(C)
     assert heard(source, 1) == [C]
     keyboard.close()
     synth.close()
-    assert not source.mend()
+    assert not source.reconnect()
     assert source.poll() == [NoteOff(pitch=60)]
-    assert not target.mend()
+    assert not target.reconnect()
     with pytest.raises(PortError, match="is gone"):
         target.send(E)
     keyboard, synth = MidiSystem("jack").pair(VIRTUAL, VIRTUAL)
     for port in (source, target):
-        assert port.mend()
+        assert port.reconnect()
     synth.send(E)
     assert heard(source, 1) == [E]
     target.send(C)
@@ -116,7 +116,7 @@ with Jack("musebridge-dead") as jack:
     source, target = system.pair(VIRTUAL, VIRTUAL)
     names = source.name, target.name
     jack.kill()
-    while not system.watch.dead:
+    while not system.monitor.dead:
         threading.Event().wait(0.001)
     refused = 0
     for _ in range(5000):
