@@ -2,7 +2,7 @@
 
 The rival of sampling is the loop that was here before: keys and values grow by
 concatenation, tokens are drawn by ``multinomial``. The rival of the parallel
-mode is the faithful one, which back-propagates through every cached step, in a
+mode is the sequential one, which back-propagates through every cached step, in a
 process of its own; how well their gradients agree is measured beside it.
 """
 
@@ -26,16 +26,16 @@ from musebridge.training.data import corpus
 from musebridge.training.models.checkpoint import load_generator
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator
-from musebridge.training.sampling.gumbel import faithful, parallel
+from musebridge.training.sampling.gumbel import parallel, sequential
 from musebridge.training.sampling.pairs import starts_within_pieces
 from musebridge.training.sampling.sampler import gumbel_noise, sample, sample_continuations
 
 NAIVE, OURS = "continuations, concatenated cache", "continuations, allocated cache, compiled"
-FAITHFUL, PARALLEL = "update, faithful", "update, parallel"
+SEQUENTIAL, PARALLEL = "update, sequential", "update, parallel"
 
 
 def rows_of(
-    checkpoint: Path, corpus_dir: Path, *, seeds: int, seeded: int, length: int, update_batch: int, rounds: int
+    checkpoint: Path, corpus_dir: Path, *, seeds: int, seed_length: int, length: int, update_batch: int, rounds: int
 ) -> list[Row]:
     """Measure a trained generator on seeds from the validation split; see :func:`rows`.
 
@@ -47,12 +47,12 @@ def rows_of(
     if not isinstance(generator, Generator):
         raise CheckpointError(f"{checkpoint}: is a reference generator; only the default kind can be sampled from")
     tokens = corpus.load(corpus_dir).splits["validation"]
-    starts = starts_within_pieces(tokens, seeded, seed=0)[:seeds]
+    starts = starts_within_pieces(tokens, seed_length, seed=0)[:seeds]
     if len(starts) < seeds:
         raise CorpusError(
-            f"{corpus_dir}: validation has {len(starts)} windows of {seeded} tokens, {seeds} are asked for"
+            f"{corpus_dir}: validation has {len(starts)} windows of {seed_length} tokens, {seeds} are asked for"
         )
-    seed_BT = torch.from_numpy(np.stack([tokens[s : s + seeded].astype(np.int64) for s in starts]))
+    seed_BT = torch.from_numpy(np.stack([tokens[s : s + seed_length].astype(np.int64) for s in starts]))
     names = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "context")
     shape = DiscriminatorConfig(**{name: getattr(generator.config, name) for name in names})
     return [*rows(generator, shape, seed_BT, length=length, update_batch=update_batch, rounds=rounds)]
@@ -81,7 +81,7 @@ def rows(
     few_BT = seed_BT[:update_batch]
     noise_BTV = gumbel_noise(len(few_BT), length, torch.Generator().manual_seed(0))
     given = generator, discriminator, few_BT, noise_BTV
-    modes = {FAITHFUL: None, PARALLEL: 0, "update, parallel, 1 round of feedback": 1}
+    modes = {SEQUENTIAL: None, PARALLEL: 0, "update, parallel, 1 Jacobi iteration": 1}
     with ExitStack() as stack:
         subjects = {name: stack.enter_context(elsewhere(_updates, *given, mode)) for name, mode in modes.items()}
         yield from in_turns(subjects, rounds, turn=1)
@@ -90,9 +90,9 @@ def rows(
 
 @contextmanager
 def _updates(
-    generator: Generator, shape: DiscriminatorConfig, seed_BT: Tensor, noise_BTV: Tensor, feedback: int | None
+    generator: Generator, shape: DiscriminatorConfig, seed_BT: Tensor, noise_BTV: Tensor, jacobi_iterations: int | None
 ) -> Iterator[Callable[[], object]]:
-    """Give what finds an update's gradient: in parallel with rounds of feedback, faithfully where these are None."""
+    """Give what finds an update's gradient: in parallel with Jacobi iterations, sequentially where these are None."""
     malloc.keep_freed()
     judge = Discriminator(shape).eval().requires_grad_(False)
     frozen = Generator(generator.config).eval().requires_grad_(False)
@@ -100,10 +100,12 @@ def _updates(
     compiled, dtype = torch.compile(objectives.gumbel), product_type(seed_BT.device)
 
     def loss() -> Tensor:
-        if feedback is None:
-            return objectives.recognised(judge, frozen, seed_BT, faithful(generator, seed_BT, noise_BTV, 1.0))
+        if jacobi_iterations is None:
+            return objectives.recognised(judge, frozen, seed_BT, sequential(generator, seed_BT, noise_BTV, 1.0))
         tokens_BT = sample(generator, seed_BT, noise_BTV, dtype=dtype, compile=True)
-        found: Tensor = compiled(generator, judge, frozen, seed_BT, tokens_BT, noise_BTV, torch.tensor(1.0), feedback)
+        found: Tensor = compiled(
+            generator, judge, frozen, seed_BT, tokens_BT, noise_BTV, torch.tensor(1.0), jacobi_iterations
+        )
         return found
 
     def update() -> None:
@@ -120,7 +122,7 @@ def ratios(rows: Sequence[Row]) -> str:
     p50 = {row.name: row.p50 for row in rows}
     return (
         f"sampling is {p50[OURS] / p50[NAIVE]:.1f} times as fast as with a concatenated cache, "
-        f"a parallel update {p50[FAITHFUL] / p50[PARALLEL]:.1f} times as fast as a faithful one"
+        f"a parallel update {p50[SEQUENTIAL] / p50[PARALLEL]:.1f} times as fast as a sequential one"
     )
 
 
@@ -162,9 +164,13 @@ def _agreement(generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, rounds:
             parts = torch.autograd.grad((weight_BTV * written_BTV).sum(), [*generator.parameters()])
             return torch.cat([part.flatten() for part in parts])
 
-        whole = gradient(faithful(generator, seed_BT, noise_BTV, 1.0))
-        for feedback, found in cosines.items():
-            part = gradient(parallel(generator, seed_BT, tokens_BT, noise_BTV, 1.0, feedback=feedback))
+        whole = gradient(sequential(generator, seed_BT, noise_BTV, 1.0))
+        for jacobi_iterations, found in cosines.items():
+            part = gradient(
+                parallel(generator, seed_BT, tokens_BT, noise_BTV, 1.0, jacobi_iterations=jacobi_iterations)
+            )
             found.append(torch.cosine_similarity(whole, part, dim=0).item())
-    for feedback, found in cosines.items():
-        yield row_of(f"gradient, parallel with {feedback} rounds of feedback and faithful", "cosine", np.array(found))
+    for jacobi_iterations, found in cosines.items():
+        yield row_of(
+            f"gradient, parallel with {jacobi_iterations} Jacobi iterations and sequential", "cosine", np.array(found)
+        )

@@ -79,7 +79,10 @@ class Bench:
             graph.export(folder, model, precision="int8")
             self.judge, self.engine, self._rival = OnnxDiscriminator(judge), OnnxEngine(model), OnnxEngine(model)
         self.frozen = load_generator(folder)[0]
-        tokens, length = corpus.load(corpus_dir).splits["validation"], self.info.seeded + self.info.continued
+        tokens, length = (
+            corpus.load(corpus_dir).splits["validation"],
+            self.info.seed_length + self.info.continuation_length,
+        )
         starts = starts_within_pieces(tokens, length, seed=0)[:seeds]
         if len(starts) < max(seeds, _FEWEST):
             raise CorpusError(f"{corpus_dir}: {len(starts)} validation windows, {max(seeds, _FEWEST)} are needed")
@@ -89,11 +92,11 @@ class Bench:
     @property
     def lengths(self) -> tuple[int, ...]:
         """A quarter, a half and all of what the discriminator was trained to judge."""
-        return tuple(self.info.continued // part for part in (4, 2, 1))
+        return tuple(self.info.continuation_length // part for part in (4, 2, 1))
 
     def times(self, rounds: int) -> list[Row]:
         """Measure writing and judging, on one thread each."""
-        stream, length = self._stream(0), self.info.continued
+        stream, length = self._stream(0), self.info.continuation_length
         candidates, alone = stream.write(length, _SETTINGS), self._alone()
         subjects: dict[str, Callable[[], object]] = {
             "one candidate": lambda: alone(1),
@@ -108,19 +111,19 @@ class Bench:
 
     def choices(self, on_progress: Callable[[float], None] = lambda _: None) -> Iterator[Choice]:
         """Yield what no choice and choices by so many tokens are worth, on all seeds."""
-        seeded, lengths = self.info.seeded, self.lengths
+        seed_length, lengths = self.info.seed_length, self.lengths
         taken: dict[int, list[npt.NDArray[np.int64]]] = {by: [] for by in (0, *lengths)}
         heard: dict[int, list[tuple[float, float]]] = {by: [] for by in lengths}
         for n, real_T in enumerate(self.real_NT):
             stream = self._stream(n)
-            candidates = stream.write(self.info.continued, _SETTINGS)
-            seed = np.array(stream.tokens[-seeded:])
-            taken[0].append(np.concatenate([real_T[:seeded], candidates[0].tokens]))
+            candidates = stream.write(self.info.continuation_length, _SETTINGS)
+            seed = np.array(stream.tokens[-seed_length:])
+            taken[0].append(np.concatenate([real_T[:seed_length], candidates[0].tokens]))
             for by in lengths:
                 verdict_B = stream.judge([_first(candidate, by) for candidate in candidates], self.judge)
                 best = candidates[int(verdict_B.argmax())]
-                taken[by].append(np.concatenate([real_T[:seeded], best.tokens]))
-                real = self.judge.judge(np.concatenate([seed, real_T[seeded:][:by]])[None], len(seed))
+                taken[by].append(np.concatenate([real_T[:seed_length], best.tokens]))
+                real = self.judge.judge(np.concatenate([seed, real_T[seed_length:][:by]])[None], len(seed))
                 heard[by].append((float(real[0]), float(verdict_B[0])))
             on_progress((n + 1) / len(self.real_NT))
         real_NF = self._figures(self.real_NT)
@@ -131,26 +134,26 @@ class Bench:
 
     def _figures(self, window_NT: npt.NDArray[np.int64]) -> Scores:
         assert isinstance(self.frozen, Generator)  # no other can be exported
-        return figures(self.frozen, torch.from_numpy(window_NT), self.info.seeded)
+        return figures(self.frozen, torch.from_numpy(window_NT), self.info.seed_length)
 
     def _auroc(self, real_N: Scores, fake_N: Scores) -> Estimate:
         return classification_metrics(real_N, fake_N, self.piece_N).auroc
 
     def _stream(self, n: int) -> Candidates:
         """Return the stream of a seed."""
-        seed = vocab.decode(self.real_NT[n, : self.info.seeded].tolist())
+        seed = vocab.decode(self.real_NT[n, : self.info.seed_length].tolist())
         return Candidates(self.engine, *read([*seed]), np.random.default_rng([n, 8]), self.count)
 
     def _alone(self) -> Callable[[int], None]:
         """Return what writes so many pieces one after the other, as an answer is."""
-        tokens, state = read([*vocab.decode(self.real_NT[0, : self.info.seeded].tolist())])
+        tokens, state = read([*vocab.decode(self.real_NT[0, : self.info.seed_length].tolist())])
         context = Context(self._rival)
         context.append(tokens)
 
         def write(count: int) -> None:
             for _ in range(count):
                 answer = Answer(context, state.copy(), np.random.default_rng(0))
-                for _ in range(self.info.continued):
+                for _ in range(self.info.continuation_length):
                     answer.next(_SETTINGS)
                 context.rollback(len(tokens))
 

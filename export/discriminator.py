@@ -74,8 +74,8 @@ def export(folder: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
     window, history = build(Window, state.get("window", {}), str(folder)), state.get("history", [])
     info = DiscriminatorInfo(
         context=min(discriminator.config.context, generator.config.context),
-        seeded=window.seeded,
-        continued=window.continued,
+        seed_length=window.seed_length,
+        continuation_length=window.continuation_length,
         precision=precision,
         parameters=count_parameters(discriminator),
         corpus=str(record.get("corpus", {}).get("name", "unknown")),

@@ -101,13 +101,13 @@ def check_discriminator(discriminator: Discriminator, generator: Generator, path
     info = exported.info
     begin_B1 = torch.full((N_WINDOWS, 1), vocab.BEGIN)
     rng = torch.Generator().manual_seed(0)
-    written_BT = sample_continuations(generator, begin_B1, info.seeded + info.continued - 1, rng)
+    written_BT = sample_continuations(generator, begin_B1, info.seed_length + info.continuation_length - 1, rng)
     window_BT = torch.cat([begin_B1, written_BT], 1)
     failures = []
-    for name, skipped in (("whole windows", 0), ("short seeds", info.seeded // 2)):
-        part_BT, seeded = window_BT[:, skipped:], info.seeded - skipped
-        right_B = discriminator(part_BT, hints(generator, part_BT), seeded).whole_B.numpy()
-        far = np.abs(exported.judge(part_BT.numpy(), seeded) - right_B).max()
+    for name, skipped in (("whole windows", 0), ("short seeds", info.seed_length // 2)):
+        part_BT, seed_length = window_BT[:, skipped:], info.seed_length - skipped
+        right_B = discriminator(part_BT, hints(generator, part_BT), seed_length).whole_B.numpy()
+        far = np.abs(exported.judge(part_BT.numpy(), seed_length) - right_B).max()
         if not far <= VERDICT_TOLERANCES[info.precision]:
             failures.append(f"{name}: a verdict is off by {far:.3g}, allowed is {VERDICT_TOLERANCES[info.precision]:g}")
     if failures:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -57,7 +57,7 @@ class _Info:
 
     def to_metadata(self) -> dict[str, str]:
         """Return the fields as the texts that an ONNX file carries."""
-        texts = {_PREFIX + f.name: _to_text(getattr(self, f.name)) for f in fields(self)}
+        texts = {_key(f): _to_text(getattr(self, f.name)) for f in fields(self)}
         return {_PREFIX + "kind": self.kind, **texts}
 
     @classmethod
@@ -75,14 +75,14 @@ class _Info:
         kind = metadata.get(_PREFIX + "kind", ModelInfo.kind if _PREFIX + "n_layers" in metadata else cls.kind)
         if kind != cls.kind:
             raise ModelError(f"{where}: is a {kind}, here a {cls.kind} is needed; make one with 'musebridge export'")
-        missing = [f.name for f in fields(cls) if _PREFIX + f.name not in metadata]
+        missing = [f.name for f in fields(cls) if _key(f) not in metadata]
         if missing:
             raise ModelError(
                 f"{where}: is not a MuseBridge model (its metadata lacks {', '.join(missing)}); "
                 "make one with 'musebridge export'"
             )
         try:
-            return cls(**{f.name: _from_text(f.name, str(f.type), metadata[_PREFIX + f.name]) for f in fields(cls)})
+            return cls(**{f.name: _from_text(f.name, str(f.type), metadata[_key(f)]) for f in fields(cls)})
         except ModelError as error:
             raise ModelError(f"{where}: {error}") from error
 
@@ -111,14 +111,14 @@ class DiscriminatorInfo(_Info):
     """The identity of an exported discriminator.
 
     Attributes:
-        seeded, continued: tokens of the seed and of the continuation that it was trained to judge.
+        seed_length, continuation_length: tokens of the seed and of the continuation that it was trained to judge.
         generator: a hash of the weights of the generator whose hints it hears, which are in the file as well.
         validation_auroc: how well it told that generator's continuations from real ones, as training measured it.
     """
 
     kind: ClassVar[str] = "discriminator"
-    seeded: int
-    continued: int
+    seed_length: int = field(metadata={"key": "seeded"})
+    continuation_length: int = field(metadata={"key": "continued"})
     generator: str
     validation_auroc: float | None = None
 
@@ -126,6 +126,11 @@ class DiscriminatorInfo(_Info):
 def fingerprint(model: Path) -> str:
     """Return what tells an exported model from every other."""
     return hashlib.sha256(model.read_bytes()).hexdigest()[:16]
+
+
+def _key(of: Field[Any]) -> str:
+    """Return a field's key in the file, which stays as the first release had it."""
+    return _PREFIX + str(of.metadata.get("key", of.name))
 
 
 def _is_count(value: object) -> bool:

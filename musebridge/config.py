@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 RENAMED = {
+    "seeded": "seed_length",
+    "continued": "continuation_length",
+    "parts": "grad_accumulation",
+    "judged": "eval_pairs",
+    "anchor": "ce_weight",
+    "anchor_context": "ce_context",
+    "anchor_batch": "ce_batch",
+    "sharpness": "beta",
+    "n": "samples_per_seed",
+    "feedback": "jacobi_iterations",
+    "faithful": "sequential",
+    "touch": "velocity_shift",
     "optimiser": "optimizer",
     "optimisers": "optimizers",
     "remembered": "replay_buffer",

@@ -26,8 +26,8 @@ INFO = ModelInfo(
 
 JUDGE = DiscriminatorInfo(
     context=1024,
-    seeded=192,
-    continued=192,
+    seed_length=192,
+    continuation_length=192,
     precision="fp16",
     parameters=12_000_000,
     corpus="maestro-v3.0.0",

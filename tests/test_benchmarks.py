@@ -81,13 +81,13 @@ def test_sampling_and_both_modes_of_an_update_are_measured(small_corpus, tmp_pat
     generator = Generator(TINY)
     torch.nn.init.normal_(generator.head.weight)
     save_generator(tmp_path / "g.safetensors", generator, {})
-    sizes = ["--seeds", "4", "--batch", "2", "--seeded", "6", "--continued", "5", "--rounds", "1"]
+    sizes = ["--seeds", "4", "--batch", "2", "--seed-length", "6", "--continuation-length", "5", "--rounds", "1"]
     files = [str(tmp_path / "g.safetensors"), str(small_corpus), "--json", str(tmp_path / "rows.json")]
     result = CliRunner().invoke(main, ["bench", "adversarial", *files, *sizes])
     assert result.exit_code == 0, result.output
     assert re.search(r"sampling is \d+\.\d times as fast .*, a parallel update \d+\.\d times", result.output)
     rows = {row["name"]: row["p50"] for row in json.loads((tmp_path / "rows.json").read_text())}
-    assert rows["gradient, parallel with 4 rounds of feedback and faithful"] == pytest.approx(1, abs=1e-3)
+    assert rows["gradient, parallel with 4 Jacobi iterations and sequential"] == pytest.approx(1, abs=1e-3)
 
 
 # Studies

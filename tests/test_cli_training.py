@@ -112,14 +112,14 @@ def test_tensorboard_that_is_not_installed_is_one_line(small_corpus, tmp_path, c
 
 ADVERSARIAL = """
 [adversarial]
-seeded = 8
-continued = 12
+seed_length = 8
+continuation_length = 12
 pairs = 16
 held_out = 16
-judged = 8
+eval_pairs = 8
 batch = 4
-anchor_context = 31
-anchor_batch = 1
+ce_context = 31
+ce_batch = 1
 
 [discrimination]
 batch = 4
@@ -210,7 +210,7 @@ def test_a_discriminator_that_was_taken_stays_as_it_is_when_there_is_more_to_lea
 
 def test_a_discriminator_of_something_else_is_one_line(with_discriminator, config, tmp_path):
     _, command = with_discriminator
-    config.write_text(ADVERSARIAL.replace("seeded = 8", "seeded = 6"), encoding="utf-8")
+    config.write_text(ADVERSARIAL.replace("seed_length = 8", "seed_length = 6"), encoding="utf-8")
     assert complaint(*command).startswith("the discriminator knows windows of 8 + 12 tokens")
     config.write_text(ADVERSARIAL + "[discriminator]\nhidden = 7", encoding="utf-8")
     assert complaint(*command).startswith("a discriminator that is given has a shape")
@@ -292,7 +292,7 @@ def test_compare_says_what_holds_and_keeps_its_samples(pretrained, tmp_path):
         *("compare", tmp_path / "fine", tmp_path / "music", "--against", tmp_path / "pretrained"),
         *("-o", tmp_path / "report", "--rival", f"itself={tmp_path / 'pretrained'}", "--windows", 16),
         *("--discriminator", tmp_path / "fine" / "discriminator", "--candidates", 2, "--sweep", 2),
-        *("--seeded", 8, "--continued", 12, "--lessons", 2, "--limit", 100),
+        *("--seed-length", 8, "--continuation-length", 12, "--lessons", 2, "--limit", 100),
     )
     result = call(*compare)
     assert result.exit_code == 0, result.output
@@ -316,7 +316,7 @@ def test_a_discriminator_picks_for_the_system_that_it_was_taught_on(pretrained, 
     assert call(*pretrained).exit_code == 0
     result = call(
         *("compare", tmp_path / "pretrained", tmp_path / "music", "--against", tmp_path / "fine"),
-        *("-o", tmp_path / "report", "--windows", 16, "--seeded", 8, "--continued", 12, "--lessons", 2),
+        *("-o", tmp_path / "report", "--windows", 16, "--seed-length", 8, "--continuation-length", 12, "--lessons", 2),
         *("--discriminator", tmp_path / "fine" / "discriminator", "--candidates", 2, "--limit", 100),
     )
     assert result.exit_code == 0, result.output
@@ -338,7 +338,7 @@ def test_an_exported_discriminator_picks_what_its_folder_does(pretrained, tmp_pa
     assert exported.exit_code == 0, exported.output
     compare = (
         *("compare", tmp_path / "fine", tmp_path / "music", "--against", tmp_path / "pretrained"),
-        *("-o", tmp_path / "report", "--windows", 16, "--seeded", 8, "--continued", 12, "--lessons", 2),
+        *("-o", tmp_path / "report", "--windows", 16, "--seed-length", 8, "--continuation-length", 12, "--lessons", 2),
         *("--candidates", 2, "--limit", 100, "--discriminator"),
     )
     told = [call(*compare, found).output for found in (tmp_path / "fine" / "discriminator", judge)]

@@ -53,8 +53,8 @@ class Discriminator(Protocol):
 
     info: DiscriminatorInfo
 
-    def judge(self, window_BT: npt.NDArray[np.int64], seeded: int) -> npt.NDArray[np.float32]:
-        """Return how real what follows the ``seeded`` first tokens of each window is, (B,): the higher, the more."""
+    def judge(self, window_BT: npt.NDArray[np.int64], seed_length: int) -> npt.NDArray[np.float32]:
+        """Return how real each window is behind its first ``seed_length`` tokens, (B,): the higher, the more."""
         ...
 
 
@@ -129,7 +129,7 @@ class Candidates:
 
     def judge(self, candidates: Sequence[Candidate], discriminator: Discriminator) -> npt.NDArray[np.float32]:
         """Return how real each candidate is, (B,); of a short stream the seed is what there is."""
-        seed = self.tokens[-discriminator.info.seeded :]
+        seed = self.tokens[-discriminator.info.seed_length :]
         window_BT = np.array([seed + candidate.tokens for candidate in candidates], np.int64)
         return discriminator.judge(window_BT, len(seed))
 
@@ -167,7 +167,7 @@ def continue_with_best(
     Raises:
         ModelError: the generator cannot hold what the discriminator judges at once.
     """
-    length = judge.info.continued
+    length = judge.info.continuation_length
     if length >= engine.capacity:
         raise ModelError(
             f"the discriminator judges {length} tokens at once, the generator reads {engine.capacity} at most; "

@@ -37,13 +37,13 @@ class OnnxDiscriminator:
     def __init__(self, path: Path, *, threads: int = 1, provider: str = "cpu") -> None:
         self._session = open_model(path, threads, provider)
         self.info = DiscriminatorInfo.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(path))
-        length = self.info.seeded + self.info.continued
+        length = self.info.seed_length + self.info.continuation_length
         try:
-            self.judge(np.zeros((1, length), np.int64), self.info.seeded)
+            self.judge(np.zeros((1, length), np.int64), self.info.seed_length)
         except EngineError as error:
             raise ModelError(f"{path}: does not run: {error}") from error
 
-    def judge(self, window_BT: Tokens, seeded: int) -> Scores:
+    def judge(self, window_BT: Tokens, seed_length: int) -> Scores:
         """Return how real the continuations of some windows are, (B,): logits, the higher the more real.
 
         Args:
@@ -53,7 +53,7 @@ class OnnxDiscriminator:
         Raises:
             EngineError: inference failed.
         """
-        inputs = {"tokens": window_BT, "seeded": np.array(seeded, np.int64)}
+        inputs = {"tokens": window_BT, "seeded": np.array(seed_length, np.int64)}
         try:
             scores_B: Scores = self._session.run(["verdict"], inputs)[0]
         except Exception as error:  # onnxruntime's exceptions have no base class of their own

@@ -100,8 +100,24 @@ def bench_kill(context: click.Context, times: int, seed: int) -> None:
 @CORPUS
 @click.option("--seeds", type=click.IntRange(1), default=128, show_default=True, help="Continued at once.")
 @click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Seeds of an update.")
-@click.option("--seeded", type=click.IntRange(1), default=192, show_default=True, help="Tokens of a seed.")
-@click.option("--continued", type=click.IntRange(1), default=192, show_default=True, help="Tokens of a continuation.")
+@click.option(
+    "--seed-length",
+    "--seeded",
+    "seed_length",
+    type=click.IntRange(1),
+    default=192,
+    show_default=True,
+    help="Tokens of a seed.",
+)
+@click.option(
+    "--continuation-length",
+    "--continued",
+    "continuation_length",
+    type=click.IntRange(1),
+    default=192,
+    show_default=True,
+    help="Tokens of a continuation.",
+)
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each.")
 @JSON
 def bench_adversarial(
@@ -109,8 +125,8 @@ def bench_adversarial(
     corpus_dir: Path,
     seeds: int,
     batch: int,
-    seeded: int,
-    continued: int,
+    seed_length: int,
+    continuation_length: int,
     rounds: int,
     json_file: Path | None,
 ) -> None:
@@ -118,7 +134,13 @@ def bench_adversarial(
     from musebridge.benchmarks import adversarial
 
     rows = adversarial.rows_of(
-        checkpoint, corpus_dir, seeds=seeds, seeded=seeded, length=continued, update_batch=batch, rounds=rounds
+        checkpoint,
+        corpus_dir,
+        seeds=seeds,
+        seed_length=seed_length,
+        length=continuation_length,
+        update_batch=batch,
+        rounds=rounds,
     )
     _tell(rows, json_file)
     say(adversarial.ratios(rows))

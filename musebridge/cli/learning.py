@@ -333,8 +333,24 @@ def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows:
 @click.option(
     "--limit", type=click.IntRange(1), help="Score the likelihood of so many tokens; default the whole split."
 )
-@click.option("--seeded", type=click.IntRange(1), default=192, show_default=True, help="Tokens of a seed.")
-@click.option("--continued", type=click.IntRange(8), default=192, show_default=True, help="Tokens of a continuation.")
+@click.option(
+    "--seed-length",
+    "--seeded",
+    "seed_length",
+    type=click.IntRange(1),
+    default=192,
+    show_default=True,
+    help="Tokens of a seed.",
+)
+@click.option(
+    "--continuation-length",
+    "--continued",
+    "continuation_length",
+    type=click.IntRange(8),
+    default=192,
+    show_default=True,
+    help="Tokens of a continuation.",
+)
 @click.option(
     "--lessons", type=click.IntRange(1), default=500, show_default=True, help="Steps of the judge's training."
 )
@@ -351,8 +367,8 @@ def compare(
     samplings: int,
     split: str,
     limit: int | None,
-    seeded: int,
-    continued: int,
+    seed_length: int,
+    continuation_length: int,
     lessons: int,
 ) -> None:
     """Does a fine-tuned generator beat the pre-trained one? Judges that took no part in any training say.
@@ -378,7 +394,7 @@ def compare(
         samplings=samplings,
         split=split,
         limit=limit,
-        window=Window(seeded=seeded, continued=continued),
+        window=Window(seed_length=seed_length, continuation_length=continuation_length),
         training=TransformerTraining(steps=lessons),
     )
     with _stages() as tell:

@@ -99,9 +99,9 @@ def windows(batch: int, length: int = SEEDED + CONTINUED) -> np.ndarray:
     return np.random.default_rng(4).integers(0, vocab.N_EVENTS, (batch, length))
 
 
-def right(discriminator: Discriminator, frozen: Generator, window_BT: np.ndarray, seeded: int) -> np.ndarray:
+def right(discriminator: Discriminator, frozen: Generator, window_BT: np.ndarray, seed_length: int) -> np.ndarray:
     window = torch.from_numpy(window_BT)
-    return discriminator(window, hints(frozen, window), seeded).whole_B.numpy()
+    return discriminator(window, hints(frozen, window), seed_length).whole_B.numpy()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -150,12 +150,14 @@ def test_only_a_discriminator_can_be_read_back(folder: Path) -> None:
         read_back(folder / "none.onnx")
 
 
-@pytest.mark.parametrize(("length", "seeded"), [(2, 1), (30, 2), (60, 50), (60, 1)])
-def test_seed_and_continuation_may_have_any_length(folder: Path, frozen: Generator, length: int, seeded: int) -> None:
+@pytest.mark.parametrize(("length", "seed_length"), [(2, 1), (30, 2), (60, 50), (60, 1)])
+def test_seed_and_continuation_may_have_any_length(
+    folder: Path, frozen: Generator, length: int, seed_length: int
+) -> None:
     export(folder, folder / "d.onnx", precision="fp32")
     window_BT = windows(2, length)
-    verdict_B = OnnxDiscriminator(folder / "d.onnx").judge(window_BT, seeded)
-    np.testing.assert_allclose(verdict_B, right(made(SHAPE), frozen, window_BT, seeded), atol=1e-4)
+    verdict_B = OnnxDiscriminator(folder / "d.onnx").judge(window_BT, seed_length)
+    np.testing.assert_allclose(verdict_B, right(made(SHAPE), frozen, window_BT, seed_length), atol=1e-4)
 
 
 def test_a_window_is_judged_alone_as_in_a_batch(folder: Path) -> None:
@@ -170,8 +172,8 @@ def test_the_file_says_what_it_is(folder: Path, frozen: Generator, tmp_path: Pat
     info = export(folder, out, precision="int8")
     assert info == DiscriminatorInfo(
         context=60,
-        seeded=SEEDED,
-        continued=CONTINUED,
+        seed_length=SEEDED,
+        continuation_length=CONTINUED,
         precision="int8",
         parameters=count_parameters(made(SHAPE)),
         corpus="songs",
@@ -239,8 +241,8 @@ def test_a_truncated_file_is_refused(folder: Path, share: float) -> None:
     ("field", "value", "reason"),
     [
         ("vocabulary", "feedfacefeedface", "has vocabulary 'feedfacefeedface'"),
-        ("seeded", "0", "metadata seeded must be a whole number from 1, found 0"),
-        ("continued", "many", "metadata continued cannot be read"),
+        ("seeded", "0", "metadata seed_length must be a whole number from 1, found 0"),
+        ("continued", "many", "metadata continuation_length cannot be read"),
         ("continued", "99", "does not run"),
         ("precision", "int3", "precision must be one of fp32, fp16, int8, found 'int3'"),
         ("validation_auroc", "NaN", "validation_auroc must be a finite number or null"),

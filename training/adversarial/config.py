@@ -17,25 +17,26 @@ class AdversarialConfig:
     Attributes:
         objective: ``gumbel``, ``ddo``, ``best_of_n``, ``dpo``, ``policy_gradient`` or ``actor_critic``; see
             ``musebridge.training.adversarial.objectives``.
-        seeded, continued: tokens of a seed and of its continuation.
+        seed_length, continuation_length: tokens of a seed and of its continuation.
         pairs, held_out: real and artificial continuations to train the discriminator on, and to measure it; of
             the first only seeds are needed where it is taken as it is and the objective writes anew.
-        judged: held-out seeds by which checkpoints are measured.
+        eval_pairs: held-out seeds by which checkpoints are measured.
         batch: seeds a step.
-        parts: that a step's seeds are computed in, one after another, which takes less memory; must divide ``batch``.
+        grad_accumulation: parts that a step's seeds are computed in, one after another, which takes less memory; must
+            divide ``batch``.
         lr, discriminator_lr: of AdamW, after ``warmup_steps``, falling linearly to zero at the end of the budget; a
             discriminator with 0 stays as it was.
         weight: of the objective.
-        anchor: weight of the cross-entropy on real windows of ``anchor_context`` tokens, ``anchor_batch`` a step;
+        ce_weight: of the cross-entropy on real windows of ``ce_context`` tokens, ``ce_batch`` a step;
             0 for none.
         transpose: of these windows, see :class:`Augmentation`.
         temperature, last_temperature: of the relaxation, at the beginning and at the end (gumbel).
-        faithful: back-propagate through every cached step (gumbel).
-        feedback: links of the chain through the context in the parallel mode (gumbel).
-        sharpness: of the likelihood ratio of a continuation (ddo, dpo).
+        sequential: back-propagate through every cached step (gumbel).
+        jacobi_iterations: links of the chain through the context in the parallel mode (gumbel).
+        beta: of the likelihood ratio of a continuation (ddo, dpo).
         kl: weight of the divergence from the pre-trained generator (policy_gradient, actor_critic).
-        n: continuations of a seed to pick from, rank or weigh (best_of_n, dpo, policy_gradient); at least 2 where they
-            are compared (dpo, policy_gradient).
+        samples_per_seed: continuations of a seed to pick from, rank or weigh (best_of_n, dpo, policy_gradient); at
+            least 2 where they are compared (dpo, policy_gradient).
         replay: share of replayed samples in a step of the discriminator.
         pause_above: a discriminator whose running AUROC is higher waits.
         ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.
@@ -50,28 +51,28 @@ class AdversarialConfig:
     tokens: int = 0
     seconds: float = 0.0
     objective: str = "gumbel"
-    seeded: int = 192
-    continued: int = 192
+    seed_length: int = 192
+    continuation_length: int = 192
     pairs: int = 16_384
     held_out: int = 2048
-    judged: int = 512
+    eval_pairs: int = 512
     batch: int = 16
-    parts: int = 1
+    grad_accumulation: int = 1
     lr: float = 5e-5
     discriminator_lr: float = 5e-5
     warmup_steps: int = 20
     weight: float = 1.0
-    anchor: float = 1.0
-    anchor_context: int = 1024
-    anchor_batch: int = 2
+    ce_weight: float = 1.0
+    ce_context: int = 1024
+    ce_batch: int = 2
     transpose: int = 5
     temperature: float = 1.0
     last_temperature: float = 0.5
-    faithful: bool = False
-    feedback: int = 0
-    sharpness: float = 0.05
+    sequential: bool = False
+    jacobi_iterations: int = 0
+    beta: float = 0.05
     kl: float = 1.0
-    n: int = 8
+    samples_per_seed: int = 8
     replay: float = 0.5
     pause_above: float = 0.9
     clip: float = 1.0
@@ -89,18 +90,21 @@ class AdversarialConfig:
             raise ConfigError("give the budget either as tokens or as seconds, more than 0")
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"objective must be one of {', '.join(OBJECTIVES)}, found {self.objective!r}")
-        at_least(self, 0, "feedback", "lr", "discriminator_lr", "weight", "anchor", "replay", "ema", "patience", "seed")
-        at_least(self, 0, "validate_s", "save_s", "nll_rise", "tolerance", "transpose", "warmup_steps", "kl")
-        at_least(self, 1, "seeded", "continued", "pairs", "held_out", "judged", "batch", "parts")
-        at_least(self, 1, "anchor_context", "anchor_batch", "n")
-        more_than(self, 0, "temperature", "last_temperature", "clip", "sharpness")
+        at_least(self, 0, "jacobi_iterations", "lr", "discriminator_lr", "weight", "ce_weight", "replay", "ema")
+        at_least(self, 0, "patience", "seed", "validate_s", "save_s", "nll_rise", "tolerance", "transpose")
+        at_least(self, 0, "warmup_steps", "kl")
+        at_least(self, 1, "seed_length", "continuation_length", "pairs", "held_out", "eval_pairs", "batch")
+        at_least(self, 1, "grad_accumulation", "ce_context", "ce_batch", "samples_per_seed")
+        more_than(self, 0, "temperature", "last_temperature", "clip", "beta")
         for name in ("replay", "pause_above", "distinct"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in 0..1, found {getattr(self, name)}")
-        if self.objective in ("dpo", "policy_gradient") and self.n < 2:
-            raise ConfigError(f"n must be at least 2 for {self.objective}, found {self.n}")
-        if self.batch % self.parts:
-            raise ConfigError(f"parts must divide batch, found {self.parts} and {self.batch}")
+        if self.objective in ("dpo", "policy_gradient") and self.samples_per_seed < 2:
+            raise ConfigError(
+                f"samples_per_seed must be at least 2 for {self.objective}, found {self.samples_per_seed}"
+            )
+        if self.batch % self.grad_accumulation:
+            raise ConfigError(f"grad_accumulation must divide batch, found {self.grad_accumulation} and {self.batch}")
         if not self.ema < 1:
             raise ConfigError(f"ema must be less than 1, found {self.ema}")
 

@@ -72,7 +72,7 @@ class CriticTrainer(PairTrainer):
     def _loss(self, at: npt.NDArray[np.int64]) -> Tensor:
         window_BT, hints_BTF = (x.to(self.device) for x in artificial(self.train[at]))
         verdict_B = torch.from_numpy(self.verdict_N[at]).float().to(self.device)
-        loss: Tensor = self._compiled(self.critic, window_BT, hints_BTF, verdict_B, self._seeded)
+        loss: Tensor = self._compiled(self.critic, window_BT, hints_BTF, verdict_B, self._seed_length)
         return loss
 
     @torch.no_grad()
@@ -85,18 +85,18 @@ class CriticTrainer(PairTrainer):
             torch.split(window_NT, _AT_ONCE), torch.split(hints_NTF, _AT_ONCE), strict=True
         ):
             with autocast(self.device):
-                parts.append(self.critic(window_BT.to(self.device), hints_BTF.to(self.device), self._seeded))
+                parts.append(self.critic(window_BT.to(self.device), hints_BTF.to(self.device), self._seed_length))
         verdict_N1 = torch.from_numpy(self._held_out_verdict_N)[:, None]
         error = (torch.cat(parts).cpu() - verdict_N1).square().mean()
         return float(1 - error / verdict_N1.var(correction=0))
 
     @property
-    def _seeded(self) -> int:
-        return self.train.window.seeded
+    def _seed_length(self) -> int:
+        return self.train.window.seed_length
 
 
-def _loss(critic: Critic, window_BT: Tensor, hints_BTF: Tensor, verdict_B: Tensor, seeded: int) -> Tensor:
-    value_BC = critic(window_BT, hints_BTF, seeded)
+def _loss(critic: Critic, window_BT: Tensor, hints_BTF: Tensor, verdict_B: Tensor, seed_length: int) -> Tensor:
+    value_BC = critic(window_BT, hints_BTF, seed_length)
     verdict_B1 = verdict_B[:, None].expand_as(value_BC)
     return F.mse_loss(value_BC, verdict_B1) + _STEADY * F.mse_loss(value_BC[:, :-1], value_BC[:, 1:].detach())
 
@@ -108,4 +108,4 @@ def artificial(pairs: Pairs) -> tuple[Tensor, Tensor]:
 
 
 def _verdicts(discriminator: Discriminator, pairs: Pairs) -> Scores:
-    return verdicts(discriminator, *artificial(pairs), pairs.window.seeded)
+    return verdicts(discriminator, *artificial(pairs), pairs.window.seed_length)

@@ -64,10 +64,11 @@ class TrainedDiscriminator(NamedTuple):
         Raises:
             ConfigError: it knows others.
         """
-        seeded, continued = self.info.seeded, self.info.continued
-        if window != Window(seeded=seeded, continued=continued):
+        seed_length, continuation_length = self.info.seed_length, self.info.continuation_length
+        if window != Window(seed_length=seed_length, continuation_length=continuation_length):
             raise ConfigError(
-                f"the discriminator knows windows of {seeded} + {continued} tokens; set seeded and continued alike"
+                f"the discriminator knows windows of {seed_length} + {continuation_length} tokens; "
+                "set seed_length and continuation_length alike"
             )
 
 
@@ -144,7 +145,9 @@ class DiscriminatorTrainer(PairTrainer):
         """Train as every pair trainer does; what is judged by is calibrated first."""
         if self.step == 0 < self.steps:
             window_MT, hints_MTF = self._heard(self.train[slice(0, _CALIBRATED_BY)])
-            self.discriminator.calibrate(statistics(window_MT[:, self._seeded :], hints_MTF[:, self._seeded :]))
+            self.discriminator.calibrate(
+                statistics(window_MT[:, self._seed_length :], hints_MTF[:, self._seed_length :])
+            )
         super().run(on_step, on_validation)
 
     def report(self) -> ClassificationMetrics:
@@ -159,17 +162,17 @@ class DiscriminatorTrainer(PairTrainer):
         window_MT, new = torch.from_numpy(chosen.windows), len(chosen)
         if count := round(self.config.corrupted * len(chosen)):
             rng, new = np.random.default_rng([self.seed, 6, self.step]), new + count
-            window_MT[len(chosen) : new, self._seeded :] = torch.from_numpy(corrupted(chosen.real_NT, count, rng))
+            window_MT[len(chosen) : new, self._seed_length :] = torch.from_numpy(corrupted(chosen.real_NT, count, rng))
         hints_MTF = torch.cat([self._hinted(window_MT[:new]), torch.from_numpy(chosen.hints_NTF[new - len(chosen) :])])
         both = window_MT.to(self.device), hints_MTF.float().to(self.device)
-        return self.loss(self.discriminator, *both, self._seeded)
+        return self.loss(self.discriminator, *both, self._seed_length)
 
     def _measure(self) -> float:
         return auroc(*self._scores(*self._choosing))
 
     @property
-    def _seeded(self) -> int:
-        return self.train.window.seeded
+    def _seed_length(self) -> int:
+        return self.train.window.seed_length
 
     @cached_property
     def _choosing(self) -> tuple[Tensor, Tensor]:
@@ -190,7 +193,7 @@ class DiscriminatorTrainer(PairTrainer):
 
     def _scores(self, window_MT: Tensor, hints_MTF: Tensor) -> tuple[Scores, Scores]:
         """Return the verdicts on the real and on the artificial continuations."""
-        real, fake = np.split(verdicts(self.discriminator, window_MT, hints_MTF, self._seeded), 2)
+        real, fake = np.split(verdicts(self.discriminator, window_MT, hints_MTF, self._seed_length), 2)
         return real, fake
 
 
@@ -211,14 +214,14 @@ def corrupted(real_NT: Tokens, count: int, rng: np.random.Generator) -> Tokens:
 
 
 @torch.no_grad()
-def verdicts(discriminator: Discriminator, window_MT: Tensor, hints_MTF: Tensor, seeded: int) -> Scores:
+def verdicts(discriminator: Discriminator, window_MT: Tensor, hints_MTF: Tensor, seed_length: int) -> Scores:
     """Return the verdict on each window, shape (M,)."""
     discriminator.eval()
     device = next(discriminator.parameters()).device
     parts = []
     for window_BT, hints_BTF in zip(*(torch.split(x, _AT_ONCE) for x in (window_MT, hints_MTF)), strict=True):
         with autocast(device):
-            verdict = discriminator(window_BT.to(device), hints_BTF.to(device), seeded)
+            verdict = discriminator(window_BT.to(device), hints_BTF.to(device), seed_length)
         parts.append(verdict.whole_B.double().cpu())
     return np.asarray(torch.cat(parts).numpy())
 

@@ -43,7 +43,7 @@ def gumbel(
     tokens_BT: Tensor,
     noise_BTV: Tensor,
     temperature: float | Tensor,
-    feedback: int,
+    jacobi_iterations: int,
 ) -> Tensor:
     """Return the loss of samples that are not taken for real, in the parallel mode.
 
@@ -51,9 +51,10 @@ def gumbel(
         generator: to be trained.
         discriminator: in evaluation mode.
         frozen: gives the hints.
-        seed_BT, tokens_BT, noise_BTV, temperature, feedback: see :func:`musebridge.training.sampling.gumbel.parallel`.
+        seed_BT, tokens_BT, noise_BTV, temperature, jacobi_iterations: see
+            :func:`musebridge.training.sampling.gumbel.parallel`.
     """
-    written_BTV = parallel(generator, seed_BT, tokens_BT, noise_BTV, temperature, feedback=feedback)
+    written_BTV = parallel(generator, seed_BT, tokens_BT, noise_BTV, temperature, jacobi_iterations=jacobi_iterations)
     return recognised(discriminator, frozen, seed_BT, written_BTV)
 
 
@@ -65,7 +66,7 @@ def recognised(discriminator: Discriminator, frozen: Generator, seed_BT: Tensor,
     return F.softplus(-verdict.whole_B).mean()
 
 
-def ddo(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
+def ddo(generator: Generator, frozen: Generator, window_MT: Tensor, seed_length: int, beta: float) -> Tensor:
     """Return the loss of a likelihood ratio that does not tell real continuations from the frozen generator's.
 
     Args:
@@ -73,24 +74,24 @@ def ddo(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int,
         frozen: that wrote the artificial continuations.
         window_MT: real windows and, behind them, the artificial ones.
         seeded: tokens of the seed, which do not count.
-        sharpness: what the log ratio of a whole continuation is multiplied by.
+        beta: what the log ratio of a whole continuation is multiplied by.
     """
-    real_B, fake_B = _log_ratios(generator, frozen, window_MT, seeded, sharpness).chunk(2)
+    real_B, fake_B = _log_ratios(generator, frozen, window_MT, seed_length, beta).chunk(2)
     return F.softplus(-real_B).mean() + F.softplus(fake_B).mean()
 
 
-def best_of_n(generator: Generator, best_BT: Tensor, seeded: int) -> Tensor:
+def best_of_n(generator: Generator, best_BT: Tensor, seed_length: int) -> Tensor:
     """Return how unlikely the picked windows' continuations are, in nats per token."""
-    return -log_likelihood(generator, best_BT, seeded).mean() / (best_BT.shape[1] - seeded)
+    return -log_likelihood(generator, best_BT, seed_length).mean() / (best_BT.shape[1] - seed_length)
 
 
-def dpo(generator: Generator, frozen: Generator, window_BNT: Tensor, seeded: int, sharpness: float) -> Tensor:
+def dpo(generator: Generator, frozen: Generator, window_BNT: Tensor, seed_length: int, beta: float) -> Tensor:
     """Return the loss of a likelihood ratio that does not rank the N windows of a seed in their order, best first.
 
     The ratio is the worth of a window in the ranking model of Plackett and Luce; other arguments as for :func:`ddo`.
     """
     N = window_BNT.shape[1]
-    worth_BN = _log_ratios(generator, frozen, window_BNT.flatten(0, 1), seeded, sharpness).view(-1, N)
+    worth_BN = _log_ratios(generator, frozen, window_BNT.flatten(0, 1), seed_length, beta).view(-1, N)
     of_the_rest_BN = worth_BN.flip(1).logcumsumexp(1).flip(1)
     return (of_the_rest_BN - worth_BN).sum(1).mean() / (N - 1)
 
@@ -130,7 +131,7 @@ def actor_critic(
     window_BT: Tensor,
     hints_BTF: Tensor,
     verdict_B: Tensor,
-    seeded: int,
+    seed_length: int,
     kl: float,
 ) -> Tensor:
     """Return the KL divergence from the copy that wrote the windows, per token, less what is gained in verdicts.
@@ -148,9 +149,9 @@ def actor_critic(
         kl: weight of the divergence.
     """
     with torch.no_grad():
-        unexpected_BC = verdict_B[:, None] - critic(window_BT, hints_BTF, seeded)[:, :-1]
-    log_p_BC = _chosen(generator(window_BT[:, :-1], seeded - 1), window_BT[:, seeded:])
-    log_ratio_BC = log_p_BC + hints_BTF[:, seeded:, 0]  # by surprise, which is the copy's -log p
+        unexpected_BC = verdict_B[:, None] - critic(window_BT, hints_BTF, seed_length)[:, :-1]
+    log_p_BC = _chosen(generator(window_BT[:, :-1], seed_length - 1), window_BT[:, seed_length:])
+    log_ratio_BC = log_p_BC + hints_BTF[:, seed_length:, 0]  # by surprise, which is the copy's -log p
     # Less 1, which has no gradient: what was gained so far, 0 at first, whatever the critic expects on average.
     weight_BC = log_ratio_BC.expm1()
     gain = (weight_BC * unexpected_BC).mean()
@@ -165,14 +166,14 @@ def _chosen(logits_BCV: Tensor, tokens_BC: Tensor) -> Tensor:
     return log_p_BCV.gather(-1, tokens_BC[..., None])[..., 0]
 
 
-def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seeded: int, sharpness: float) -> Tensor:
-    """Return ``sharpness`` times the log likelihood ratio of generator to frozen copy, (M,)."""
+def _log_ratios(generator: Generator, frozen: Generator, window_MT: Tensor, seed_length: int, beta: float) -> Tensor:
+    """Return ``beta`` times the log likelihood ratio of generator to frozen copy, (M,)."""
     with torch.no_grad():
-        before_M = log_likelihood(frozen, window_MT, seeded)
-    return sharpness * (log_likelihood(generator, window_MT, seeded) - before_M)
+        before_M = log_likelihood(frozen, window_MT, seed_length)
+    return beta * (log_likelihood(generator, window_MT, seed_length) - before_M)
 
 
-def log_likelihood(generator: Generator, window_BT: Tensor, seeded: int) -> Tensor:
+def log_likelihood(generator: Generator, window_BT: Tensor, seed_length: int) -> Tensor:
     """Return the log likelihood of each continuation given its seed, in nats, (B,)."""
-    logits_BCV = generator(window_BT[:, :-1], seeded - 1)
-    return -F.cross_entropy(logits_BCV.transpose(1, 2), window_BT[:, seeded:], reduction="none").sum(1)
+    logits_BCV = generator(window_BT[:, :-1], seed_length - 1)
+    return -F.cross_entropy(logits_BCV.transpose(1, 2), window_BT[:, seed_length:], reduction="none").sum(1)

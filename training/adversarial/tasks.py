@@ -19,7 +19,7 @@ from musebridge.training.compute.precision import product_type
 from musebridge.training.models.discriminator import Discriminator
 from musebridge.training.models.generator import Generator
 from musebridge.training.sampling.best_of_n import ranked, scored, written
-from musebridge.training.sampling.gumbel import faithful
+from musebridge.training.sampling.gumbel import sequential
 from musebridge.training.sampling.pairs import Pairs
 from musebridge.training.sampling.sampler import gumbel_noise, sample
 
@@ -71,47 +71,49 @@ class Asked(NamedTuple):
 def gumbel(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
     """Write with noise that is kept, and ask the discriminator."""
     seed_BT, rng = _seeds(models, step)
-    noise_BTV = gumbel_noise(len(seed_BT), config.continued, rng)
+    noise_BTV = gumbel_noise(len(seed_BT), config.continuation_length, rng)
     # A number that changes would be compiled anew each time; a tensor is not.
     temperature = torch.tensor(config.temperature + step.share * (config.last_temperature - config.temperature))
-    if config.faithful:
-        written_BTV = faithful(models.generator, seed_BT, noise_BTV, temperature)
+    if config.sequential:
+        written_BTV = sequential(models.generator, seed_BT, noise_BTV, temperature)
         asked = objectives.recognised(models.discriminator, models.frozen, seed_BT, written_BTV)
         return Asked(asked, written_BTV.detach().argmax(-1))
     tokens_BT = sample(models.generator, seed_BT, noise_BTV, dtype=product_type(seed_BT.device), compile=models.compile)
     given = models.generator, models.discriminator, models.frozen, seed_BT, tokens_BT, noise_BTV
-    return Asked(loss(*given, temperature, config.feedback), tokens_BT)
+    return Asked(loss(*given, temperature, config.jacobi_iterations), tokens_BT)
 
 
 def ddo(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
     """Compare the likelihoods of real and artificial windows; nobody is asked."""
     window_MT = torch.from_numpy(step.pairs.windows).to(models.device)
-    return Asked(loss(models.generator, models.frozen, window_MT, config.seeded, config.sharpness))
+    return Asked(loss(models.generator, models.frozen, window_MT, config.seed_length, config.beta))
 
 
 def best_of_n(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
     """Learn by heart what is liked best."""
     window_BNT, score_BN = _scored(models, config, step)
     best_BT = ranked(window_BNT, score_BN)[:, 0]
-    return _of_new(loss(models.generator, best_BT, config.seeded), window_BNT, score_BN, config)
+    return _of_new(loss(models.generator, best_BT, config.seed_length), window_BNT, score_BN, config)
 
 
 def dpo(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
     """Learn the order in which they are liked."""
     window_BNT, score_BN = _scored(models, config, step)
     ranked_BNT = ranked(window_BNT, score_BN)
-    asked = loss(models.generator, models.frozen, ranked_BNT, config.seeded, config.sharpness)
+    asked = loss(models.generator, models.frozen, ranked_BNT, config.seed_length, config.beta)
     return _of_new(asked, window_BNT, score_BN, config)
 
 
 def policy_gradient(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
     """Learn from each by how much more it is liked than the others of its seed."""
     seed_BT, rng = _seeds(models, step)
-    written_MC = written(models.generator, seed_BT, config.continued, config.n, rng, compile=models.compile)
+    written_MC = written(
+        models.generator, seed_BT, config.continuation_length, config.samples_per_seed, rng, compile=models.compile
+    )
     verdict_M, hints_MTF = models.judge.score(seed_BT, written_MC)
-    ahead_M = objectives.leave_one_out_advantage(verdict_M.view(-1, config.n)).flatten()
+    ahead_M = objectives.leave_one_out_advantage(verdict_M.view(-1, config.samples_per_seed)).flatten()
     asked = loss(models.generator, seed_BT, written_MC, hints_MTF, ahead_M, config.kl)
-    return Asked(asked, written_MC[:: config.n], verdict_M.mean())
+    return Asked(asked, written_MC[:: config.samples_per_seed], verdict_M.mean())
 
 
 def actor_critic(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
@@ -120,7 +122,7 @@ def actor_critic(models: Models, config: AdversarialConfig, loss: Loss, step: St
     heard = *artificial(step.pairs), torch.from_numpy(models.critic_trainer.verdict_N[step.at]).float()
     on_device = (x.to(models.device) for x in heard)
     given = models.generator, models.critic_trainer.critic, *on_device
-    return Asked(loss(*given, config.seeded, config.kl))
+    return Asked(loss(*given, config.seed_length, config.kl))
 
 
 TASKS: dict[str, Callable[[Models, AdversarialConfig, Loss, Step], Asked]] = {
@@ -138,9 +140,9 @@ def _seeds(models: Models, step: Step) -> tuple[Tensor, torch.Generator]:
 
 def _scored(models: Models, config: AdversarialConfig, step: Step) -> tuple[Tensor, Tensor]:
     seed_BT, rng = _seeds(models, step)
-    given = models.generator, models.judge, seed_BT, config.continued, config.n, rng
+    given = models.generator, models.judge, seed_BT, config.continuation_length, config.samples_per_seed, rng
     return scored(*given, compile=models.compile)
 
 
 def _of_new(loss: Tensor, window_BNT: Tensor, score_BN: Tensor, config: AdversarialConfig) -> Asked:
-    return Asked(loss, window_BNT[:, 0, config.seeded :], score_BN.mean())
+    return Asked(loss, window_BNT[:, 0, config.seed_length :], score_BN.mean())

@@ -95,7 +95,7 @@ class Adversarial:
         self._task, self._loss = TASKS[config.objective], compiled(getattr(objectives, config.objective))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
-        self.window = Window(seeded=config.seeded, continued=config.continued)
+        self.window = Window(seed_length=config.seed_length, continuation_length=config.continuation_length)
         self._check(shape, trained)
         self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
         # Who takes a discriminator as it is and writes anew needs seeds alone.
@@ -118,14 +118,14 @@ class Adversarial:
         )
         self.selector = CheckpointSelector(
             self.frozen,
-            self.discriminator_trainer.choosing[slice(0, config.judged)],
+            self.discriminator_trainer.choosing[slice(0, config.eval_pairs)],
             corpus.splits["validation"],
             SCORED_WHILE_TRAINING,
             compile=compile,
         )
         self.real = Windows(
             corpus.splits["train"],
-            length=config.anchor_context + 1,
+            length=config.ce_context + 1,
             augmentation=Augmentation(transpose=config.transpose),
             seed=config.seed,
         )
@@ -200,22 +200,22 @@ class Adversarial:
         at = np.arange(step * self.config.batch, (step + 1) * self.config.batch) % len(self.train)
         self._optimize(at)
         self.progress.step += 1
-        self.progress.tokens += self.config.batch * self.config.continued
+        self.progress.tokens += self.config.batch * self.config.continuation_length
         self.progress.seconds += time.monotonic() - start_s
 
     def _optimize(self, at: npt.NDArray[np.int64]) -> None:
         config = self.config
-        asked = [self._ask(part, at_part) for part, at_part in enumerate(np.split(at, config.parts))]
+        asked = [self._ask(part, at_part) for part, at_part in enumerate(np.split(at, config.grad_accumulation))]
         self._note("loss", torch.stack([part.loss for part in asked]).mean())
         verdicts = [part.verdict for part in asked if part.verdict is not None]
         if verdicts:
             self._note("verdict", torch.stack(verdicts).mean())
-        if config.anchor:
-            first = self.progress.step * config.anchor_batch
-            real_BT = torch.from_numpy(np.stack([self.real.window(first + i) for i in range(config.anchor_batch)]))
+        if config.ce_weight:
+            first = self.progress.step * config.ce_batch
+            real_BT = torch.from_numpy(np.stack([self.real.window(first + i) for i in range(config.ce_batch)]))
             with autocast(self.device):
                 nats = cross_entropy(self.generator, real_BT.to(self.device))
-            (config.anchor * nats).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            (config.ce_weight * nats).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self._note("nll", nats)
         take_step(self.generator, [self.optimizer], config.clip)
         with torch.no_grad():
@@ -230,7 +230,7 @@ class Adversarial:
         torch.manual_seed(int(np.random.SeedSequence([config.seed, 5, self.progress.step, part]).generate_state(1)[0]))
         with autocast(self.device):
             asked = self._task(self.models, config, self._loss, Step(self.train[at], at, min(1.0, self.fraction)))
-        (config.weight / config.parts * asked.loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        (config.weight / config.grad_accumulation * asked.loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return asked._replace(loss=asked.loss.detach())
 
     def _note(self, name: str, value: Tensor) -> None:
@@ -255,7 +255,7 @@ class Adversarial:
             return
         self.discriminator.train().requires_grad_(True)
         with autocast(self.device):
-            loss = self.discriminator_trainer.loss(self.discriminator, window_MT, hints_MTF, self.config.seeded)
+            loss = self.discriminator_trainer.loss(self.discriminator, window_MT, hints_MTF, self.config.seed_length)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         take_step(self.discriminator, [self.discriminator_optimizer], self.config.clip)
         self.discriminator.eval().requires_grad_(False)
@@ -318,7 +318,13 @@ class Adversarial:
     @property
     def _begun(self) -> list[Any]:
         """What a run must not change."""
-        return [self.corpus.sha256, self.config.objective, self.config.seeded, self.config.continued, len(self.train)]
+        return [
+            self.corpus.sha256,
+            self.config.objective,
+            self.config.seed_length,
+            self.config.continuation_length,
+            len(self.train),
+        ]
 
     def _pairs(self, split: str, count: int, on_stage: OnProgress, *, written: bool = True) -> Pairs:
         return pairs(
@@ -370,10 +376,10 @@ class Adversarial:
                 "report others; prepare more files"
             )
         context = min(self.frozen.config.context, shape.context)
-        if max(self.window.length, self.config.anchor_context) > context:
+        if max(self.window.length, self.config.ce_context) > context:
             raise ConfigError(
-                f"seeds and continuations, and anchor_context, must fit {context} tokens of context, "
-                f"found {self.window.length} and {self.config.anchor_context}"
+                f"seeds and continuations, and ce_context, must fit {context} tokens of context, "
+                f"found {self.window.length} and {self.config.ce_context}"
             )
         if trained:
             trained.check(self.window)

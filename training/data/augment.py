@@ -22,15 +22,15 @@ class Augmentation:
     Attributes:
         transpose: up to this many semitones up or down.
         stretch: up to this share slower or faster, 0.1 for ±10 %.
-        touch: up to this many velocity bins louder or softer.
+        velocity_shift: up to this many velocity bins louder or softer.
     """
 
     transpose: int = 0
     stretch: float = 0.0
-    touch: int = 0
+    velocity_shift: int = 0
 
     def __post_init__(self) -> None:
-        for name, most in {"transpose": 12, "stretch": 0.5, "touch": 8}.items():
+        for name, most in {"transpose": 12, "stretch": 0.5, "velocity_shift": 8}.items():
             if not 0 <= getattr(self, name) <= most:
                 raise ConfigError(f"{name} must be in 0..{most}, found {getattr(self, name)}")
 
@@ -47,12 +47,12 @@ class Augmentation:
             rng: source of randomness.
         """
         semitones = int(rng.integers(-self.transpose, self.transpose + 1))
-        bins = int(rng.integers(-self.touch, self.touch + 1))
+        bins = int(rng.integers(-self.velocity_shift, self.velocity_shift + 1))
         factor = 1 + self.stretch * float(rng.uniform(-1, 1))
         stretched = stretch(tokens, factor) if self.stretch else tokens
         if len(stretched) < length:  # mostly rests, or the end of the corpus
             stretched = tokens
-        return touch(transpose(stretched[:length], semitones), bins)
+        return shift_velocity(transpose(stretched[:length], semitones), bins)
 
 
 def transpose(tokens: Tokens, semitones: int) -> Tokens:
@@ -65,7 +65,7 @@ def transpose(tokens: Tokens, semitones: int) -> Tokens:
     return np.where(is_pitch, tokens + semitones, tokens)
 
 
-def touch(tokens: Tokens, bins: int) -> Tokens:
+def shift_velocity(tokens: Tokens, bins: int) -> Tokens:
     """Return tokens with every velocity moved by ``bins``, within the softest and the loudest."""
     is_velocity = (tokens >= vocab.VELOCITY) & (tokens < vocab.BEGIN)
     return np.where(is_velocity, np.clip(tokens + bins, vocab.VELOCITY, vocab.BEGIN - 1), tokens)

@@ -21,13 +21,13 @@ _FOLDS = 5
 
 
 @torch.no_grad()
-def figures(frozen: Generator, window_NT: Tensor, seeded: int) -> npt.NDArray[np.float64]:
+def figures(frozen: Generator, window_NT: Tensor, seed_length: int) -> npt.NDArray[np.float64]:
     """Return what the judge knows of each continuation: the statistics of its hints."""
     rows = []
     for window_BT in torch.split(window_NT, _AT_ONCE):
         with autocast(window_BT.device):
             hints_BTF = hints(frozen, window_BT)
-        rows.append(statistics(window_BT[:, seeded:], hints_BTF[:, seeded:]).double().cpu().numpy())
+        rows.append(statistics(window_BT[:, seed_length:], hints_BTF[:, seed_length:]).double().cpu().numpy())
     return np.concatenate(rows)
 
 

@@ -121,7 +121,7 @@ class Discriminator(nn.Module):
         self.centre_N.copy_(statistics_BN.mean(0))
         self.spread_N.copy_(statistics_BN.std(0).clamp(min=1e-3))
 
-    def forward(self, window: Tensor, hints_BTF: Tensor, seeded: int, jitter: float = 0.0) -> Verdict:
+    def forward(self, window: Tensor, hints_BTF: Tensor, seed_length: int, jitter: float = 0.0) -> Verdict:
         """Judge windows.
 
         Args:
@@ -132,8 +132,8 @@ class Discriminator(nn.Module):
             jitter: standard deviation of noise on the embedded tokens.
         """
         hints_BTF = self.told(hints_BTF)
-        x_BCD = self.heard(window, hints_BTF, seeded, jitter)
-        whole_B = self.judged(x_BCD.mean(1), statistics(window[:, seeded:], hints_BTF[:, seeded:]))
+        x_BCD = self.heard(window, hints_BTF, seed_length, jitter)
+        whole_B = self.judged(x_BCD.mean(1), statistics(window[:, seed_length:], hints_BTF[:, seed_length:]))
         return Verdict(whole_B.float(), self.token(x_BCD)[..., 0].float())
 
     def told(self, hints_BTF: Tensor) -> Tensor:
@@ -188,9 +188,9 @@ class DiscriminatorLoss:
             raise ConfigError(f"smoothing must be at least 0 and less than 0.5, found {self.smoothing}")
         at_least(self, 0, "relativistic", "tokens", "r1", "jitter")
 
-    def __call__(self, discriminator: Discriminator, window_MT: Tensor, hints_MTF: Tensor, seeded: int) -> Tensor:
+    def __call__(self, discriminator: Discriminator, window_MT: Tensor, hints_MTF: Tensor, seed_length: int) -> Tensor:
         """Return the loss of real windows and, behind them, the artificial ones of the same seeds."""
-        verdict = discriminator(window_MT, hints_MTF, seeded)
+        verdict = discriminator(window_MT, hints_MTF, seed_length)
         real_B, fake_B = verdict.whole_B.chunk(2)
         label_M = torch.cat([torch.full_like(real_B, 1 - self.smoothing), torch.zeros_like(fake_B)])
         loss = F.binary_cross_entropy_with_logits(verdict.whole_B, label_M)
@@ -199,6 +199,6 @@ class DiscriminatorLoss:
         loss = loss + self.relativistic * F.softplus(fake_B - real_B).mean()
         if self.r1:
             B = len(real_B)
-            moved = discriminator(window_MT[:B], hints_MTF[:B], seeded, self.jitter)
+            moved = discriminator(window_MT[:B], hints_MTF[:B], seed_length, self.jitter)
             loss = loss + self.r1 * (moved.whole_B - real_B).square().mean() / self.jitter**2
         return loss

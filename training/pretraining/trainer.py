@@ -49,7 +49,7 @@ class PretrainConfig:
         ema: keep an exponential moving average of the weights that forgets 1 - ``ema`` a step; it
             is what is validated and saved. 0 for none.
         patience: end after this many validations without a new best, with the best weights; 0 for never.
-        transpose, stretch, touch: see :class:`Augmentation`.
+        transpose, stretch, velocity_shift: see :class:`Augmentation`.
         validate_s, save_s: seconds between validations and between checkpoints.
     """
 
@@ -67,7 +67,7 @@ class PretrainConfig:
     patience: int = 0
     transpose: int = 5
     stretch: float = 0.0
-    touch: int = 0
+    velocity_shift: int = 0
     seed: int = 0
     validate_s: float = 300.0
     save_s: float = 120.0
@@ -90,7 +90,7 @@ class PretrainConfig:
     @property
     def augmentation(self) -> Augmentation:
         """How windows are moved."""
-        return Augmentation(transpose=self.transpose, stretch=self.stretch, touch=self.touch)
+        return Augmentation(transpose=self.transpose, stretch=self.stretch, velocity_shift=self.velocity_shift)
 
 
 @dataclass(slots=True)

@@ -5,13 +5,13 @@ logits plus Gumbel noise, exactly one-hot, as it was sampled; backward, it is th
 softmax of the same sum at a temperature. So what judges it judges real samples,
 and every logit learns what a little more of each token would have changed.
 
-``faithful`` back-propagates through every cached step. ``parallel`` samples
+``sequential`` back-propagates through every cached step. ``parallel`` samples
 without a gradient, keeps the noise, and reads the sampled tokens once more in
 one pass: with the same noise their argmax is the same sequence, so the pass
 gives each token its soft form. What it leaves out is how a token changes the
-later ones through the context; each round of ``feedback`` reads the
+later ones through the context; each of ``jacobi_iterations`` reads the
 straight-through tokens again and adds one link of that chain, and as many
-rounds as tokens give the faithful gradient (a Jacobi iteration).
+rounds as tokens give the sequential gradient.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def straight_through(logits_BTV: Tensor, noise_BTV: Tensor, tokens_BT: Tensor, t
     return hard_BTV + (soft_BTV - soft_BTV.detach())
 
 
-def faithful(generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, temperature: float | Tensor) -> Tensor:
+def sequential(generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, temperature: float | Tensor) -> Tensor:
     """Continue seeds with given noise, back-propagating through every cached step.
 
     Args:
@@ -61,20 +61,20 @@ def parallel(
     noise_BTV: Tensor,
     temperature: float | Tensor,
     *,
-    feedback: int = 0,
+    jacobi_iterations: int = 0,
 ) -> Tensor:
-    """Return sampled continuations as :func:`faithful` does, in ``1 + feedback`` passes in place of a step a token.
+    """Return sampled continuations as :func:`sequential` does, in ``1 + jacobi_iterations`` passes, not a step a token.
 
     Args:
-        generator: as in :func:`faithful`.
+        generator: as in :func:`sequential`.
         seed_BT: token ids.
         tokens_BT: what :func:`musebridge.training.sampling.sampler.sample` wrote with the noise.
         noise_BTV: standard Gumbel noise.
         temperature: of the soft relaxation.
-        feedback: links of the chain through the context that the gradient follows.
+        jacobi_iterations: links of the chain through the context that the gradient follows.
     """
     written = relaxed(generator, seed_BT, tokens_BT, noise_BTV, temperature)
-    for _ in range(feedback):
+    for _ in range(jacobi_iterations):
         written = relaxed(generator, seed_BT, tokens_BT, noise_BTV, temperature, given=written)
     return written
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 
 from musebridge import vocab
+from musebridge.config import renamed
 from musebridge.errors import CheckpointError, CorpusError
 from musebridge.training.compute.precision import product_type
 from musebridge.training.models.checkpoint import hash_of, replacing
@@ -39,13 +40,13 @@ Hints = npt.NDArray[np.float16]
 class Window:
     """How many tokens a seed has, and how many follow it."""
 
-    seeded: int = 192
-    continued: int = 192
+    seed_length: int = 192
+    continuation_length: int = 192
 
     @property
     def length(self) -> int:
         """Of seed and continuation together."""
-        return self.seeded + self.continued
+        return self.seed_length + self.continuation_length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class Pairs:
     @property
     def window(self) -> Window:
         """The lengths of seed and continuation."""
-        return Window(seeded=self.seed_NT.shape[1], continued=self.real_NT.shape[1])
+        return Window(seed_length=self.seed_NT.shape[1], continuation_length=self.real_NT.shape[1])
 
     def __getitem__(self, chosen: npt.NDArray[np.generic] | slice) -> Pairs:
         return Pairs(
@@ -131,8 +132,8 @@ def pairs(
     if not len(starts):
         raise CorpusError(f"no piece has the {window.length} tokens of a window; prepare longer pieces")
     windows_NT = np.stack([tokens[start : start + window.length] for start in starts]).astype(np.int64)
-    seed_NT, real_NT = np.split(windows_NT, [window.seeded], 1)
-    none_N = np.empty(len(starts), _record(Window(seeded=0, continued=0)))
+    seed_NT, real_NT = np.split(windows_NT, [window.seed_length], 1)
+    none_N = np.empty(len(starts), _record(Window(seed_length=0, continuation_length=0)))
     write = partial(_sampled, generator, window, compile)
     sampled_N = (
         _all_sampled(generator, tokens, seed_NT, folder, window, seed, write, on_progress) if written else none_N
@@ -170,7 +171,9 @@ def _all_sampled(
 
 def _record(window: Window) -> np.dtype[np.void]:
     """Return the type of a continuation that is kept, with the hints of its window."""
-    return np.dtype([("tokens", np.uint16, (window.continued,)), ("hints", np.float16, (window.length, N_HINTS))])
+    return np.dtype(
+        [("tokens", np.uint16, (window.continuation_length,)), ("hints", np.float16, (window.length, N_HINTS))]
+    )
 
 
 def kept(path: Path, count: int, make: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -189,7 +192,10 @@ def _sampled(
     """Return records of continuations and of the hints of their windows."""
     device = next(generator.parameters()).device
     rng = torch.Generator(device).manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-    seed_BT, noise_BTV = torch.from_numpy(seed_NT).to(device), gumbel_noise(len(seed_NT), window.continued, rng)
+    seed_BT, noise_BTV = (
+        torch.from_numpy(seed_NT).to(device),
+        gumbel_noise(len(seed_NT), window.continuation_length, rng),
+    )
     tokens_BT, hints_BTF = sample_with_hints(generator, seed_BT, noise_BTV, dtype=product_type(device), compile=compile)
     sampled_N = np.empty(len(seed_NT), _record(window))
     sampled_N["tokens"], sampled_N["hints"] = tokens_BT.cpu().numpy(), hints_BTF.cpu().numpy()
@@ -207,7 +213,7 @@ def _check_card(folder: Path, card: dict[str, object]) -> None:
         known = json.loads(path.read_text("utf-8")) if path.exists() else None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: is damaged; remove {folder} to sample anew") from error
-    if known not in (None, card):
+    if known is not None and renamed(known, card) != card:
         raise CheckpointError(f"{folder}: holds samples of another generator, corpus or window; remove it")
     if known is None:
         with replacing(path) as beside:

@@ -181,24 +181,24 @@ def _sample(
     compile: bool,
     hinted: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    (batch, length), seeded = noise_BTV.shape[:2], seed_BT.shape[1]
+    (batch, length), seed_length = noise_BTV.shape[:2], seed_BT.shape[1]
     n = batch // len(seed_BT)
-    reader = _Reader(generator, batch, seeded + length, dtype, compile)
+    reader = _Reader(generator, batch, seed_length + length, dtype, compile)
     window_BT = F.pad(seed_BT.repeat_interleave(n, 0), (0, length))
-    hints_BTF = seed_BT.new_zeros((batch, seeded + length if hinted else 0, N_HINTS), dtype=torch.float32)
+    hints_BTF = seed_BT.new_zeros((batch, seed_length + length if hinted else 0, N_HINTS), dtype=torch.float32)
     logits_BTV = reader.read(seed_BT, every=hinted, copies=n).repeat_interleave(n, 0)
     if hinted:
-        hints_BTF[:, 1:seeded] = opinion(logits_BTV[:, :-1], window_BT[:, 1:seeded])
-    for t in range(seeded, seeded + length):
+        hints_BTF[:, 1:seed_length] = opinion(logits_BTV[:, :-1], window_BT[:, 1:seed_length])
+    for t in range(seed_length, seed_length + length):
         chosen_B1 = window_BT[:, t : t + 1]
-        scores_BV = truncation(logits_BTV[:, -1, : vocab.N_EVENTS]) + noise_BTV[:, t - seeded]
+        scores_BV = truncation(logits_BTV[:, -1, : vocab.N_EVENTS]) + noise_BTV[:, t - seed_length]
         torch.argmax(scores_BV, -1, keepdim=True, out=chosen_B1)
         if hinted:
             hints_BTF[:, t : t + 1] = opinion(logits_BTV[:, -1:], chosen_B1)
-        if t + 1 < seeded + length:
+        if t + 1 < seed_length + length:
             logits_BTV = reader.read(chosen_B1)
-        on_progress((t + 1 - seeded) / length)
-    return window_BT[:, seeded:].clone(), hints_BTF.clone()
+        on_progress((t + 1 - seed_length) / length)
+    return window_BT[:, seed_length:].clone(), hints_BTF.clone()
 
 
 class _Reader:

@@ -110,13 +110,13 @@ def classifiers(training: note_transformer.TransformerTraining) -> list[Classifi
     ]
 
 
-def features(window_T: Tokens, seeded: int) -> Array:
+def features(window_T: Tokens, seed_length: int) -> Array:
     """Return the trees' features of a window, shape (118,).
 
     The features of the continuation (``musebridge.training.metrics.features``), how far they are from the seed's, and
     how often each short shift occurs in the continuation and in the seed.
     """
-    seed_T, part_T = window_T[:seeded], window_T[seeded:]
+    seed_T, part_T = window_T[:seed_length], window_T[seed_length:]
     seed_F, part_F = (vector(notes_of(part)) for part in (seed_T, part_T))
     shifts = [_short_shifts(part) for part in (part_T, seed_T)]
     return np.concatenate([part_F, part_F - seed_F, *shifts, shifts[0] - shifts[1]])

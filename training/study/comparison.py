@@ -138,7 +138,7 @@ def compare(
         )
         for name, own in value_R.items()
     }
-    real_NT = music.reported.window_NT[:, music.window.seeded :]
+    real_NT = music.reported.window_NT[:, music.window.seed_length :]
     return Comparison(
         standings=standings,
         real={"distinct4": distinct(real_NT, 4), "self_bleu": self_bleu(real_NT[:_BLEU_OF]), "copied_p99": copied[""]},
@@ -165,7 +165,7 @@ def _feature_distances(
     def vectors(part_NT: Tokens) -> Array:
         return np.stack([vector(notes_of(part_T)) for part_T in part_NT])
 
-    real_NF = vectors(music.reported.window_NT[:, music.window.seeded :])
+    real_NF = vectors(music.reported.window_NT[:, music.window.seed_length :])
     found = {}
     for i, (name, samplings) in enumerate(written.items()):
         rows: dict[str, list[Array]] = {FRECHET: [], MMD: [], OVERLAP: []}
@@ -254,17 +254,17 @@ class ClassifierTwoSampleTest:
 
     def _jittered(self, part: WindowSet, rng: np.random.Generator) -> Iterable[Tokens]:
         """Give windows whose continuations begin and end their notes a little earlier or later, and are as long."""
-        seeded, length = self._music.window.seeded, self._music.window.length
+        seed_length, length = self._music.window.seed_length, self._music.window.length
         for window_T in part.window_NT:
-            yield np.concatenate([window_T[:seeded], jittered(window_T[seeded:], JITTER_STEPS, rng)])[:length]
+            yield np.concatenate([window_T[:seed_length], jittered(window_T[seed_length:], JITTER_STEPS, rng)])[:length]
 
     def _behind(self, fake_NT: Tokens) -> Tokens:
         """Return windows that end in these continuations."""
-        return np.concatenate([self._reported.window_NT[:, : self._music.window.seeded], fake_NT], 1)
+        return np.concatenate([self._reported.window_NT[:, : self._music.window.seed_length], fake_NT], 1)
 
     def _featurize(self, windows: Iterable[Tokens]) -> Features:
         self._on_stage(f"reading for the {self._classifier.name}", 0.0)
-        return np.stack([self._classifier.featurize(window_T, self._music.window.seeded) for window_T in windows])
+        return np.stack([self._classifier.featurize(window_T, self._music.window.seed_length) for window_T in windows])
 
 
 def _flags(count: int, of: int) -> npt.NDArray[np.bool_]:
@@ -280,7 +280,7 @@ def _copied(
 ) -> dict[str, float]:
     """Return the 99th percentile of the longest run that a continuation shares with the training data; "" is real."""
     on_progress(0.0)
-    sets = {"": [music.reported.window_NT[:, music.window.seeded :]], **written}
+    sets = {"": [music.reported.window_NT[:, music.window.seed_length :]], **written}
     runs = iter(longest_runs(train, [part_T for parts in sets.values() for part_NT in parts for part_T in part_NT]))
     return {
         name: float(np.percentile([next(runs) for part_NT in parts for _ in part_NT], 99))
@@ -304,8 +304,8 @@ def likelihoods(
 
 def metrics_of(discriminator: DiscriminatorScorer, fake_NT: Tokens, music: Music) -> ClassificationMetrics:
     """Return how well a discriminator does; each half of the pieces sets the other's threshold."""
-    part, seeded = music.reported, music.window.seeded
-    seed_NT, real_NT = (torch.from_numpy(x) for x in np.split(part.window_NT, [seeded], 1))
+    part, seed_length = music.reported, music.window.seed_length
+    seed_NT, real_NT = (torch.from_numpy(x) for x in np.split(part.window_NT, [seed_length], 1))
     real_N, fake_N = (discriminator(seed_NT, x).double().numpy() for x in (real_NT, torch.from_numpy(fake_NT)))
     half_N = np.unique(part.piece_N, return_inverse=True)[1] % 2 == 0
     threshold_N = np.where(

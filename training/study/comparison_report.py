@@ -260,7 +260,7 @@ def _page(findings: Findings, made: list[Claim]) -> str:
             "Corpus {name}, {split} split, sha256 `{sha256}`.".format(**findings.corpus),
             f"All systems continue the same {c.windows:,} seeds of {c.pieces} pieces, which chose nothing, "
             f"{f'{c.samplings} times' if c.samplings > 1 else 'once'}: "
-            f"{findings.window['seeded']} tokens, then {findings.window['continued']}.",
+            f"{findings.window['seed_length']} tokens, then {findings.window['continuation_length']}.",
             "Intervals hold 95 % of a bootstrap over pieces; gains are paired, and positive is better. Each system has",
             "judges of its own, taught to tell it from real music, who score pieces that they were not taught on; they",
             "took no part in any training or choice.",

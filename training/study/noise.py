@@ -131,7 +131,7 @@ def study(
     rng = np.random.default_rng(0)
     real_NT, piece_N = _windows(corpus, split, window, windows)
     train_NT = _windows(corpus, "train", window, _TAUGHT_ON)[0] if transformer_steps else real_NT[:0]
-    scorer = _Scorer(folder, window.seeded)
+    scorer = _Scorer(folder, window.seed_length)
     untouched = scorer.measure(real_NT)
     order = np.argsort(piece_N, kind="stable")[: 2 * (len(piece_N) // 2)]
     one, other = order[::2], order[1::2]  # neighbours: mostly of the same piece
@@ -140,8 +140,8 @@ def study(
     for i, (kind, width) in enumerate(noises):
 
         def noised(window_NT: Tokens, kind: str = kind, width: int = width) -> Tokens:
-            part_NT = with_noise(window_NT[:, window.seeded :], kind, width, rng)
-            return np.concatenate([window_NT[:, : window.seeded], part_NT], 1)
+            part_NT = with_noise(window_NT[:, window.seed_length :], kind, width, rng)
+            return np.concatenate([window_NT[:, : window.seed_length], part_NT], 1)
 
         noised_NT = noised(real_NT)
         row = _row(kind, width, untouched, scorer.measure(noised_NT), piece_N)
@@ -149,8 +149,10 @@ def study(
             train_noised_NT = noised(train_NT)
             measured = []
             for over_batch in (False, True):
-                model = fit(train_NT, train_noised_NT, window.seeded, over_batch=over_batch, steps=transformer_steps)
-                measured.append(_metrics(*scores(model, real_NT, noised_NT, window.seeded), piece_N))
+                model = fit(
+                    train_NT, train_noised_NT, window.seed_length, over_batch=over_batch, steps=transformer_steps
+                )
+                measured.append(_metrics(*scores(model, real_NT, noised_NT, window.seed_length), piece_N))
             row = replace(row, taught=measured[0], mistaken=measured[1])
         yield row
         on_progress((i + 1) / len(noises))
@@ -178,8 +180,8 @@ class _Measured:
 
 
 class _Scorer:
-    def __init__(self, folder: Path, seeded: int) -> None:
-        self._discriminator, self._seeded = load_discriminator(folder), seeded
+    def __init__(self, folder: Path, seed_length: int) -> None:
+        self._discriminator, self._seed_length = load_discriminator(folder), seed_length
         self._generator = checkpoint.load_generator(folder)[0]
 
     @torch.no_grad()
@@ -187,9 +189,9 @@ class _Scorer:
         window_MT = torch.from_numpy(window_NT)
         with autocast(window_MT.device):
             hints_MTF = torch.cat([hints(self._generator, part_BT) for part_BT in torch.split(window_MT, _AT_ONCE)])
-        figures = statistics(window_MT[:, self._seeded :], hints_MTF[:, self._seeded :])
+        figures = statistics(window_MT[:, self._seed_length :], hints_MTF[:, self._seed_length :])
         return _Measured(
-            verdict_N=verdicts(self._discriminator, window_MT, hints_MTF, self._seeded),
+            verdict_N=verdicts(self._discriminator, window_MT, hints_MTF, self._seed_length),
             figures_NF=figures.double().numpy(),
         )
 

@@ -71,7 +71,7 @@ class TransformerTraining:
     shape: GeneratorConfig = _SHAPE
 
 
-def note_features(window_T: Ids, seeded: int) -> Ids:
+def note_features(window_T: Ids, seed_length: int) -> Ids:
     """Return the notes of a window as classes of their attributes, shape (BEFORE + AFTER, 6); silence is -1."""
     notes = notes_of(window_T)
     onset_N, length_N = (np.rint(x * vocab.STEPS_PER_S) for x in (notes.onset_s_N, notes.length_s_N))
@@ -87,7 +87,7 @@ def note_features(window_T: Ids, seeded: int) -> Ids:
         ],
         1,
     ).astype(np.int64)
-    first = int((window_T[:seeded] < vocab.NOTE_OFF).sum())
+    first = int((window_T[:seed_length] < vocab.NOTE_OFF).sum())
     before_NA, after_NA = table_NA[:first][-BEFORE:], table_NA[first:][:AFTER]
     return np.pad(
         np.concatenate([before_NA, after_NA]),

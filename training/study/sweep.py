@@ -84,7 +84,7 @@ def _judged(
     on_progress: Callable[[float], None],
 ) -> list[Tried]:
     """Return settings after one round, the best first."""
-    real_NF = figures(plain.generator, torch.from_numpy(part.window_NT), window.seeded)
+    real_NF = figures(plain.generator, torch.from_numpy(part.window_NT), window.seed_length)
     told: list[Truncation] = []
 
     def figures_of(truncation: Truncation) -> npt.NDArray[np.float64]:
@@ -92,7 +92,7 @@ def _judged(
         fake_NT = system.continuations(part, window, folder, shard=shard, workers=1)
         told.append(truncation)
         on_progress(len(told) / len(settings))
-        return figures(plain.generator, torch.from_numpy(_joined(part, window, fake_NT)), window.seeded)
+        return figures(plain.generator, torch.from_numpy(_joined(part, window, fake_NT)), window.seed_length)
 
     fakes = parallel_map([partial(figures_of, truncation) for truncation in settings])
     # Judged one after the other: scikit-learn empties the process's list of warning filters while it works.
@@ -105,5 +105,5 @@ def _judged(
 
 def _joined(part: WindowSet, window: Window, fake_NT: Tokens) -> Tokens:
     joined = part.window_NT.copy()
-    joined[:, window.seeded :] = fake_NT
+    joined[:, window.seed_length :] = fake_NT
     return joined

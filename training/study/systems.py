@@ -136,13 +136,13 @@ class System:
         on_progress: Callable[[float], None] = lambda _: None,
     ) -> Tokens:
         """Return a continuation of each window's seed, (N, continued), sampling what the folder does not hold yet."""
-        seed_NT = part.window_NT[:, : window.seeded]
+        seed_NT = part.window_NT[:, : window.seed_length]
         kept_in = folder / f"{_slug(self.name)}-{self._key(seed_NT, window, shard)}" / str(seed)
         shards = [seed_NT[first : first + shard] for first in range(0, len(part), shard)]
         told: list[int] = []
 
         def write(number: int) -> npt.NDArray[np.uint16]:
-            make = partial(self._write, shards[number], window.continued, [seed, number])
+            make = partial(self._write, shards[number], window.continuation_length, [seed, number])
             written_NT = kept(kept_in / f"{number:05}.npy", len(shards[number]), make)
             told.append(number)
             on_progress(len(told) / len(shards))
@@ -166,7 +166,9 @@ class System:
 
     def _key(self, seed_NT: Tokens, window: Window, shard: int) -> str:
         """Return a hash of all that the continuations depend on but the seeds' number."""
-        told = repr((self.truncation, self.n, window, shard)) + fingerprint(
+        # In the words of the first release, so that samples which it kept are found.
+        told_of_window = f"Window(seeded={window.seed_length}, continued={window.continuation_length})"
+        told = f"({self.truncation!r}, {self.n}, {told_of_window}, {shard})" + fingerprint(
             self.generator, seed_NT[:1].astype(np.uint16)
         )
         judges = () if self.pick is None else (self.pick.discriminator, self.pick.hinter)

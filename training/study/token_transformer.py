@@ -51,7 +51,7 @@ class TokenTransformer(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, window_BT: Tensor, seeded: int) -> Tensor:
+    def forward(self, window_BT: Tensor, seed_length: int) -> Tensor:
         """Return a logit for each window, (B,)."""
         x_BTD = norm(embed(window_BT, self.embedding.weight))
         x = x_BTD.transpose(0, 1) if self.over_batch else x_BTD
@@ -59,12 +59,12 @@ class TokenTransformer(nn.Module):
         for block in self.blocks:
             x, _ = block(x, cos, sin, None)
         x_BTD = norm(x.transpose(0, 1) if self.over_batch else x)
-        logit_B1: Tensor = self.verdict(F.relu(self.hidden(x_BTD[:, seeded:].mean(1))))
+        logit_B1: Tensor = self.verdict(F.relu(self.hidden(x_BTD[:, seed_length:].mean(1))))
         return logit_B1[:, 0].float()
 
 
 def fit(
-    real_NT: Tokens, other_NT: Tokens, seeded: int, *, over_batch: bool, steps: int, batch: int = 32, seed: int = 0
+    real_NT: Tokens, other_NT: Tokens, seed_length: int, *, over_batch: bool, steps: int, batch: int = 32, seed: int = 0
 ) -> TokenTransformer:
     """Train a transformer to tell real windows from others; half of each batch is real, in any order.
 
@@ -87,7 +87,7 @@ def fit(
         at = rng.permutation(np.concatenate(halves))
         window_BT = torch.from_numpy(both_MT[at])
         with autocast(window_BT.device):
-            logit_B = model(window_BT, seeded)
+            logit_B = model(window_BT, seed_length)
         loss = F.binary_cross_entropy_with_logits(logit_B, torch.from_numpy(is_real_M[at]).float())
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         take_step(model, optimizers, clip=1.0)
@@ -96,7 +96,7 @@ def fit(
 
 @torch.inference_mode()
 def scores(
-    model: TokenTransformer, real_NT: Tokens, other_NT: Tokens, seeded: int, batch: int = 32
+    model: TokenTransformer, real_NT: Tokens, other_NT: Tokens, seed_length: int, batch: int = 32
 ) -> tuple[Scores, Scores]:
     """Return the logits of real windows and of others, which are judged in batches of both, in any order."""
     both_MT = np.concatenate([real_NT, other_NT])
@@ -104,7 +104,7 @@ def scores(
     parts = []
     for part_BT in torch.split(torch.from_numpy(both_MT[order]), batch):
         with autocast(part_BT.device):
-            parts.append(model(part_BT, seeded).double().numpy())
+            parts.append(model(part_BT, seed_length).double().numpy())
     score_M = np.empty(len(both_MT))
     score_M[order] = np.concatenate(parts)
     real_N, other_N = np.split(score_M, 2)

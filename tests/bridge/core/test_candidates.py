@@ -21,8 +21,8 @@ from musebridge.training.models.generator import Generator, GeneratorConfig
 SETTINGS = Settings(top_p=1.0)
 INFO = DiscriminatorInfo(
     context=64,
-    seeded=16,
-    continued=24,
+    seed_length=16,
+    continuation_length=24,
     precision="fp32",
     parameters=1,
     corpus="songs",
@@ -38,9 +38,9 @@ class Listener:
         self.info, self._likes = INFO, likes
         self.asked: list[tuple[np.ndarray, int]] = []
 
-    def judge(self, window_BT: np.ndarray, seeded: int) -> np.ndarray:
-        self.asked.append((window_BT, seeded))
-        return np.array([self._likes(window_T.tolist()[seeded:]) for window_T in window_BT], np.float32)
+    def judge(self, window_BT: np.ndarray, seed_length: int) -> np.ndarray:
+        self.asked.append((window_BT, seed_length))
+        return np.array([self._likes(window_T.tolist()[seed_length:]) for window_T in window_BT], np.float32)
 
 
 def strikes(tokens: list[int]) -> float:
@@ -93,8 +93,8 @@ def test_the_best_goes_on_and_is_what_the_next_ones_follow(engine: OnnxEngine, s
     written = best(engine, judge, seed, count=4)
     before = read(seed)[0]
     assert len(judge.asked) > 2
-    for window_BT, seeded in judge.asked:
-        assert (window_BT.shape, seeded) == ((4, 16 + 24), 16)
+    for window_BT, seed_length in judge.asked:
+        assert (window_BT.shape, seed_length) == ((4, 16 + 24), 16)
         assert window_BT[:, :16].tolist() == [before[-16:]] * 4
         before += max(window_BT[:, 16:].tolist(), key=strikes)
     struck = sum(isinstance(timed.event, NoteOn) for timed in written)
@@ -114,9 +114,9 @@ def test_what_is_liked_is_written(engine: OnnxEngine, seed: list[Timed]) -> None
 def test_a_short_seed_is_judged_as_far_as_it_goes(engine: OnnxEngine, seed: list[Timed]) -> None:
     judge = Listener(strikes)
     best(engine, judge, seed[:1], count=2, seconds=0.1)
-    ((window_BT, seeded),) = judge.asked
+    ((window_BT, seed_length),) = judge.asked
     before = read(seed[:1])[0]
-    assert (seeded, window_BT[0, :seeded].tolist()) == (len(before), before)
+    assert (seed_length, window_BT[0, :seed_length].tolist()) == (len(before), before)
 
 
 def test_the_same_seed_gives_the_same_music(engine: OnnxEngine, seed: list[Timed]) -> None:

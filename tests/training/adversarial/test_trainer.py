@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from musebridge.config import build, read_toml
+from musebridge.config import RENAMED, build, read_toml
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.export.discriminator import export
 from musebridge.training.adversarial import critic_trainer, objectives
@@ -39,8 +41,9 @@ GENERATOR = GeneratorConfig(n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_f
 SHAPE = DiscriminatorConfig(n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_ff=16, context=24, hidden=8)
 TRAINING = DiscriminatorTraining(batch=4, corrupted=0.5, warmup_steps=1, validate_steps=4)
 CONFIG = AdversarialConfig(
-    tokens=6 * 4 * 12, seeded=8, continued=12, pairs=32, held_out=24, judged=16, batch=4, anchor_context=23, n=2,
-    anchor_batch=1, lr=1e-3, patience=0, validate_s=1e9, save_s=1e9, nll_rise=9.0, distinct=0.0, warmup_steps=1,
+    tokens=6 * 4 * 12, seed_length=8, continuation_length=12, pairs=32, held_out=24, eval_pairs=16, batch=4,
+    samples_per_seed=2, ce_context=23, ce_batch=1, lr=1e-3, patience=0, validate_s=1e9, save_s=1e9, nll_rise=9.0,
+    distinct=0.0, warmup_steps=1,
 )  # fmt: skip
 STEPS = 6
 COMMAND = "musebridge train --phase adversarial"
@@ -83,7 +86,7 @@ def run(training: Adversarial, stop_after: int | None = None) -> list[float]:
 def test_its_discriminator_can_be_exported(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path)
     info = export(tmp_path / "discriminator", tmp_path / "d.onnx", precision="fp32")
-    assert (info.seeded, info.continued) == (8, 12)
+    assert (info.seed_length, info.continuation_length) == (8, 12)
     assert info.validation_auroc == max(row["auroc"] for row in training.discriminator_trainer.history)
     assert (info.record["command"], info.record["pairs"]) == (COMMAND, 32)
 
@@ -101,12 +104,45 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(small_corpus, ini
     assert torch.equal(halves["replay_buffer"], whole["replay_buffer"])
 
 
+def test_a_run_with_the_old_names_in_its_files_goes_on(small_corpus, init, tmp_path):
+    losses = run(begin(small_corpus, init, tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        run(begin(small_corpus, init, tmp_path / "old"), stop_after=2)
+    for folder in (tmp_path / "old", tmp_path / "old" / "discriminator"):
+        state = checkpoint.load_state(folder)
+        assert {"optimizers"} <= state.keys()
+        checkpoint.save_state(folder, with_old_names(state))
+    for card in (tmp_path / "old" / "samples").glob("*/samples.json"):
+        told = json.loads(card.read_text())
+        assert {"seed_length", "continuation_length"} <= told.keys()
+        card.write_text(json.dumps(with_old_names(told)))
+    assert run(begin(small_corpus, init, tmp_path / "old")) == losses[2:]
+
+
+def with_old_names(table: dict[str, Any]) -> dict[str, Any]:
+    old = {new: old for old, new in RENAMED.items()}
+    return {old.get(key, key): with_old_names(value) if key == "window" else value for key, value in table.items()}
+
+
+def test_a_configuration_with_the_old_names_is_the_same():
+    old = {
+        "seeded": 8, "continued": 12, "judged": 16, "batch": 4, "parts": 2, "anchor": 0.5, "anchor_context": 23,
+        "anchor_batch": 1, "faithful": True, "feedback": 1, "sharpness": 0.1, "n": 2, "tokens": 1,
+    }  # fmt: skip
+    new = AdversarialConfig(
+        seed_length=8, continuation_length=12, eval_pairs=16, batch=4, grad_accumulation=2, ce_weight=0.5,
+        ce_context=23, ce_batch=1, sequential=True, jacobi_iterations=1, beta=0.1, samples_per_seed=2, tokens=1,
+    )  # fmt: skip
+    assert build(AdversarialConfig, old, "adversarial") == new
+    assert build(DiscriminatorTraining, {"spoilt": 0.5}, "discrimination") == DiscriminatorTraining(corrupted=0.5)
+
+
 def test_a_step_in_parts_is_the_step_of_the_whole(small_corpus, init, tmp_path):
     """Where nothing is drawn and nobody is taught."""
-    whole, parts = (replace(CONFIG, objective="ddo", discriminator_lr=0.0, parts=parts) for parts in (1, 4))
+    whole, parts = (replace(CONFIG, objective="ddo", discriminator_lr=0.0, grad_accumulation=parts) for parts in (1, 4))
     losses, gradients = [], []
     for config in whole, parts:
-        training = begin(small_corpus, init, tmp_path / str(config.parts), config)
+        training = begin(small_corpus, init, tmp_path / str(config.grad_accumulation), config)
         training.step()
         losses.append(training.progress.loss)
         moments = (training.optimizer.state[weight]["exp_avg"].flatten() for weight in training.generator.parameters())
@@ -118,10 +154,10 @@ def test_a_step_in_parts_is_the_step_of_the_whole(small_corpus, init, tmp_path):
 
 def test_parts_of_a_step_are_written_anew(small_corpus, init, tmp_path, monkeypatch):
     """The same noise for every part would be one part many times over."""
-    config = replace(CONFIG, objective="policy_gradient", parts=4, n=2)
+    config = replace(CONFIG, objective="policy_gradient", grad_accumulation=4, samples_per_seed=2)
     training, rows = begin(small_corpus, init, tmp_path, config), []
-    noise = objectives.gumbel_noise
-    monkeypatch.setattr(objectives, "gumbel_noise", lambda *asked: rows.append(noise(*asked)) or rows[-1])
+    noise = best_of_n.gumbel_noise
+    monkeypatch.setattr(best_of_n, "gumbel_noise", lambda *asked: rows.append(noise(*asked)) or rows[-1])
     training.step()
     assert len(rows) == 4
     assert len({tuple(row_BTV[0, 0].tolist()) for row_BTV in rows}) == 4
@@ -161,9 +197,9 @@ def test_what_is_corrupted_is_real_music_in_another_order_or_after_another_seed(
 def test_a_step_learns_from_corrupted_music_and_what_the_generator_thinks_of_it(small_corpus, init, tmp_path):
     heard: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def loss(discriminator, window_MT, hints_MTF, seeded):
+    def loss(discriminator, window_MT, hints_MTF, seed_length):
         heard.append((window_MT, hints_MTF))
-        return discriminator(window_MT, hints_MTF, seeded).whole_B.mean()
+        return discriminator(window_MT, hints_MTF, seed_length).whole_B.mean()
 
     trainer = begin(small_corpus, init, tmp_path).discriminator_trainer
     trainer.loss = loss
@@ -213,7 +249,7 @@ def test_a_critic_begins_with_what_the_discriminator_would_say_if_it_heard_no_la
 
 
 def test_a_critic_is_asked_to_foresee_the_verdict_and_what_it_will_guess_a_token_later():
-    def guess(window_BT: torch.Tensor, hints_BTF: torch.Tensor, seeded: int) -> torch.Tensor:
+    def guess(window_BT: torch.Tensor, hints_BTF: torch.Tensor, seed_length: int) -> torch.Tensor:
         return value_BC
 
     value_BC = torch.tensor([[0.0, 1.0, 3.0]], requires_grad=True)
@@ -378,7 +414,7 @@ def test_a_reference_generator_is_refused(small_corpus, tmp_path):
 
 def test_windows_that_do_not_fit_are_refused_before_anything_is_sampled(small_corpus, init, tmp_path):
     with pytest.raises(ConfigError, match="must fit 24 tokens of context, found 25 and 23"):
-        begin(small_corpus, init, tmp_path / "run", replace(CONFIG, continued=17))
+        begin(small_corpus, init, tmp_path / "run", replace(CONFIG, continuation_length=17))
     assert not (tmp_path / "run").exists()
 
 
@@ -386,10 +422,10 @@ def test_windows_that_do_not_fit_are_refused_before_anything_is_sampled(small_co
     ("change", "message"),
     [
         ({"seconds": 5.0}, "give the budget either as tokens or as seconds, more than 0"),
-        ({"objective": "dpo", "n": 1}, "n must be at least 2 for dpo, found 1"),
+        ({"objective": "dpo", "samples_per_seed": 1}, "samples_per_seed must be at least 2 for dpo, found 1"),
         ({"objective": "wgan"}, f"objective must be one of {', '.join(OBJECTIVES)}, found 'wgan'"),
         ({"batch": 0}, "batch must be at least 1, found 0"),
-        ({"feedback": -1}, "feedback must be at least 0, found -1"),
+        ({"jacobi_iterations": -1}, "jacobi_iterations must be at least 0, found -1"),
         ({"temperature": 0.0}, "temperature must be more than 0, found 0.0"),
         ({"replay": 1.5}, "replay must be in 0..1, found 1.5"),
         ({"ema": 1.0}, "ema must be less than 1, found 1.0"),
@@ -451,7 +487,7 @@ def test_the_actor_critic_ends_where_verdict_and_divergence_balance_whatever_the
         hints_NTF = hints(frozen, window_NT)
 
     class Expecting(Critic):
-        def forward(self, window_BT, hints_BTF, seeded):
+        def forward(self, window_BT, hints_BTF, seed_length):
             return torch.tensor([1.0, 7.0]).expand(len(window_BT), -1)  # the guess after the last token is not asked
 
     given = Expecting(Discriminator(SHAPE)), window_NT, hints_NTF, 3.0 * (written_N == wanted), 8, 1.0
@@ -504,7 +540,7 @@ def test_candidates_are_scored_and_ranked(init):
     score = lambda seed_BT, written_MC: written_MC.double().mean(1)  # noqa: E731
     window_BNT, score_BN = best_of_n.scored(generator, score, seed_BT, 6, 4, rng)
     best_BNT = best_of_n.ranked(window_BNT, score_BN)[..., 5:]
-    noise_NTV = objectives.gumbel_noise(12, 6, torch.Generator().manual_seed(2))
+    noise_NTV = best_of_n.gumbel_noise(12, 6, torch.Generator().manual_seed(2))
     dtype = product_type(seed_BT.device)
     all_BNT = objectives.sample(generator, seed_BT.repeat_interleave(4, 0), noise_NTV, dtype=dtype).view(3, 4, 6)
     by_score = all_BNT.double().mean(2).sort(1, descending=True).values

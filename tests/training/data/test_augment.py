@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from musebridge import vocab
 from musebridge.errors import ConfigError
-from musebridge.training.data.augment import Augmentation, stretch, touch, transpose
+from musebridge.training.data.augment import Augmentation, shift_velocity, stretch, transpose
 
 NOTE, SHIFT_1S = 60, vocab.TIME_SHIFT + 99
 
@@ -65,22 +65,22 @@ def test_time_after_the_last_event_is_left_out():
     assert stretch(np.array([SHIFT_1S]), 1.0).tolist() == []
 
 
-def test_touch_moves_velocities_within_the_softest_and_the_loudest():
+def test_a_velocity_shift_stays_within_the_softest_and_the_loudest():
     tokens = np.array([vocab.VELOCITY, vocab.VELOCITY + 16, vocab.VELOCITY + 31, NOTE, vocab.BEGIN])
-    assert touch(tokens, 2).tolist() == [
+    assert shift_velocity(tokens, 2).tolist() == [
         vocab.VELOCITY + 2,
         vocab.VELOCITY + 18,
         vocab.VELOCITY + 31,
         NOTE,
         vocab.BEGIN,
     ]
-    assert (touch(tokens, -1) - tokens).tolist() == [0, -1, -1, 0, 0]
+    assert (shift_velocity(tokens, -1) - tokens).tolist() == [0, -1, -1, 0, 0]
 
 
 def test_a_window_has_its_length_whatever_is_done_to_it():
     rng = np.random.default_rng(0)
     music = np.array([NOTE, vocab.TIME_SHIFT, vocab.NOTE_OFF + NOTE, vocab.TIME_SHIFT + 30] * 100)
-    augmentation = Augmentation(transpose=5, stretch=0.2, touch=2)
+    augmentation = Augmentation(transpose=5, stretch=0.2, velocity_shift=2)
     given_tokens = music[: augmentation.needed(200)]
     windows = [augmentation.apply(given_tokens, 200, rng) for _ in range(50)]
     assert {window.shape for window in windows} == {(200,)}
@@ -94,7 +94,9 @@ def test_a_window_that_stretching_would_leave_too_short_keeps_its_tempo():
     assert window.tolist() == rests.tolist()
 
 
-@pytest.mark.parametrize(("change", "most"), [({"transpose": 13}, 12), ({"stretch": 0.6}, 0.5), ({"touch": -1}, 8)])
+@pytest.mark.parametrize(
+    ("change", "most"), [({"transpose": 13}, 12), ({"stretch": 0.6}, 0.5), ({"velocity_shift": -1}, 8)]
+)
 def test_a_move_outside_its_range_is_refused(change, most):
     (name, value) = next(iter(change.items()))
     with pytest.raises(ConfigError, match=rf"{name} must be in 0\.\.{most}, found {value}"):

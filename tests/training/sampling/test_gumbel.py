@@ -9,7 +9,7 @@ from torch import Tensor
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator, GeneratorConfig
 from musebridge.training.models.token_features import hints
-from musebridge.training.sampling.gumbel import faithful, parallel, straight_through
+from musebridge.training.sampling.gumbel import parallel, sequential, straight_through
 from musebridge.training.sampling.sampler import gumbel_noise, sample
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -18,13 +18,15 @@ SHAPE = GeneratorConfig(n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, d_ff=24
 SEEDED, WRITTEN = 4, 6
 
 
-def sampled(generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, temperature: float, feedback: int = 0) -> Tensor:
+def sampled(
+    generator: Generator, seed_BT: Tensor, noise_BTV: Tensor, temperature: float, jacobi_iterations: int = 0
+) -> Tensor:
     """The parallel mode on what the generator wrote."""
     tokens_BT = sample(generator, seed_BT, noise_BTV, dtype=torch.float64)
-    return parallel(generator, seed_BT, tokens_BT, noise_BTV, temperature, feedback=feedback)
+    return parallel(generator, seed_BT, tokens_BT, noise_BTV, temperature, jacobi_iterations=jacobi_iterations)
 
 
-MODES = pytest.mark.parametrize("mode", [faithful, sampled])
+MODES = pytest.mark.parametrize("mode", [sequential, sampled])
 
 
 def generator_of(seed: int) -> Generator:
@@ -102,10 +104,10 @@ def test_the_generators_gradient_is_the_soft_relaxations_by_finite_differences(g
     torch.testing.assert_close(found, (soft_sum(1e-5) - soft_sum(-1e-5)) / 2e-5, rtol=2e-3, atol=1e-6)
 
 
-def test_feedback_for_every_token_gives_the_faithful_gradient(generator):
-    expected = gradient(generator, faithful(generator, SEED_BT, NOISE_BTV, 0.8))
+def test_an_iteration_for_every_token_gives_the_sequential_gradient(generator):
+    expected = gradient(generator, sequential(generator, SEED_BT, NOISE_BTV, 0.8))
     distances = [
-        (gradient(generator, sampled(generator, SEED_BT, NOISE_BTV, 0.8, feedback=n)) - expected).norm().item()
+        (gradient(generator, sampled(generator, SEED_BT, NOISE_BTV, 0.8, jacobi_iterations=n)) - expected).norm().item()
         for n in (0, WRITTEN - 1)
     ]
     assert distances[1] < 1e-4 * expected.norm().item()  # logits are float32

@@ -16,7 +16,7 @@ from musebridge.training.sampling.pairs import Window, pairs, starts_within_piec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WINDOW = Window(seeded=8, continued=12)
+WINDOW = Window(seed_length=8, continuation_length=12)
 
 
 @pytest.fixture
@@ -79,4 +79,4 @@ def test_a_damaged_card_is_one_line(generator, tokens, tmp_path):
 
 def test_pieces_that_are_too_short_are_one_line(generator, tokens, tmp_path):
     with pytest.raises(CorpusError, match="no piece has the 2016 tokens of a window; prepare longer pieces"):
-        pairs(generator, tokens, tmp_path, count=4, window=Window(seeded=16, continued=2000), seed=0)
+        pairs(generator, tokens, tmp_path, count=4, window=Window(seed_length=16, continuation_length=2000), seed=0)

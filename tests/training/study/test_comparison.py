@@ -28,7 +28,7 @@ from musebridge.training.study.systems import Music, System, WindowSet, real_mus
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 TRAINING = TransformerTraining(steps=30, batch=16, shape=note_transformer.small(16))
-WINDOW = Window(seeded=12, continued=24)
+WINDOW = Window(seed_length=12, continuation_length=24)
 SHAPE = GeneratorConfig(n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_ff=16, context=40)
 
 
@@ -70,7 +70,7 @@ def a_generator(seed: int) -> Generator:
 
 def test_real_music_is_told_by_no_judge_noise_by_each_and_gains_have_the_right_sign(music, rng):
     noise = rng.integers(0, vocab.N_EVENTS, (96, 24))
-    narrow, same = (windows(rng, 96, spread=spread)[:, WINDOW.seeded :] for spread in (3, 12))
+    narrow, same = (windows(rng, 96, spread=spread)[:, WINDOW.seed_length :] for spread in (3, 12))
     found = compare(
         {"narrow": [narrow], "the same": [same], "noise": [noise]},
         music,
@@ -99,7 +99,7 @@ def test_real_music_is_told_by_no_judge_noise_by_each_and_gains_have_the_right_s
 
 
 def test_several_samplings_are_means_of_each(music, rng):
-    parts = [windows(rng, 96)[:, WINDOW.seeded :] for _ in range(4)]
+    parts = [windows(rng, 96)[:, WINDOW.seed_length :] for _ in range(4)]
     train = windows(rng, 50).flatten().astype(np.uint16)
     found = compare(
         {"a": parts[:2], "b": parts[2:]},
@@ -115,7 +115,7 @@ def test_several_samplings_are_means_of_each(music, rng):
 
 
 def test_what_is_said_of_a_system_does_not_depend_on_the_others(music, rng):
-    narrow, same, *relatives = (windows(rng, 96, spread=x)[:, WINDOW.seeded :] for x in (3, 12, 11, 13))
+    narrow, same, *relatives = (windows(rng, 96, spread=x)[:, WINDOW.seed_length :] for x in (3, 12, 11, 13))
     train = windows(rng, 50).flatten().astype(np.uint16)
     both = {"narrow": [narrow], "the same": [same]}
     more = {**both, **{str(i): [relative_NT] for i, relative_NT in enumerate(relatives)}}
@@ -175,7 +175,7 @@ def test_the_sweep_finds_the_setting_that_is_like_real_music(tokens, tmp_path):
     plain = System(name="plain", generator=a_generator(0))
     true, wrong = Truncation(temperature=0.3), (Truncation(temperature=2.0), Truncation(temperature=5.0))
     own = replace(plain, truncation=true).continuations(part, WINDOW, tmp_path / "own", seed=7)
-    part = replace(part, window_NT=np.concatenate([part.window_NT[:, : WINDOW.seeded], own], 1))
+    part = replace(part, window_NT=np.concatenate([part.window_NT[:, : WINDOW.seed_length], own], 1))
     grid = (*wrong, true, Truncation(temperature=1.5))
     tried = sweep.sweep(plain, part, WINDOW, tmp_path / "sweep", first=16, grid=grid)
     assert tried[0].truncation == true
@@ -257,7 +257,7 @@ def test_a_generator_beside_itself_gains_nothing(plan, music_corpus, tmp_path):
 
 def test_windows_that_do_not_fit_are_one_line(plan, music_corpus, tmp_path):
     with pytest.raises(ConfigError, match="seeds and continuations must fit 40 tokens of context, found 48"):
-        protocol.run(replace(plan, window=Window(seeded=24, continued=24)), music_corpus, tmp_path, "")
+        protocol.run(replace(plan, window=Window(seed_length=24, continuation_length=24)), music_corpus, tmp_path, "")
 
 
 def test_a_rival_needs_a_name_of_its_own():

@@ -21,7 +21,7 @@ from musebridge.training.study.token_transformer import TokenTransformer, fit, s
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-WINDOW = Window(seeded=8, continued=12)
+WINDOW = Window(seed_length=8, continuation_length=12)
 
 
 @pytest.fixture
