@@ -97,7 +97,7 @@ def _updates(
     judge = Discriminator(shape).eval().requires_grad_(False)
     frozen = Generator(generator.config).eval().requires_grad_(False)
     frozen.load_state_dict(generator.state_dict())
-    compiled, dtype = torch.compile(objectives.gumbel), product_type(seed_BT.device)
+    compiled, dtype = torch.compile(objectives.gumbel_loss), product_type(seed_BT.device)
 
     def loss() -> Tensor:
         if jacobi_iterations is None:

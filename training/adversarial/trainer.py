@@ -28,14 +28,13 @@ from torch import Tensor
 from musebridge import vocab
 from musebridge.config import build
 from musebridge.errors import CheckpointError, ConfigError, CorpusError
-from musebridge.training.adversarial import objectives
 from musebridge.training.adversarial.config import AdversarialConfig, Progress
 from musebridge.training.adversarial.critic_trainer import CriticTrainer
 from musebridge.training.adversarial.discriminator_trainer import DiscriminatorTrainer, TrainedDiscriminator
+from musebridge.training.adversarial.objectives import LOSSES, OF_KEPT, TASKS, Asked, Models, Step
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining
 from musebridge.training.adversarial.scorer import DiscriminatorScorer
 from musebridge.training.adversarial.selection import CheckpointSelector
-from musebridge.training.adversarial.tasks import OF_KEPT, TASKS, Asked, Models, Step
 from musebridge.training.compute.optimizers import take_step
 from musebridge.training.compute.precision import autocast
 from musebridge.training.data.augment import Augmentation
@@ -92,7 +91,7 @@ class Adversarial:
         self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
         self.command = command
         compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
-        self._task, self._loss = TASKS[config.objective], compiled(getattr(objectives, config.objective))
+        self._task, self._loss = TASKS[config.objective], compiled(LOSSES[config.objective])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
         self.window = Window(seed_length=config.seed_length, continuation_length=config.continuation_length)

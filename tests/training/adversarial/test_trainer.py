@@ -445,11 +445,11 @@ def test_ddo_raises_the_ratio_of_real_music_and_lowers_its_own():
     frozen = Generator(GENERATOR).requires_grad_(False)
     generator = Generator(GENERATOR)
     window_MT = torch.randint(0, 388, (8, 20))
-    assert objectives.ddo(generator, frozen, window_MT, 8, 0.5).item() == pytest.approx(2 * np.log(2), abs=1e-5)
+    assert objectives.ddo_loss(generator, frozen, window_MT, 8, 0.5).item() == pytest.approx(2 * np.log(2), abs=1e-5)
     optimizer = torch.optim.Adam(generator.parameters(), 0.01)
     for _ in range(20):
         optimizer.zero_grad()
-        objectives.ddo(generator, frozen, window_MT, 8, 0.5).backward()
+        objectives.ddo_loss(generator, frozen, window_MT, 8, 0.5).backward()
         optimizer.step()
     with torch.no_grad():
         ratio_M = objectives.log_likelihood(generator, window_MT, 8) - objectives.log_likelihood(frozen, window_MT, 8)
@@ -462,11 +462,11 @@ def test_dpo_brings_likelihood_ratios_into_the_order_of_the_ranking():
     generator = Generator(GENERATOR)
     window_BNT = torch.randint(0, 388, (2, 4, 20))
     unmoved = np.log([4, 3, 2]).mean()  # of 4 one is first, of 3 one is next
-    assert objectives.dpo(generator, frozen, window_BNT, 8, 0.5).item() == pytest.approx(unmoved, abs=1e-5)
+    assert objectives.dpo_loss(generator, frozen, window_BNT, 8, 0.5).item() == pytest.approx(unmoved, abs=1e-5)
     optimizer = torch.optim.Adam(generator.parameters(), 0.01)
     for _ in range(20):
         optimizer.zero_grad()
-        objectives.dpo(generator, frozen, window_BNT, 8, 0.5).backward()
+        objectives.dpo_loss(generator, frozen, window_BNT, 8, 0.5).backward()
         optimizer.step()
     window_MT = window_BNT.flatten(0, 1)
     with torch.no_grad():
@@ -494,7 +494,7 @@ def test_the_actor_critic_ends_where_verdict_and_divergence_balance_whatever_the
     optimizer = torch.optim.Adam(generator.parameters(), 0.006)
     for _ in range(70):
         optimizer.zero_grad()
-        objectives.actor_critic(generator, *given).backward()
+        objectives.actor_critic_loss(generator, *given).backward()
         optimizer.step()
     with torch.no_grad():
         after_V = generator(seed_T[None])[0, -1, :388].softmax(-1)
@@ -518,7 +518,7 @@ def test_the_policy_gradient_ends_where_score_and_divergence_balance():
         hints_NTF = branched_hints(frozen, seed_NT[:1], written_N1)
         ahead_N = objectives.leave_one_out_advantage(4.0 * (wanted == written_N1.T))[0]
         optimizer.zero_grad()
-        objectives.policy_gradient(generator, seed_NT[:1], written_N1, hints_NTF, ahead_N, 1.0).backward()
+        objectives.policy_gradient_loss(generator, seed_NT[:1], written_N1, hints_NTF, ahead_N, 1.0).backward()
         optimizer.step()
     tilted_V = before_V * torch.where(torch.arange(388) == wanted, np.exp(4.0), 1.0)
     with torch.no_grad():
