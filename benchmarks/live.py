@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from musebridge import midifile, vocab
-from musebridge.benchmarks.kill import Peer
+from musebridge.benchmarks.jack import Peer
 from musebridge.benchmarks.measure import Row, row_of
 from musebridge.bridge.app.bridge import Bridge
 from musebridge.bridge.app.demo import PHRASE

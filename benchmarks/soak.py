@@ -23,7 +23,7 @@ import numpy as np
 
 from musebridge.benchmarks.fuzz import message as osc_message
 from musebridge.benchmarks.fuzz import order
-from musebridge.benchmarks.kill import Peer
+from musebridge.benchmarks.jack import Peer
 from musebridge.benchmarks.measure import Row, resident_mb, row_of
 from musebridge.bridge.app.osc_parser import parse
 from musebridge.bridge.app.testing import ScriptedEngine, Witness, babble, simulate

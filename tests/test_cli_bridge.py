@@ -196,9 +196,9 @@ def test_serve_on_a_memory_port_ends_cleanly_and_says_what_it_did(tmp_path: Path
 def test_a_signal_that_interrupts_what_sets_or_awaits_the_end_still_ends_it() -> None:
     script = """
 import signal, threading
-from musebridge.cli.playing import _interruptible
+from musebridge.cli.live import interruptible
 ended = threading.Event()
-with _interruptible(ended):
+with interruptible(ended):
     with ended._cond:  # held within set() and wait(), where a signal may come as well
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)

@@ -292,7 +292,7 @@ def test_compare_says_what_holds_and_keeps_its_samples(pretrained, tmp_path):
         *("compare", tmp_path / "fine", tmp_path / "music", "--against", tmp_path / "pretrained"),
         *("-o", tmp_path / "report", "--rival", f"itself={tmp_path / 'pretrained'}", "--windows", 16),
         *("--discriminator", tmp_path / "fine" / "discriminator", "--candidates", 2, "--sweep", 2),
-        *("--seed-length", 8, "--continuation-length", 12, "--lessons", 2, "--limit", 100),
+        *("--seed-length", 8, "--continuation-length", 12, "--classifier-steps", 2, "--limit", 100),
     )
     result = call(*compare)
     assert result.exit_code == 0, result.output
@@ -316,7 +316,18 @@ def test_a_discriminator_picks_for_the_system_that_it_was_taught_on(pretrained, 
     assert call(*pretrained).exit_code == 0
     result = call(
         *("compare", tmp_path / "pretrained", tmp_path / "music", "--against", tmp_path / "fine"),
-        *("-o", tmp_path / "report", "--windows", 16, "--seed-length", 8, "--continuation-length", 12, "--lessons", 2),
+        *(
+            "-o",
+            tmp_path / "report",
+            "--windows",
+            16,
+            "--seed-length",
+            8,
+            "--continuation-length",
+            12,
+            "--classifier-steps",
+            2,
+        ),
         *("--discriminator", tmp_path / "fine" / "discriminator", "--candidates", 2, "--limit", 100),
     )
     assert result.exit_code == 0, result.output
@@ -338,7 +349,18 @@ def test_an_exported_discriminator_picks_what_its_folder_does(pretrained, tmp_pa
     assert exported.exit_code == 0, exported.output
     compare = (
         *("compare", tmp_path / "fine", tmp_path / "music", "--against", tmp_path / "pretrained"),
-        *("-o", tmp_path / "report", "--windows", 16, "--seed-length", 8, "--continuation-length", 12, "--lessons", 2),
+        *(
+            "-o",
+            tmp_path / "report",
+            "--windows",
+            16,
+            "--seed-length",
+            8,
+            "--continuation-length",
+            12,
+            "--classifier-steps",
+            2,
+        ),
         *("--candidates", 2, "--limit", 100, "--discriminator"),
     )
     told = [call(*compare, found).output for found in (tmp_path / "fine" / "discriminator", judge)]

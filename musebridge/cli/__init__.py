@@ -9,14 +9,28 @@ from __future__ import annotations
 import click
 
 from musebridge import __version__
-from musebridge.cli import asking, benching, learning, playing
+from musebridge.cli import (
+    bench,
+    compare,
+    continue_,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    ports,
+    prepare,
+    presets,
+    replay,
+    serve,
+    train,
+)
 from musebridge.cli.common import Group
 
 COMMANDS = (
-    *(playing.serve, playing.demo, playing.continue_, playing.replay),
-    *(asking.ports, asking.doctor, asking.presets),
-    *(learning.prepare, learning.train, learning.evaluate, learning.compare, learning.export),
-    benching.bench,
+    *(serve.serve, demo.demo, continue_.continue_, replay.replay),
+    *(ports.ports, doctor.doctor, presets.presets),
+    *(prepare.prepare, train.train, evaluate.evaluate, compare.compare, export.export),
+    bench.bench,
 )
 
 

@@ -64,6 +64,17 @@ def progress(what: str) -> Iterator[Callable[[float], None]]:
         yield lambda share: bar.update(task, completed=share)
 
 
+@contextmanager
+def stages() -> Iterator[Callable[[str, float], None]]:
+    """Show a bar with the time that passed and is left; give what names the stage and its share, 0..1."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda stage, share: bar.update(task, completed=share, description=stage)
+
+
 def _address(context: click.Context, option: click.Parameter, text: str) -> tuple[str, int] | None:
     """Parse ``HOST:PORT``; ``off`` is None."""
     if text == "off":

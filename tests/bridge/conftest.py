@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from musebridge.benchmarks.kill import Jack
+from musebridge.benchmarks.jack import Jack
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ def test_a_port_that_comes_back_is_found_by_its_name(bridge: MidiSystem, other: 
 DEAD_SERVER = """
 import threading
 
-from musebridge.benchmarks.kill import Jack
+from musebridge.benchmarks.jack import Jack
 from musebridge.bridge.ports.rtmidi import VIRTUAL, MidiSystem
 from musebridge.errors import PortError
 from musebridge.events import NoteOn

@@ -1,4 +1,4 @@
-"""The commands that measure."""
+"""``musebridge bench``: what this machine can do, each figure beside a peer or a limit."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def bench_live(
 ) -> None:
     """Hand-over, interruption and jitter, with real ports under a JACK server of its own."""
     from musebridge.benchmarks import live, rolls, sender
-    from musebridge.benchmarks.kill import Jack
+    from musebridge.benchmarks.jack import Jack
     from musebridge.bridge.app.preset import load
 
     model = load("call", model).model
@@ -223,7 +223,7 @@ def bench_live(
 def bench_soak(hours: float, minutes: float, json_file: Path | None) -> None:
     """Play at random for hours: does a note stay, does one end late, does the memory grow?"""
     from musebridge.benchmarks import soak
-    from musebridge.benchmarks.kill import Jack
+    from musebridge.benchmarks.jack import Jack
 
     rows = soak.simulated(hours) if hours else []
     if minutes:

@@ -1,0 +1,95 @@
+"""``musebridge evaluate``: a report on a generator's likelihood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from musebridge.cli.common import CHECKPOINT, CORPUS, FOLDER, command_line, progress, say
+from musebridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@CHECKPOINT
+@CORPUS
+@click.option("-o", "--out", required=True, type=FOLDER, help="Folder of the report.")
+@click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
+@click.option("--warm", type=click.IntRange(0), help="Context that is not scored; default half the model's.")
+@click.option("--limit", type=click.IntRange(1), help="Score about this many tokens; default the whole split.")
+@click.option("--continuations", type=click.IntRange(0), default=0, help="Sample this many; are they copies?")
+@click.option("--noise-study", type=click.IntRange(0), default=0, metavar="WINDOWS", help="See below.")
+@click.option(
+    "--noise-steps",
+    "--noise-lessons",
+    "noise_steps",
+    type=click.IntRange(0),
+    default=0,
+    metavar="STEPS",
+    help="Of two transformers, see below.",
+)
+def evaluate(
+    checkpoint: Path,
+    corpus_dir: Path,
+    out: Path,
+    split: str,
+    warm: int | None,
+    limit: int | None,
+    continuations: int,
+    noise_study: int,
+    noise_steps: int,
+) -> None:
+    """Measure a trained generator's likelihood and write a report.
+
+    With --noise-study, CHECKPOINT is a discriminator's folder (the folder "discriminator" in an adversarial run):
+    from how much noise on velocities and time shifts does it hear that so many real windows were tampered with?
+    With --noise-steps, two transformers are trained on each noise as well: one attends over time, the other over
+    the batch, which was the mistake of earlier work.
+    """
+    from musebridge.training.data import corpus
+    from musebridge.training.study import likelihood_report
+
+    if noise_study:
+        _noise_study(checkpoint, corpus_dir, out, split, noise_study, noise_steps)
+        return
+    if noise_steps:
+        raise ConfigError("--noise-steps needs --noise-study")
+    with progress("Scoring") as move:
+        evaluation = likelihood_report.evaluate(
+            checkpoint,
+            corpus.load(corpus_dir),
+            split=split,
+            warm=warm,
+            limit=limit,
+            continuations=continuations,
+            on_progress=move,
+        )
+    page = likelihood_report.write_report(evaluation, out, command_line())
+    for name, scored in evaluation.splits.items():
+        say(f"{name}: {scored.per_token:.4f} nats per token, {scored.per_note:.3f} per note")
+    say(f"wrote {page}")
+
+
+def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows: int, transformer_steps: int) -> None:
+    from musebridge.training.data import corpus
+    from musebridge.training.sampling.pairs import Window
+    from musebridge.training.study import noise
+
+    with progress("Listening") as move:
+        rows = []
+        for row in noise.study(
+            folder,
+            corpus.load(corpus_dir),
+            split=split,
+            windows=windows,
+            window=Window(),
+            transformer_steps=transformer_steps,
+            on_progress=move,
+        ):
+            say(f"{row.name}: AUROC of the discriminator {row.discriminator.auroc}, of a fresh judge {row.fresh.auroc}")
+            rows.append(row)
+    say(f"wrote {noise.write_study(rows, out, command_line())}")

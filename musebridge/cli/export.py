@@ -1,0 +1,39 @@
+"""``musebridge export``: checkpoints to ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from musebridge.cli.common import CHECKPOINT, FILE, FOLDER, progress, say
+from musebridge.errors import ConfigError
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@CHECKPOINT
+@click.option("-o", "--out", required=True, type=FILE, help="The .onnx file to write.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True)
+@click.option("--corpus", "corpus_dir", type=FOLDER, help="Measure on it what the precision costs a generator.")
+def export(checkpoint: Path, out: Path, precision: str, corpus_dir: Path | None) -> None:
+    """Turn a trained generator into one ONNX file; checks parity before it writes.
+
+    CHECKPOINT may be a discriminator's folder as well (the folder "discriminator" in an adversarial run).
+    """
+    from musebridge.artifact import DiscriminatorInfo, ModelInfo
+    from musebridge.export import discriminator, graph
+
+    with progress("Exporting and checking") as move:
+        info: ModelInfo | DiscriminatorInfo
+        if discriminator.is_discriminator(checkpoint):
+            if corpus_dir:
+                raise ConfigError(f"--corpus measures a generator's likelihood; {checkpoint} holds a discriminator")
+            info = discriminator.export(checkpoint, out, precision=precision)
+        else:
+            info = graph.export(checkpoint, out, precision=precision, corpus=corpus_dir, on_progress=move)
+        move(1)
+    say(f"wrote {out}: {info.parameters:,} parameters, {info.precision}, {out.stat().st_size / 1e6:.1f} MB")

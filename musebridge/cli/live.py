@@ -1,0 +1,71 @@
+"""What the commands share that open a bridge: its log, its end, and what to say of it."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from musebridge.cli.common import say
+from musebridge.errors import MuseBridgeError
+
+if TYPE_CHECKING:
+    from musebridge.bridge.app.bridge import Bridge
+    from musebridge.bridge.app.journal import Journal
+    from musebridge.bridge.app.preset import Preset
+    from musebridge.events import Timed
+
+
+def journal_of(path: Path, preset: Preset) -> Callable[[int], Journal]:
+    """Return what opens a session's log, once its seed is known."""
+    from musebridge.artifact import fingerprint
+    from musebridge.bridge.app.journal import Journal
+
+    return lambda seed: Journal(
+        path, seed=seed, mode=preset.mode, settings=preset.settings, model=fingerprint(preset.model)
+    )
+
+
+def report(bridge: Bridge) -> dict[str, list[Timed]]:
+    """Say what happened, and write the log's music beside it; fail if the bridge did not end of its own will."""
+    from musebridge import midifile
+    from musebridge.bridge.app import journal
+
+    tracks: dict[str, list[Timed]] = {}
+    if bridge.journal:
+        tracks = journal.tracks(bridge.journal.path)
+        midi = bridge.journal.path.with_suffix(".mid")
+        midifile.write(midi, tracks)
+        say(f"wrote {midi}")
+        say(f"wrote {bridge.journal.path}")
+    say(bridge.stats.summary())
+    if bridge.failure:
+        raise MuseBridgeError(f"the bridge had to end: {bridge.failure}")
+    return tracks
+
+
+@contextmanager
+def interruptible(ended: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C and a polite kill set ``ended`` instead of raising in the middle of something."""
+    # A signal may interrupt the thread that holds the event's own lock, so another one sets it.
+    asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def pass_on() -> None:
+        if asked.get():
+            ended.set()
+
+    messenger = threading.Thread(target=pass_on, name="signals", daemon=True)
+    messenger.start()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, lambda *_: asked.put(True)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
+        asked.put(False)
+        messenger.join()

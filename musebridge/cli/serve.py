@@ -1,0 +1,79 @@
+"""``musebridge serve``: listen and answer, live."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from musebridge.cli.common import BACKEND, FOLDER, MODEL, OSC, PRESET, say
+from musebridge.cli.live import interruptible, journal_of, report
+
+if TYPE_CHECKING:
+    from musebridge.bridge.app.osc_server import Address
+    from musebridge.bridge.ports.base import InputPort, OutputPort
+
+
+@click.command()
+@click.option("--port", default="virtual", show_default=True, help="virtual, memory, or part of a port's name.")
+@click.option("--in", "in_name", help="Another existing port to listen to.")
+@click.option("--out", "out_name", help="Another existing port to play to.")
+@OSC
+@click.option("--link", is_flag=True, help="Bars follow Ableton Link (pip install 'musebridge[link]').")
+@click.option("--record", type=FOLDER, help="Write the session here as .mid and .jsonl.")
+@click.option("--mode", help="call, duet, bars or manual; default the preset's.")
+@click.option("--seed", type=click.IntRange(0), help="Of the randomness; default a fresh one.")
+@BACKEND
+@PRESET
+@MODEL
+def serve(
+    port: str,
+    in_name: str | None,
+    out_name: str | None,
+    osc: Address | None,
+    link: bool,
+    record: Path | None,
+    mode: str | None,
+    seed: int | None,
+    backend: str,
+    preset_name: str,
+    model: Path | None,
+) -> None:
+    """Listen to a MIDI port and answer live, until Ctrl-C."""
+    from musebridge.bridge.app.bridge import Bridge
+    from musebridge.bridge.app.preset import load
+    from musebridge.bridge.core.settings import check_mode
+    from musebridge.bridge.inference.engine import OnnxEngine
+    from musebridge.bridge.ports.clock import date_and_time
+
+    preset = load(preset_name, model)
+    if mode:
+        preset = replace(preset, mode=check_mode(mode))
+    engine = OnnxEngine(preset.model)
+    log = record / f"musebridge-{date_and_time()}.jsonl" if record else None
+    bridge = Bridge(
+        engine,
+        *_ports(in_name or port, out_name or port, backend),
+        settings=preset.settings,
+        mode=preset.mode,
+        seed=seed,
+        osc=osc,
+        link=link,
+        journal=journal_of(log, preset) if log else None,
+        notice=say,
+    )
+    with interruptible(bridge.ended), bridge:
+        say(f"listening on {bridge.source.name}, answering on {bridge.target.name}, {bridge.osc_name}; Ctrl-C ends")
+        bridge.ended.wait()
+    report(bridge)
+
+
+def _ports(in_name: str, out_name: str, backend: str) -> tuple[InputPort, OutputPort]:
+    from musebridge.bridge.ports import rtmidi
+    from musebridge.bridge.ports.base import MemoryPort
+
+    if in_name == out_name == "memory":
+        return MemoryPort("memory in"), MemoryPort("memory out")
+    return rtmidi.open_pair(in_name, out_name, backend)
