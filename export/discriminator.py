@@ -35,7 +35,7 @@ from musebridge.training.adversarial.discriminator_trainer import TrainedDiscrim
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters, norm, rope_table
-from musebridge.training.models.token_features import N_HINTS, kinds
+from musebridge.training.models.token_features import N_TOKEN_FEATURES, kinds
 from musebridge.training.sampling.pairs import Window
 
 
@@ -154,14 +154,14 @@ def build_graph(discriminator: Discriminator, generator: Generator, info: Discri
     nodes.integers("time_axis", 1)
     nodes.integers("last_axis", -1)
     nodes.integers("none", 0)
-    hints_BTF = _hints(nodes, generator) if discriminator.config.hinted else _no_hints(nodes)
+    features_BTF = _token_features(nodes, generator) if discriminator.config.hinted else _no_hints(nodes)
     end = nodes.add("Squeeze", [nodes.add("Shape", ["tokens"], start=1, end=2)])
     judged_C = nodes.add("Range", ["seeded", end, nodes.constant("step", np.int64(1))])
-    told_BTD = nodes.add("MatMul", [hints_BTF, nodes.constant("hint", discriminator.hint.weight.T)])
+    told_BTD = nodes.add("MatMul", [features_BTF, nodes.constant("hint", discriminator.hint.weight.T)])
     x_BTD = nodes.add("Add", [_embedded(nodes, "judge", discriminator, "tokens"), _cast(nodes, told_BTD, nodes.type)])
     transformer = _transformer(nodes, "judge", discriminator.config.blocks, causal=False)
     h_BCD = _cast(nodes, transformer.append(x_BTD, [*discriminator.blocks], judged_C))
-    figures_BN = _statistics(nodes, *(nodes.add("Gather", [x, judged_C], axis=1) for x in ("tokens", hints_BTF)))
+    figures_BN = _statistics(nodes, *(nodes.add("Gather", [x, judged_C], axis=1) for x in ("tokens", features_BTF)))
     figures_BN = nodes.add("Sub", [figures_BN, nodes.constant("centre", discriminator.centre_N)])
     figures_BN = nodes.add("Div", [figures_BN, nodes.constant("spread", discriminator.spread_N)])
     pooled_BD = nodes.add("Concat", [nodes.add("ReduceMean", [h_BCD, "time_axis"], keepdims=0), figures_BN], axis=-1)
@@ -173,8 +173,8 @@ def build_graph(discriminator: Discriminator, generator: Generator, info: Discri
     return nodes.model("discriminator", inputs, [describe("verdict", TensorProto.FLOAT, ["B"])])
 
 
-def _hints(nodes: Nodes, generator: Generator) -> str:
-    """Append :func:`musebridge.training.models.token_features.hints`; return them, (B, T, F)."""
+def _token_features(nodes: Nodes, generator: Generator) -> str:
+    """Append :func:`musebridge.training.models.token_features.token_features`; return them, (B, T, F)."""
     end, one = nodes.integers("end", np.iinfo(np.int64).max), nodes.constant("one", np.float32(1))
     read_BT = nodes.add("Slice", ["tokens", "none", "last_axis", "time_axis"])
     asked_BT = nodes.add("Slice", ["tokens", "time_axis", end, "time_axis"])  # from 1 on, along axis 1
@@ -187,29 +187,31 @@ def _hints(nodes: Nodes, generator: Generator) -> str:
     chosen_BT1 = nodes.add("GatherElements", [log_p_BTV, nodes.add("Unsqueeze", [asked_BT, "last_axis"])], axis=-1)
     weighted_BTV = nodes.add("Mul", [nodes.add("Exp", [log_p_BTV]), log_p_BTV])
     likelier_BTV = nodes.add("Cast", [nodes.add("Greater", [log_p_BTV, chosen_BT1])], to=TensorProto.FLOAT)
-    hints = [
+    token_features = [
         nodes.add("Neg", [chosen_BT1]),
         nodes.add("Neg", [nodes.add("ReduceSum", [weighted_BTV, "last_axis"])]),
         nodes.add("Log", [nodes.add("Add", [nodes.add("ReduceSum", [likelier_BTV, "last_axis"]), one])]),
     ]
-    return nodes.add("Pad", [nodes.add("Concat", hints, axis=-1), nodes.integers("first_has_none", 0, 1, 0, 0, 0, 0)])
+    return nodes.add(
+        "Pad", [nodes.add("Concat", token_features, axis=-1), nodes.integers("first_has_none", 0, 1, 0, 0, 0, 0)]
+    )
 
 
 def _no_hints(nodes: Nodes) -> str:
     """Append hints that say nothing, (B, T, F)."""
     token_BT1 = nodes.add("Unsqueeze", [nodes.add("Cast", ["tokens"], to=TensorProto.FLOAT), "last_axis"])
-    return nodes.add("Mul", [token_BT1, nodes.constant("nothing", np.zeros(N_HINTS, np.float32))])
+    return nodes.add("Mul", [token_BT1, nodes.constant("nothing", np.zeros(N_TOKEN_FEATURES, np.float32))])
 
 
-def _statistics(nodes: Nodes, part_BC: str, hints_BCF: str) -> str:
+def _statistics(nodes: Nodes, part_BC: str, features_BCF: str) -> str:
     """Append :func:`musebridge.training.models.token_features.statistics`; return them, (B, N)."""
     table = nodes.constant("kinds", kinds(torch.empty(0)))
     kind_BKC = nodes.add("Transpose", [nodes.add("Gather", [table, part_BC])], perm=[0, 2, 1])
     count_BK1 = nodes.add("ReduceSum", [kind_BKC, "last_axis"])
     count_BK1 = nodes.add("Max", [count_BK1, nodes.constant("least", np.float32(1))])
-    by_kind_BKF = nodes.add("Div", [nodes.add("MatMul", [kind_BKC, hints_BCF]), count_BK1])
+    by_kind_BKF = nodes.add("Div", [nodes.add("MatMul", [kind_BKC, features_BCF]), count_BK1])
     share_BK = nodes.add("ReduceMean", [kind_BKC, "last_axis"], keepdims=0)
-    mean_BF = nodes.add("ReduceMean", [hints_BCF, "time_axis"], keepdims=0)
+    mean_BF = nodes.add("ReduceMean", [features_BCF, "time_axis"], keepdims=0)
     mean_B2 = nodes.add("Gather", [mean_BF, nodes.integers("surprise_and_entropy", 0, 1)], axis=-1)
     return nodes.add("Concat", [nodes.add("Flatten", [by_kind_BKF]), share_BK, mean_B2], axis=-1)
 

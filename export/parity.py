@@ -22,7 +22,7 @@ from musebridge.errors import CorpusError, ModelError
 from musebridge.export import quantize
 from musebridge.training.models.discriminator import Discriminator
 from musebridge.training.models.generator import Generator
-from musebridge.training.models.token_features import hints
+from musebridge.training.models.token_features import token_features
 from musebridge.training.sampling.sampler import sample_continuations
 
 Logits = npt.NDArray[np.float32]
@@ -106,7 +106,7 @@ def check_discriminator(discriminator: Discriminator, generator: Generator, path
     failures = []
     for name, skipped in (("whole windows", 0), ("short seeds", info.seed_length // 2)):
         part_BT, seed_length = window_BT[:, skipped:], info.seed_length - skipped
-        right_B = discriminator(part_BT, hints(generator, part_BT), seed_length).whole_B.numpy()
+        right_B = discriminator(part_BT, token_features(generator, part_BT), seed_length).whole_B.numpy()
         far = np.abs(exported.judge(part_BT.numpy(), seed_length) - right_B).max()
         if not far <= VERDICT_TOLERANCES[info.precision]:
             failures.append(f"{name}: a verdict is off by {far:.3g}, allowed is {VERDICT_TOLERANCES[info.precision]:g}")

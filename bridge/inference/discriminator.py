@@ -48,7 +48,7 @@ class OnnxDiscriminator:
 
         Args:
             window_BT: seeds and what follows them.
-            seeded: tokens of each that are the seed's; at least one, and less than T.
+            seed_length: tokens of each that are the seed's; at least one, and less than T.
 
         Raises:
             EngineError: inference failed.

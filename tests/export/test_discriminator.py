@@ -24,7 +24,7 @@ from musebridge.export.discriminator import export, is_discriminator, read_back
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters
-from musebridge.training.models.token_features import hints
+from musebridge.training.models.token_features import token_features
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -101,7 +101,7 @@ def windows(batch: int, length: int = SEEDED + CONTINUED) -> np.ndarray:
 
 def right(discriminator: Discriminator, frozen: Generator, window_BT: np.ndarray, seed_length: int) -> np.ndarray:
     window = torch.from_numpy(window_BT)
-    return discriminator(window, hints(frozen, window), seed_length).whole_B.numpy()
+    return discriminator(window, token_features(frozen, window), seed_length).whole_B.numpy()
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -70,9 +70,9 @@ class CriticTrainer(PairTrainer):
         )
 
     def _loss(self, at: npt.NDArray[np.int64]) -> Tensor:
-        window_BT, hints_BTF = (x.to(self.device) for x in artificial(self.train[at]))
+        window_BT, features_BTF = (x.to(self.device) for x in artificial(self.train[at]))
         verdict_B = torch.from_numpy(self.verdict_N[at]).float().to(self.device)
-        loss: Tensor = self._compiled(self.critic, window_BT, hints_BTF, verdict_B, self._seed_length)
+        loss: Tensor = self._compiled(self.critic, window_BT, features_BTF, verdict_B, self._seed_length)
         return loss
 
     @torch.no_grad()
@@ -80,12 +80,12 @@ class CriticTrainer(PairTrainer):
         """Return which share of the verdicts' variance the guesses explain, on average over the tokens."""
         self.critic.eval()
         parts = []
-        window_NT, hints_NTF = artificial(self._held_out)
-        for window_BT, hints_BTF in zip(
-            torch.split(window_NT, _AT_ONCE), torch.split(hints_NTF, _AT_ONCE), strict=True
+        window_NT, features_NTF = artificial(self._held_out)
+        for window_BT, features_BTF in zip(
+            torch.split(window_NT, _AT_ONCE), torch.split(features_NTF, _AT_ONCE), strict=True
         ):
             with autocast(self.device):
-                parts.append(self.critic(window_BT.to(self.device), hints_BTF.to(self.device), self._seed_length))
+                parts.append(self.critic(window_BT.to(self.device), features_BTF.to(self.device), self._seed_length))
         verdict_N1 = torch.from_numpy(self._held_out_verdict_N)[:, None]
         error = (torch.cat(parts).cpu() - verdict_N1).square().mean()
         return float(1 - error / verdict_N1.var(correction=0))
@@ -95,8 +95,8 @@ class CriticTrainer(PairTrainer):
         return self.train.window.seed_length
 
 
-def _loss(critic: Critic, window_BT: Tensor, hints_BTF: Tensor, verdict_B: Tensor, seed_length: int) -> Tensor:
-    value_BC = critic(window_BT, hints_BTF, seed_length)
+def _loss(critic: Critic, window_BT: Tensor, features_BTF: Tensor, verdict_B: Tensor, seed_length: int) -> Tensor:
+    value_BC = critic(window_BT, features_BTF, seed_length)
     verdict_B1 = verdict_B[:, None].expand_as(value_BC)
     return F.mse_loss(value_BC, verdict_B1) + _STEADY * F.mse_loss(value_BC[:, :-1], value_BC[:, 1:].detach())
 
@@ -104,7 +104,7 @@ def _loss(critic: Critic, window_BT: Tensor, hints_BTF: Tensor, verdict_B: Tenso
 def artificial(pairs: Pairs) -> tuple[Tensor, Tensor]:
     """Return the windows that the generator wrote, and their hints."""
     window_NT = np.concatenate([pairs.seed_NT, pairs.fake_NT], 1)
-    return torch.from_numpy(window_NT), torch.from_numpy(pairs.hints_NTF).float()
+    return torch.from_numpy(window_NT), torch.from_numpy(pairs.features_NTF).float()
 
 
 def _verdicts(discriminator: Discriminator, pairs: Pairs) -> Scores:

@@ -36,7 +36,7 @@ from musebridge.training.metrics.classification import (
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator
-from musebridge.training.models.token_features import hints, statistics
+from musebridge.training.models.token_features import statistics, token_features
 from musebridge.training.sampling.pairs import Pairs, Tokens, Window
 
 _AT_ONCE = 32
@@ -107,9 +107,9 @@ class DiscriminatorTrainer(PairTrainer):
         self.discriminator = Discriminator(shape).to(next(frozen.parameters()).device)
         if shape.inherit:
             self.discriminator.inherit(frozen)
-        self._frozen, self._hint, self.loss = frozen, hints, config.__call__
+        self._frozen, self._hint, self.loss = frozen, token_features, config.__call__
         if compile:
-            self._hint, self.loss = torch.compile(hints), torch.compile(config.__call__)
+            self._hint, self.loss = torch.compile(token_features), torch.compile(config.__call__)
         super().__init__(self.discriminator, train, folder, config, command=command, seed=seed)
 
     def load_pretrained(self, trained: TrainedDiscriminator) -> None:
@@ -144,9 +144,9 @@ class DiscriminatorTrainer(PairTrainer):
     def run(self, on_step: Callable[[float], None], on_validation: Callable[[dict[str, float]], None]) -> None:
         """Train as every pair trainer does; what is judged by is calibrated first."""
         if self.step == 0 < self.steps:
-            window_MT, hints_MTF = self._heard(self.train[slice(0, _CALIBRATED_BY)])
+            window_MT, features_MTF = self._heard(self.train[slice(0, _CALIBRATED_BY)])
             self.discriminator.calibrate(
-                statistics(window_MT[:, self._seed_length :], hints_MTF[:, self._seed_length :])
+                statistics(window_MT[:, self._seed_length :], features_MTF[:, self._seed_length :])
             )
         super().run(on_step, on_validation)
 
@@ -163,8 +163,10 @@ class DiscriminatorTrainer(PairTrainer):
         if count := round(self.config.corrupted * len(chosen)):
             rng, new = np.random.default_rng([self.seed, 6, self.step]), new + count
             window_MT[len(chosen) : new, self._seed_length :] = torch.from_numpy(corrupted(chosen.real_NT, count, rng))
-        hints_MTF = torch.cat([self._hinted(window_MT[:new]), torch.from_numpy(chosen.hints_NTF[new - len(chosen) :])])
-        both = window_MT.to(self.device), hints_MTF.float().to(self.device)
+        features_MTF = torch.cat(
+            [self._hinted(window_MT[:new]), torch.from_numpy(chosen.features_NTF[new - len(chosen) :])]
+        )
+        both = window_MT.to(self.device), features_MTF.float().to(self.device)
         return self.loss(self.discriminator, *both, self._seed_length)
 
     def _measure(self) -> float:
@@ -182,18 +184,18 @@ class DiscriminatorTrainer(PairTrainer):
         """Return all real windows, then all artificial ones, (2 N, T), and their hints, (2 N, T, 3)."""
         window_MT = torch.from_numpy(pairs.windows)
         parts = [self._hinted(part_BT) for part_BT in torch.split(window_MT[: len(pairs)], _AT_ONCE)]
-        return window_MT, torch.cat([*parts, torch.from_numpy(pairs.hints_NTF).float()])
+        return window_MT, torch.cat([*parts, torch.from_numpy(pairs.features_NTF).float()])
 
     @torch.no_grad()
     def _hinted(self, window_BT: Tensor) -> Tensor:
         """Return what the generator thinks of music that it did not write, rounded as what it thinks of its own is."""
         with autocast(self.device):
-            hints_BTF = self._hint(self._frozen, window_BT.to(self.device))
-        return hints_BTF.half().float().cpu()
+            features_BTF = self._hint(self._frozen, window_BT.to(self.device))
+        return features_BTF.half().float().cpu()
 
-    def _scores(self, window_MT: Tensor, hints_MTF: Tensor) -> tuple[Scores, Scores]:
+    def _scores(self, window_MT: Tensor, features_MTF: Tensor) -> tuple[Scores, Scores]:
         """Return the verdicts on the real and on the artificial continuations."""
-        real, fake = np.split(verdicts(self.discriminator, window_MT, hints_MTF, self._seed_length), 2)
+        real, fake = np.split(verdicts(self.discriminator, window_MT, features_MTF, self._seed_length), 2)
         return real, fake
 
 
@@ -214,14 +216,14 @@ def corrupted(real_NT: Tokens, count: int, rng: np.random.Generator) -> Tokens:
 
 
 @torch.no_grad()
-def verdicts(discriminator: Discriminator, window_MT: Tensor, hints_MTF: Tensor, seed_length: int) -> Scores:
+def verdicts(discriminator: Discriminator, window_MT: Tensor, features_MTF: Tensor, seed_length: int) -> Scores:
     """Return the verdict on each window, shape (M,)."""
     discriminator.eval()
     device = next(discriminator.parameters()).device
     parts = []
-    for window_BT, hints_BTF in zip(*(torch.split(x, _AT_ONCE) for x in (window_MT, hints_MTF)), strict=True):
+    for window_BT, features_BTF in zip(*(torch.split(x, _AT_ONCE) for x in (window_MT, features_MTF)), strict=True):
         with autocast(device):
-            verdict = discriminator(window_BT.to(device), hints_BTF.to(device), seed_length)
+            verdict = discriminator(window_BT.to(device), features_BTF.to(device), seed_length)
         parts.append(verdict.whole_B.double().cpu())
     return np.asarray(torch.cat(parts).numpy())
 

@@ -41,7 +41,7 @@ from musebridge.training.compute.precision import product_type
 from musebridge.training.models.critic import Critic
 from musebridge.training.models.discriminator import Discriminator, Verdict
 from musebridge.training.models.generator import Generator
-from musebridge.training.models.token_features import branched_hints
+from musebridge.training.models.token_features import branched_token_features
 from musebridge.training.sampling.best_of_n import ranked, scored, written
 from musebridge.training.sampling.gumbel import parallel, sequential
 from musebridge.training.sampling.pairs import Pairs
@@ -134,9 +134,9 @@ def policy_gradient(models: Models, config: AdversarialConfig, loss: Loss, step:
     written_MC = written(
         models.generator, seed_BT, config.continuation_length, config.samples_per_seed, rng, compile=models.compile
     )
-    verdict_M, hints_MTF = models.judge.score(seed_BT, written_MC)
+    verdict_M, features_MTF = models.judge.score(seed_BT, written_MC)
     ahead_M = leave_one_out_advantage(verdict_M.view(-1, config.samples_per_seed)).flatten()
-    asked = loss(models.generator, seed_BT, written_MC, hints_MTF, ahead_M, config.kl)
+    asked = loss(models.generator, seed_BT, written_MC, features_MTF, ahead_M, config.kl)
     return Asked(asked, written_MC[:: config.samples_per_seed], verdict_M.mean())
 
 
@@ -192,7 +192,9 @@ def recognised(discriminator: Discriminator, frozen: Generator, seed_BT: Tensor,
     """Return the loss of straight-through continuations that are not taken for real."""
     seed_BTV = F.one_hot(seed_BT, vocab.N_TOKENS).to(written_BTV)
     window_BTV = torch.cat([seed_BTV, F.pad(written_BTV, (0, vocab.N_TOKENS - vocab.N_EVENTS))], 1)
-    verdict: Verdict = discriminator(window_BTV, branched_hints(frozen, seed_BT, written_BTV), seed_BT.shape[1])
+    verdict: Verdict = discriminator(
+        window_BTV, branched_token_features(frozen, seed_BT, written_BTV), seed_BT.shape[1]
+    )
     return F.softplus(-verdict.whole_B).mean()
 
 
@@ -203,7 +205,7 @@ def ddo_loss(generator: Generator, frozen: Generator, window_MT: Tensor, seed_le
         generator: to be trained.
         frozen: that wrote the artificial continuations.
         window_MT: real windows and, behind them, the artificial ones.
-        seeded: tokens of the seed, which do not count.
+        seed_length: tokens of the seed, which do not count.
         beta: what the log ratio of a whole continuation is multiplied by.
     """
     real_B, fake_B = _log_ratios(generator, frozen, window_MT, seed_length, beta).chunk(2)
@@ -228,7 +230,7 @@ def dpo_loss(generator: Generator, frozen: Generator, window_BNT: Tensor, seed_l
 
 
 def policy_gradient_loss(
-    generator: Generator, seed_BT: Tensor, written_MC: Tensor, hints_MTF: Tensor, ahead_M: Tensor, kl: float
+    generator: Generator, seed_BT: Tensor, written_MC: Tensor, features_MTF: Tensor, ahead_M: Tensor, kl: float
 ) -> Tensor:
     """Return the generator's KL divergence from a frozen copy, per token; its gradient is that of what it outweighs.
 
@@ -239,12 +241,12 @@ def policy_gradient_loss(
         generator: to be trained; it wrote the continuations.
         seed_BT: seeds.
         written_MC: M / B continuations of each, side by side.
-        hints_MTF: what the copy thinks of seeds and continuations.
+        features_MTF: what the copy thinks of seeds and continuations.
         ahead_M: how much better than the others of its seed each continuation is, in nats.
         kl: weight of the divergence.
     """
     log_p_MC = _chosen(generator.branch(seed_BT, written_MC)[1], written_MC)
-    log_ratio_MC = log_p_MC + hints_MTF[:, seed_BT.shape[1] :, 0]  # by surprise, which is the copy's -log p
+    log_ratio_MC = log_p_MC + features_MTF[:, seed_BT.shape[1] :, 0]  # by surprise, which is the copy's -log p
     gain = (ahead_M[:, None] * log_p_MC).mean()  # its gradient is a score's; its value means nothing
     loss: Tensor = kl * log_ratio_MC.square().mean() / 2 - (gain - gain.detach())
     return loss
@@ -260,7 +262,7 @@ def actor_critic_loss(
     generator: Generator,
     critic: Critic,
     window_BT: Tensor,
-    hints_BTF: Tensor,
+    features_BTF: Tensor,
     verdict_B: Tensor,
     seed_length: int,
     kl: float,
@@ -274,15 +276,15 @@ def actor_critic_loss(
     Args:
         generator: to be trained.
         critic: in evaluation mode.
-        window_BT, hints_BTF: windows, and what the copy thought while it wrote them.
+        window_BT, features_BTF: windows, and what the copy thought while it wrote them.
         verdict_B: what the discriminator says of them.
-        seeded: tokens of the seed, which do not count.
+        seed_length: tokens of the seed, which do not count.
         kl: weight of the divergence.
     """
     with torch.no_grad():
-        unexpected_BC = verdict_B[:, None] - critic(window_BT, hints_BTF, seed_length)[:, :-1]
+        unexpected_BC = verdict_B[:, None] - critic(window_BT, features_BTF, seed_length)[:, :-1]
     log_p_BC = _chosen(generator(window_BT[:, :-1], seed_length - 1), window_BT[:, seed_length:])
-    log_ratio_BC = log_p_BC + hints_BTF[:, seed_length:, 0]  # by surprise, which is the copy's -log p
+    log_ratio_BC = log_p_BC + features_BTF[:, seed_length:, 0]  # by surprise, which is the copy's -log p
     # Less 1, which has no gradient: what was gained so far, 0 at first, whatever the critic expects on average.
     weight_BC = log_ratio_BC.expm1()
     gain = (weight_BC * unexpected_BC).mean()

@@ -15,7 +15,7 @@ from musebridge.training.compute.precision import autocast
 from musebridge.training.models.checkpoint import load
 from musebridge.training.models.discriminator import Discriminator
 from musebridge.training.models.generator import Generator
-from musebridge.training.models.token_features import branched_hints
+from musebridge.training.models.token_features import branched_token_features
 from musebridge.training.sampling.pairs import Window
 
 _AT_ONCE = 32
@@ -28,12 +28,12 @@ class DiscriminatorScorer:
     Attributes:
         discriminator: in evaluation mode.
         hinter: the generator.
-        hint: ``musebridge.training.models.token_features.branched_hints``, perhaps compiled.
+        hint: ``musebridge.training.models.token_features.branched_token_features``, perhaps compiled.
     """
 
     discriminator: Discriminator
     hinter: Generator
-    hint: Callable[[Generator, Tensor, Tensor], Tensor] = branched_hints
+    hint: Callable[[Generator, Tensor, Tensor], Tensor] = branched_token_features
 
     def __call__(self, seed_BT: Tensor, written_MC: Tensor) -> Tensor:
         """Return how real each continuation is, (M,); see :meth:`score`."""
@@ -49,13 +49,13 @@ class DiscriminatorScorer:
         """
         n = len(written_MC) // len(seed_BT)
         rows = max(1, _AT_ONCE // n)
-        verdicts, hints = [], []
+        verdicts, token_features = [], []
         for some_BT, some_MC in zip(torch.split(seed_BT, rows), torch.split(written_MC, rows * n), strict=True):
             with autocast(seed_BT.device):
-                hints.append(self.hint(self.hinter, some_BT, some_MC))
+                token_features.append(self.hint(self.hinter, some_BT, some_MC))
                 window_MT = torch.cat([some_BT.repeat_interleave(n, 0), some_MC], 1)
-                verdicts.append(self.discriminator(window_MT, hints[-1], seed_BT.shape[1]).whole_B)
-        return torch.cat(verdicts), torch.cat(hints)
+                verdicts.append(self.discriminator(window_MT, token_features[-1], seed_BT.shape[1]).whole_B)
+        return torch.cat(verdicts), torch.cat(token_features)
 
 
 def load_scorer(folder: Path, window: Window) -> DiscriminatorScorer:

@@ -44,7 +44,7 @@ from musebridge.training.metrics.likelihood import cross_entropy
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import DiscriminatorConfig
 from musebridge.training.models.generator import Generator, count_parameters
-from musebridge.training.models.token_features import branched_hints
+from musebridge.training.models.token_features import branched_token_features
 from musebridge.training.pretraining.trainer import SCORED_WHILE_TRAINING
 from musebridge.training.sampling.pairs import Pairs, Window, pairs
 
@@ -110,7 +110,7 @@ class Adversarial:
             judge=DiscriminatorScorer(
                 discriminator=compiled(self.discriminator),
                 hinter=self.frozen,
-                hint=compiled(branched_hints),
+                hint=compiled(branched_token_features),
             ),
             critic_trainer=self._train_critic(training, on_stage) if config.objective == "actor_critic" else None,
             compile=compile,
@@ -246,7 +246,7 @@ class Adversarial:
         seed_MT = torch.from_numpy(pairs_B.seed_NT).repeat(2, 1).to(self.device)
         part_MC = torch.cat([torch.from_numpy(pairs_B.real_NT), fake_BT]).to(self.device)
         window_MT = torch.cat([seed_MT, part_MC], 1)
-        verdict_M, hints_MTF = self.models.judge.score(seed_MT, part_MC)
+        verdict_M, features_MTF = self.models.judge.score(seed_MT, part_MC)
         real_B, fake_B = verdict_M.double().cpu().chunk(2)
         progress.discriminator_auroc += 0.1 * (auroc(real_B.numpy(), fake_B.numpy()) - progress.discriminator_auroc)
         if progress.discriminator_auroc > self.config.pause_above:
@@ -254,7 +254,7 @@ class Adversarial:
             return
         self.discriminator.train().requires_grad_(True)
         with autocast(self.device):
-            loss = self.discriminator_trainer.loss(self.discriminator, window_MT, hints_MTF, self.config.seed_length)
+            loss = self.discriminator_trainer.loss(self.discriminator, window_MT, features_MTF, self.config.seed_length)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         take_step(self.discriminator, [self.discriminator_optimizer], self.config.clip)
         self.discriminator.eval().requires_grad_(False)

@@ -14,7 +14,7 @@ from torch import Tensor
 from musebridge.training.compute.precision import autocast
 from musebridge.training.metrics.classification import Scores
 from musebridge.training.models.generator import Generator
-from musebridge.training.models.token_features import hints, statistics
+from musebridge.training.models.token_features import statistics, token_features
 
 _AT_ONCE = 16
 _FOLDS = 5
@@ -26,8 +26,8 @@ def figures(frozen: Generator, window_NT: Tensor, seed_length: int) -> npt.NDArr
     rows = []
     for window_BT in torch.split(window_NT, _AT_ONCE):
         with autocast(window_BT.device):
-            hints_BTF = hints(frozen, window_BT)
-        rows.append(statistics(window_BT[:, seed_length:], hints_BTF[:, seed_length:]).double().cpu().numpy())
+            features_BTF = token_features(frozen, window_BT)
+        rows.append(statistics(window_BT[:, seed_length:], features_BTF[:, seed_length:]).double().cpu().numpy())
     return np.concatenate(rows)
 
 

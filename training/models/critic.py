@@ -26,20 +26,22 @@ class Critic(Discriminator):
         super().__init__(replace(discriminator.config, causal=True))
         self.load_state_dict(discriminator.state_dict())
 
-    def forward(self, window_BT: Tensor, hints_BTF: Tensor, seed_length: int) -> Tensor:  # type: ignore[override]
+    def forward(self, window_BT: Tensor, features_BTF: Tensor, seed_length: int) -> Tensor:  # type: ignore[override]
         """Return the verdict that is expected after the seed and after each token of the continuation, (B, C + 1).
 
         What is written counts by its share of the whole, judged as if it were the whole; the rest is guessed from
         where the music is.
 
         Args:
-            window_BT, hints_BTF, seeded: as for a verdict.
+            window_BT, features_BTF, seed_length: as for a verdict.
         """
-        hints_BTF = self.told(hints_BTF)
-        x_BSD = self.heard(window_BT, hints_BTF, seed_length - 1)
+        features_BTF = self.told(features_BTF)
+        x_BSD = self.heard(window_BT, features_BTF, seed_length - 1)
         length_C = torch.arange(1, x_BSD.shape[1], device=x_BSD.device)
         pooled_BCD = x_BSD[:, 1:].cumsum(1) / length_C[:, None]
-        so_far_BC = self.judged(pooled_BCD, running_statistics(window_BT[:, seed_length:], hints_BTF[:, seed_length:]))
+        so_far_BC = self.judged(
+            pooled_BCD, running_statistics(window_BT[:, seed_length:], features_BTF[:, seed_length:])
+        )
         share_S = F.pad(length_C / len(length_C), (1, 0))
         value_BS: Tensor = share_S * F.pad(so_far_BC, (1, 0)) + (1 - share_S) * self.token(x_BSD)[..., 0]
         return value_BS.float()

@@ -25,7 +25,7 @@ from musebridge import vocab
 from musebridge.config import at_least
 from musebridge.errors import ConfigError
 from musebridge.training.models.generator import Block, Generator, GeneratorConfig, embed, norm, rope_table
-from musebridge.training.models.token_features import N_HINTS, N_STATISTICS, statistics
+from musebridge.training.models.token_features import N_STATISTICS, N_TOKEN_FEATURES, statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class Discriminator(nn.Module):
         D = config.d_model
         self.embedding = nn.Embedding(vocab.N_TOKENS, D)
         self.blocks = nn.ModuleList(Block(config.blocks, causal=config.causal) for _ in range(config.n_layers))
-        self.hint = nn.Linear(N_HINTS, D, bias=False)
+        self.hint = nn.Linear(N_TOKEN_FEATURES, D, bias=False)
         self.token = nn.Linear(D, 1)
         self.hidden = nn.Linear(D + N_STATISTICS, config.hidden)
         self.verdict = nn.Linear(config.hidden, 1)
@@ -121,34 +121,34 @@ class Discriminator(nn.Module):
         self.centre_N.copy_(statistics_BN.mean(0))
         self.spread_N.copy_(statistics_BN.std(0).clamp(min=1e-3))
 
-    def forward(self, window: Tensor, hints_BTF: Tensor, seed_length: int, jitter: float = 0.0) -> Verdict:
+    def forward(self, window: Tensor, features_BTF: Tensor, seed_length: int, jitter: float = 0.0) -> Verdict:
         """Judge windows.
 
         Args:
             window: token ids (B, T), or weights of tokens (B, T, V) through which a gradient flows.
-            hints_BTF: see :func:`musebridge.training.models.token_features.hints`; not looked at by one that is not
-                hinted.
-            seeded: tokens of the seed, which are heard but not judged.
+            features_BTF: see :func:`musebridge.training.models.token_features.token_features`; not looked at by one
+                that is not hinted.
+            seed_length: tokens of the seed, which are heard but not judged.
             jitter: standard deviation of noise on the embedded tokens.
         """
-        hints_BTF = self.told(hints_BTF)
-        x_BCD = self.heard(window, hints_BTF, seed_length, jitter)
-        whole_B = self.judged(x_BCD.mean(1), statistics(window[:, seed_length:], hints_BTF[:, seed_length:]))
+        features_BTF = self.told(features_BTF)
+        x_BCD = self.heard(window, features_BTF, seed_length, jitter)
+        whole_B = self.judged(x_BCD.mean(1), statistics(window[:, seed_length:], features_BTF[:, seed_length:]))
         return Verdict(whole_B.float(), self.token(x_BCD)[..., 0].float())
 
-    def told(self, hints_BTF: Tensor) -> Tensor:
+    def told(self, features_BTF: Tensor) -> Tensor:
         """Return the hints, or nothing in their place for one that is not hinted."""
-        return hints_BTF if self.config.hinted else torch.zeros_like(hints_BTF)
+        return features_BTF if self.config.hinted else torch.zeros_like(features_BTF)
 
-    def heard(self, window: Tensor, hints_BTF: Tensor, first: int, jitter: float = 0.0) -> Tensor:
+    def heard(self, window: Tensor, features_BTF: Tensor, first: int, jitter: float = 0.0) -> Tensor:
         """Return what it makes of each token among those that it may hear, (B, T - first, D).
 
         Args:
             window, jitter: as for a verdict.
-            hints_BTF: as it is told them.
+            features_BTF: as it is told them.
             first: from which token on it is asked for.
         """
-        x_BTD = norm(embed(window, self.embedding.weight)) + self.hint(hints_BTF)
+        x_BTD = norm(embed(window, self.embedding.weight)) + self.hint(features_BTF)
         x_BTD = self.dropout(x_BTD + jitter * torch.randn_like(x_BTD) if jitter else x_BTD)
         T = window.shape[1]
         for i, block in enumerate(self.blocks):
@@ -188,9 +188,11 @@ class DiscriminatorLoss:
             raise ConfigError(f"smoothing must be at least 0 and less than 0.5, found {self.smoothing}")
         at_least(self, 0, "relativistic", "tokens", "r1", "jitter")
 
-    def __call__(self, discriminator: Discriminator, window_MT: Tensor, hints_MTF: Tensor, seed_length: int) -> Tensor:
+    def __call__(
+        self, discriminator: Discriminator, window_MT: Tensor, features_MTF: Tensor, seed_length: int
+    ) -> Tensor:
         """Return the loss of real windows and, behind them, the artificial ones of the same seeds."""
-        verdict = discriminator(window_MT, hints_MTF, seed_length)
+        verdict = discriminator(window_MT, features_MTF, seed_length)
         real_B, fake_B = verdict.whole_B.chunk(2)
         label_M = torch.cat([torch.full_like(real_B, 1 - self.smoothing), torch.zeros_like(fake_B)])
         loss = F.binary_cross_entropy_with_logits(verdict.whole_B, label_M)
@@ -199,6 +201,6 @@ class DiscriminatorLoss:
         loss = loss + self.relativistic * F.softplus(fake_B - real_B).mean()
         if self.r1:
             B = len(real_B)
-            moved = discriminator(window_MT[:B], hints_MTF[:B], seed_length, self.jitter)
+            moved = discriminator(window_MT[:B], features_MTF[:B], seed_length, self.jitter)
             loss = loss + self.r1 * (moved.whole_B - real_B).square().mean() / self.jitter**2
         return loss

@@ -18,10 +18,10 @@ from musebridge import vocab
 from musebridge.training.models.generator import Generator, embed
 from musebridge.training.models.registry import AnyGenerator
 
-N_HINTS, N_STATISTICS = 3, 18
+N_TOKEN_FEATURES, N_STATISTICS = 3, 18
 
 
-def hints(generator: AnyGenerator, window: Tensor) -> Tensor:
+def token_features(generator: AnyGenerator, window: Tensor) -> Tensor:
     """Return surprise, entropy (nats) and log rank of every token, shape (B, T, 3); the first token has none.
 
     Args:
@@ -31,8 +31,8 @@ def hints(generator: AnyGenerator, window: Tensor) -> Tensor:
     return F.pad(opinion(generator(window[:, :-1]), window[:, 1:]), (0, 0, 1, 0))
 
 
-def branched_hints(generator: Generator, seed_BT: Tensor, written_MC: Tensor) -> Tensor:
-    """Return the :func:`hints` of windows, (M, T + C, 3), where some begin with the same seed.
+def branched_token_features(generator: Generator, seed_BT: Tensor, written_MC: Tensor) -> Tensor:
+    """Return the :func:`token_features` of windows, (M, T + C, 3), where some begin with the same seed.
 
     Args:
         generator: as there.
@@ -61,26 +61,26 @@ def _chosen(log_p_BTV: Tensor, tokens: Tensor) -> Tensor:
     return log_p_BTV.gather(-1, tokens.clamp(max=vocab.N_EVENTS - 1)[..., None])[..., 0]
 
 
-def statistics(part: Tensor, hints_BTF: Tensor) -> Tensor:
+def statistics(part: Tensor, features_BTF: Tensor) -> Tensor:
     """Return 18 figures of a continuation: for each kind of event the mean hints and its share, and the mean of all.
 
     Args:
         part: the continuation, as a window.
-        hints_BTF: its hints.
+        features_BTF: its hints.
 
     Returns:
         Shape (B, 18); a kind that does not occur has zeros.
     """
-    return running_statistics(part, hints_BTF)[:, -1]
+    return running_statistics(part, features_BTF)[:, -1]
 
 
-def running_statistics(part: Tensor, hints_BTF: Tensor) -> Tensor:
+def running_statistics(part: Tensor, features_BTF: Tensor) -> Tensor:
     """Return the :func:`statistics` of a continuation as far as each of its tokens, (B, T, 18)."""
-    kind_BTK = embed(part, kinds(hints_BTF))
+    kind_BTK = embed(part, kinds(features_BTF))
     count_BTK = kind_BTK.cumsum(1)
-    by_kind_BTKF = (kind_BTK[..., None] * hints_BTF[:, :, None]).cumsum(1) / count_BTK.clamp(min=1)[..., None]
+    by_kind_BTKF = (kind_BTK[..., None] * features_BTF[:, :, None]).cumsum(1) / count_BTK.clamp(min=1)[..., None]
     length_T1 = torch.arange(1, part.shape[1] + 1, device=part.device)[:, None]
-    mean_BTF = hints_BTF[..., :2].cumsum(1) / length_T1
+    mean_BTF = features_BTF[..., :2].cumsum(1) / length_T1
     return torch.cat([by_kind_BTKF.flatten(2), count_BTK / length_T1, mean_BTF], -1)
 
 

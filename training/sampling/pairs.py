@@ -26,14 +26,14 @@ from musebridge.errors import CheckpointError, CorpusError
 from musebridge.training.compute.precision import product_type
 from musebridge.training.models.checkpoint import hash_of, replacing
 from musebridge.training.models.generator import Generator
-from musebridge.training.models.token_features import N_HINTS
-from musebridge.training.sampling.sampler import gumbel_noise, sample_with_hints
+from musebridge.training.models.token_features import N_TOKEN_FEATURES
+from musebridge.training.sampling.sampler import gumbel_noise, sample_with_token_features
 
 SHARD = 128
 _CARD = "samples.json"
 
 Tokens = npt.NDArray[np.int64]
-Hints = npt.NDArray[np.float16]
+TokenFeatures = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +55,14 @@ class Pairs:
 
     Attributes:
         seed_NT, real_NT, fake_NT: tokens; no artificial ones, (N, 0), where only the real were asked for.
-        hints_NTF: of seeds and artificial continuations, see ``musebridge.training.models.token_features``, float16.
+        features_NTF: of seeds and artificial continuations, see ``musebridge.training.models.token_features``, float16.
         piece_N: the piece that each is from.
     """
 
     seed_NT: Tokens
     real_NT: Tokens
     fake_NT: Tokens
-    hints_NTF: Hints
+    features_NTF: TokenFeatures
     piece_N: Tokens
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Pairs:
             seed_NT=self.seed_NT[chosen],
             real_NT=self.real_NT[chosen],
             fake_NT=self.fake_NT[chosen],
-            hints_NTF=self.hints_NTF[chosen],
+            features_NTF=self.features_NTF[chosen],
             piece_N=self.piece_N[chosen],
         )
 
@@ -142,7 +142,7 @@ def pairs(
         seed_NT=seed_NT,
         real_NT=real_NT,
         fake_NT=sampled_N["tokens"].astype(np.int64),
-        hints_NTF=sampled_N["hints"],
+        features_NTF=sampled_N["hints"],
         piece_N=np.cumsum(tokens == vocab.BEGIN)[starts],
     )
 
@@ -172,7 +172,7 @@ def _all_sampled(
 def _record(window: Window) -> np.dtype[np.void]:
     """Return the type of a continuation that is kept, with the hints of its window."""
     return np.dtype(
-        [("tokens", np.uint16, (window.continuation_length,)), ("hints", np.float16, (window.length, N_HINTS))]
+        [("tokens", np.uint16, (window.continuation_length,)), ("hints", np.float16, (window.length, N_TOKEN_FEATURES))]
     )
 
 
@@ -196,9 +196,11 @@ def _sampled(
         torch.from_numpy(seed_NT).to(device),
         gumbel_noise(len(seed_NT), window.continuation_length, rng),
     )
-    tokens_BT, hints_BTF = sample_with_hints(generator, seed_BT, noise_BTV, dtype=product_type(device), compile=compile)
+    tokens_BT, features_BTF = sample_with_token_features(
+        generator, seed_BT, noise_BTV, dtype=product_type(device), compile=compile
+    )
     sampled_N = np.empty(len(seed_NT), _record(window))
-    sampled_N["tokens"], sampled_N["hints"] = tokens_BT.cpu().numpy(), hints_BTF.cpu().numpy()
+    sampled_N["tokens"], sampled_N["hints"] = tokens_BT.cpu().numpy(), features_BTF.cpu().numpy()
     return sampled_N
 
 

@@ -23,7 +23,7 @@ from musebridge.errors import ConfigError
 from musebridge.training.compute.linear import packed, product
 from musebridge.training.compute.parallel import parallel_map
 from musebridge.training.models.generator import Block, Generator, embed, norm, rotate
-from musebridge.training.models.token_features import N_HINTS, opinion
+from musebridge.training.models.token_features import N_TOKEN_FEATURES, opinion
 
 _TOKENS_AT_ONCE = 2048
 _FEWEST_ROWS = 16
@@ -127,7 +127,7 @@ def sample(
     return _on_each_core(some, seed_BT, noise_BTV, compile, on_progress)[0]
 
 
-def sample_with_hints(
+def sample_with_token_features(
     generator: Generator,
     seed_BT: Tensor,
     noise_BTV: Tensor,
@@ -185,20 +185,22 @@ def _sample(
     n = batch // len(seed_BT)
     reader = _Reader(generator, batch, seed_length + length, dtype, compile)
     window_BT = F.pad(seed_BT.repeat_interleave(n, 0), (0, length))
-    hints_BTF = seed_BT.new_zeros((batch, seed_length + length if hinted else 0, N_HINTS), dtype=torch.float32)
+    features_BTF = seed_BT.new_zeros(
+        (batch, seed_length + length if hinted else 0, N_TOKEN_FEATURES), dtype=torch.float32
+    )
     logits_BTV = reader.read(seed_BT, every=hinted, copies=n).repeat_interleave(n, 0)
     if hinted:
-        hints_BTF[:, 1:seed_length] = opinion(logits_BTV[:, :-1], window_BT[:, 1:seed_length])
+        features_BTF[:, 1:seed_length] = opinion(logits_BTV[:, :-1], window_BT[:, 1:seed_length])
     for t in range(seed_length, seed_length + length):
         chosen_B1 = window_BT[:, t : t + 1]
         scores_BV = truncation(logits_BTV[:, -1, : vocab.N_EVENTS]) + noise_BTV[:, t - seed_length]
         torch.argmax(scores_BV, -1, keepdim=True, out=chosen_B1)
         if hinted:
-            hints_BTF[:, t : t + 1] = opinion(logits_BTV[:, -1:], chosen_B1)
+            features_BTF[:, t : t + 1] = opinion(logits_BTV[:, -1:], chosen_B1)
         if t + 1 < seed_length + length:
             logits_BTV = reader.read(chosen_B1)
         on_progress((t + 1 - seed_length) / length)
-    return window_BT[:, seed_length:].clone(), hints_BTF.clone()
+    return window_BT[:, seed_length:].clone(), features_BTF.clone()
 
 
 class _Reader:

@@ -32,7 +32,7 @@ from musebridge.training.metrics.classification import (
 )
 from musebridge.training.metrics.two_sample import fresh_judge
 from musebridge.training.models import checkpoint
-from musebridge.training.models.token_features import hints, statistics
+from musebridge.training.models.token_features import statistics, token_features
 from musebridge.training.sampling.pairs import Window, starts_within_pieces
 from musebridge.training.study.plots import axes_of
 from musebridge.training.study.token_transformer import fit, scores
@@ -188,10 +188,12 @@ class _Scorer:
     def measure(self, window_NT: Tokens) -> _Measured:
         window_MT = torch.from_numpy(window_NT)
         with autocast(window_MT.device):
-            hints_MTF = torch.cat([hints(self._generator, part_BT) for part_BT in torch.split(window_MT, _AT_ONCE)])
-        figures = statistics(window_MT[:, self._seed_length :], hints_MTF[:, self._seed_length :])
+            features_MTF = torch.cat(
+                [token_features(self._generator, part_BT) for part_BT in torch.split(window_MT, _AT_ONCE)]
+            )
+        figures = statistics(window_MT[:, self._seed_length :], features_MTF[:, self._seed_length :])
         return _Measured(
-            verdict_N=verdicts(self._discriminator, window_MT, hints_MTF, self._seed_length),
+            verdict_N=verdicts(self._discriminator, window_MT, features_MTF, self._seed_length),
             figures_NF=figures.double().numpy(),
         )
 

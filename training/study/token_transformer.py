@@ -70,7 +70,7 @@ def fit(
 
     Args:
         real_NT, other_NT: as many of each.
-        seeded: tokens of a window that are heard, not judged.
+        seed_length: tokens of a window that are heard, not judged.
         over_batch: see :class:`TokenTransformer`.
         steps: of training; the learning rates fall linearly to zero.
         batch: windows a step.

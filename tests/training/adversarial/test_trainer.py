@@ -32,7 +32,7 @@ from musebridge.training.models.critic import Critic
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator, GeneratorConfig
 from musebridge.training.models.reference import ReferenceConfig, ReferenceGenerator
-from musebridge.training.models.token_features import branched_hints, hints
+from musebridge.training.models.token_features import branched_token_features, token_features
 from musebridge.training.sampling import best_of_n
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -175,7 +175,9 @@ def test_it_begins_with_samples_and_a_discriminator_that_are_kept(small_corpus, 
     assert not set(training.discriminator_trainer.choosing.piece_N) & set(
         training.discriminator_trainer.reported.piece_N
     )
-    monkeypatch.setattr("musebridge.training.sampling.pairs.sample_with_hints", lambda *_, **__: pytest.fail("again"))
+    monkeypatch.setattr(
+        "musebridge.training.sampling.pairs.sample_with_token_features", lambda *_, **__: pytest.fail("again")
+    )
     again = begin(small_corpus, init, tmp_path)
     assert again.discriminator_trainer.history == training.discriminator_trainer.history
 
@@ -197,21 +199,21 @@ def test_what_is_corrupted_is_real_music_in_another_order_or_after_another_seed(
 def test_a_step_learns_from_corrupted_music_and_what_the_generator_thinks_of_it(small_corpus, init, tmp_path):
     heard: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def loss(discriminator, window_MT, hints_MTF, seed_length):
-        heard.append((window_MT, hints_MTF))
-        return discriminator(window_MT, hints_MTF, seed_length).whole_B.mean()
+    def loss(discriminator, window_MT, features_MTF, seed_length):
+        heard.append((window_MT, features_MTF))
+        return discriminator(window_MT, features_MTF, seed_length).whole_B.mean()
 
     trainer = begin(small_corpus, init, tmp_path).discriminator_trainer
     trainer.loss = loss
     at = np.arange(4)
     trainer._loss(at)
-    window_MT, hints_MTF = heard[0]
+    window_MT, features_MTF = heard[0]
     pairs = trainer.train[at]
     changed_M = (window_MT.numpy() != pairs.windows).any(1)
     assert changed_M.tolist() == [False] * 4 + [True, True, False, False]
     assert (window_MT[:, :8].numpy() == np.tile(pairs.seed_NT, (2, 1))).all()
-    expected_MTF = hints(trainer._frozen, window_MT)
-    torch.testing.assert_close(hints_MTF, expected_MTF, atol=0.02, rtol=0.01)  # most were kept in float16
+    expected_MTF = token_features(trainer._frozen, window_MT)
+    torch.testing.assert_close(features_MTF, expected_MTF, atol=0.02, rtol=0.01)  # most were kept in float16
 
 
 def test_a_critic_guesses_the_verdict_from_what_it_has_heard_so_far(small_corpus, init, tmp_path):
@@ -226,7 +228,7 @@ def test_a_critic_guesses_the_verdict_from_what_it_has_heard_so_far(small_corpus
     changed_MT = window_MT.clone()
     changed_MT[:, 14:] = torch.randint(0, 388, (4, 6))
     judge, frozen = training.models.critic_trainer.critic, training.frozen
-    value_MC, changed_MC = (judge(tokens, hints(frozen, tokens), 8) for tokens in (window_MT, changed_MT))
+    value_MC, changed_MC = (judge(tokens, token_features(frozen, tokens), 8) for tokens in (window_MT, changed_MT))
     assert value_MC.shape == (4, 13)
     torch.testing.assert_close(changed_MC[:, :7], value_MC[:, :7])  # 8 of the seed and 6 more are the same
     assert not torch.isclose(changed_MC[:, 7:], value_MC[:, 7:]).any()
@@ -238,18 +240,18 @@ def test_a_critic_begins_with_what_the_discriminator_would_say_if_it_heard_no_la
     judge = Discriminator(replace(SHAPE, causal=True)).eval()
     judge.load_state_dict(discriminator.state_dict())
     model = Critic(discriminator).eval()
-    window_BT, hints_BTF = torch.randint(0, 388, (3, 20)), torch.rand(3, 20, 3)
-    value_BC = model(window_BT, hints_BTF, 8)
-    token_BC = judge(window_BT, hints_BTF, 7).token_BC
+    window_BT, features_BTF = torch.randint(0, 388, (3, 20)), torch.rand(3, 20, 3)
+    value_BC = model(window_BT, features_BTF, 8)
+    token_BC = judge(window_BT, features_BTF, 7).token_BC
     assert value_BC.shape == (3, 13)
-    torch.testing.assert_close(value_BC[:, -1], judge(window_BT, hints_BTF, 8).whole_B)
+    torch.testing.assert_close(value_BC[:, -1], judge(window_BT, features_BTF, 8).whole_B)
     torch.testing.assert_close(value_BC[:, 0], token_BC[:, 0])
-    third_B = judge(window_BT[:, :12], hints_BTF[:, :12], 8).whole_B / 3 + token_BC[:, 4] * 2 / 3
+    third_B = judge(window_BT[:, :12], features_BTF[:, :12], 8).whole_B / 3 + token_BC[:, 4] * 2 / 3
     torch.testing.assert_close(value_BC[:, 4], third_B)
 
 
 def test_a_critic_is_asked_to_foresee_the_verdict_and_what_it_will_guess_a_token_later():
-    def guess(window_BT: torch.Tensor, hints_BTF: torch.Tensor, seed_length: int) -> torch.Tensor:
+    def guess(window_BT: torch.Tensor, features_BTF: torch.Tensor, seed_length: int) -> torch.Tensor:
         return value_BC
 
     value_BC = torch.tensor([[0.0, 1.0, 3.0]], requires_grad=True)
@@ -484,13 +486,13 @@ def test_the_actor_critic_ends_where_verdict_and_divergence_balance_whatever_the
     written_N = torch.searchsorted(before_V.cumsum(0), (torch.arange(count) + 0.5) / count).clamp(max=387)
     window_NT = torch.cat([seed_T.expand(count, -1), written_N[:, None]], 1)
     with torch.no_grad():
-        hints_NTF = hints(frozen, window_NT)
+        features_NTF = token_features(frozen, window_NT)
 
     class Expecting(Critic):
-        def forward(self, window_BT, hints_BTF, seed_length):
+        def forward(self, window_BT, features_BTF, seed_length):
             return torch.tensor([1.0, 7.0]).expand(len(window_BT), -1)  # the guess after the last token is not asked
 
-    given = Expecting(Discriminator(SHAPE)), window_NT, hints_NTF, 3.0 * (written_N == wanted), 8, 1.0
+    given = Expecting(Discriminator(SHAPE)), window_NT, features_NTF, 3.0 * (written_N == wanted), 8, 1.0
     optimizer = torch.optim.Adam(generator.parameters(), 0.006)
     for _ in range(70):
         optimizer.zero_grad()
@@ -515,10 +517,10 @@ def test_the_policy_gradient_ends_where_score_and_divergence_balance():
     for _ in range(150):
         with torch.no_grad():
             written_N1 = generator(seed_NT[:1])[0, -1, :388].softmax(-1).multinomial(512, replacement=True)[:, None]
-        hints_NTF = branched_hints(frozen, seed_NT[:1], written_N1)
+        features_NTF = branched_token_features(frozen, seed_NT[:1], written_N1)
         ahead_N = objectives.leave_one_out_advantage(4.0 * (wanted == written_N1.T))[0]
         optimizer.zero_grad()
-        objectives.policy_gradient_loss(generator, seed_NT[:1], written_N1, hints_NTF, ahead_N, 1.0).backward()
+        objectives.policy_gradient_loss(generator, seed_NT[:1], written_N1, features_NTF, ahead_N, 1.0).backward()
         optimizer.step()
     tilted_V = before_V * torch.where(torch.arange(388) == wanted, np.exp(4.0), 1.0)
     with torch.no_grad():

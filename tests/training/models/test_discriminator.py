@@ -12,7 +12,12 @@ from musebridge import vocab
 from musebridge.errors import ConfigError
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig, DiscriminatorLoss
 from musebridge.training.models.generator import Generator, GeneratorConfig
-from musebridge.training.models.token_features import branched_hints, hints, running_statistics, statistics
+from musebridge.training.models.token_features import (
+    branched_token_features,
+    running_statistics,
+    statistics,
+    token_features,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -43,7 +48,7 @@ def discriminator(request) -> Discriminator:
 
 
 def judged(discriminator: Discriminator, frozen: Generator, window: Tensor) -> Tensor:
-    return discriminator(window, hints(frozen, window), SEEDED).whole_B
+    return discriminator(window, token_features(frozen, window), SEEDED).whole_B
 
 
 # For ever
@@ -85,15 +90,16 @@ def test_every_token_hears_what_comes_after_it(discriminator):
 
 @torch.no_grad()
 def test_the_tokens_that_are_asked_for_hear_those_before_as_well(discriminator):
-    window_BT, hints_BTF = some_tokens(2), torch.randn(2, 24, 3)
-    whole_BTD = discriminator.heard(window_BT, hints_BTF, 0)
-    torch.testing.assert_close(discriminator.heard(window_BT, hints_BTF, SEEDED), whole_BTD[:, SEEDED:])
+    window_BT, features_BTF = some_tokens(2), torch.randn(2, 24, 3)
+    whole_BTD = discriminator.heard(window_BT, features_BTF, 0)
+    torch.testing.assert_close(discriminator.heard(window_BT, features_BTF, SEEDED), whole_BTD[:, SEEDED:])
 
 
 @torch.no_grad()
-def test_one_that_is_not_hinted_looks_at_no_hint(discriminator):
+def test_one_that_is_not_hinted_looks_at_no_token_feature(discriminator):
     without, other = (
-        discriminator(some_tokens(2), hints_BTF, SEEDED) for hints_BTF in (torch.zeros(2, 24, 3), torch.rand(2, 24, 3))
+        discriminator(some_tokens(2), features_BTF, SEEDED)
+        for features_BTF in (torch.zeros(2, 24, 3), torch.rand(2, 24, 3))
     )
     for mine, its in zip(without, other, strict=True):
         assert torch.equal(mine, its) != discriminator.config.hinted
@@ -135,30 +141,30 @@ def test_a_generator_of_another_shape_cannot_be_inherited_from(shape, frozen):
 
 
 @torch.no_grad()
-def test_hints_are_surprise_entropy_and_rank(frozen):
+def test_token_features_are_surprise_entropy_and_rank(frozen):
     window_BT = some_tokens(2)
     p_V = frozen(window_BT)[1, 7, :388].softmax(-1)
     token = window_BT[1, 8]
     expected = [-p_V[token].log(), -(p_V * p_V.log()).sum(), (p_V > p_V[token]).sum().float().log1p()]
-    torch.testing.assert_close(hints(frozen, window_BT)[1, 8], torch.stack(expected), rtol=1e-4, atol=1e-5)
-    assert not hints(frozen, window_BT)[:, 0].any()
+    torch.testing.assert_close(token_features(frozen, window_BT)[1, 8], torch.stack(expected), rtol=1e-4, atol=1e-5)
+    assert not token_features(frozen, window_BT)[:, 0].any()
 
 
-def test_hints_of_a_seed_that_is_read_once_are_those_of_the_windows(frozen):
+def test_token_features_of_a_seed_that_is_read_once_are_those_of_the_windows(frozen):
     rng = torch.Generator().manual_seed(4)
     seed_BT, written_MC = (torch.randint(0, 388, shape, generator=rng) for shape in ((2, 6), (6, 5)))
-    expected_MTF = hints(frozen, torch.cat([seed_BT.repeat_interleave(3, 0), written_MC], 1))
-    torch.testing.assert_close(branched_hints(frozen, seed_BT, written_MC), expected_MTF, rtol=1e-4, atol=1e-5)
+    expected_MTF = token_features(frozen, torch.cat([seed_BT.repeat_interleave(3, 0), written_MC], 1))
+    torch.testing.assert_close(branched_token_features(frozen, seed_BT, written_MC), expected_MTF, rtol=1e-4, atol=1e-5)
 
 
 def test_statistics_are_means_by_kind_shares_and_means_of_all():
     part_BT = torch.tensor([[60, 64, vocab.NOTE_OFF + 60, vocab.TIME_SHIFT + 9]])
-    hints_BTF = torch.tensor([[[1.0, 2, 3], [3, 4, 5], [7, 8, 9], [5, 2, 0]]])
+    features_BTF = torch.tensor([[[1.0, 2, 3], [3, 4, 5], [7, 8, 9], [5, 2, 0]]])
     expected = [2, 3, 4, 7, 8, 9, 5, 2, 0, 0, 0, 0, 0.5, 0.25, 0.25, 0, 4, 4]
-    assert statistics(part_BT, hints_BTF).tolist() == [expected]
-    running_BTN = running_statistics(part_BT, hints_BTF)
+    assert statistics(part_BT, features_BTF).tolist() == [expected]
+    running_BTN = running_statistics(part_BT, features_BTF)
     for t in range(part_BT.shape[1]):
-        assert torch.equal(running_BTN[:, t], statistics(part_BT[:, : t + 1], hints_BTF[:, : t + 1]))
+        assert torch.equal(running_BTN[:, t], statistics(part_BT[:, : t + 1], features_BTF[:, : t + 1]))
 
 
 # Its loss
@@ -167,27 +173,29 @@ def test_statistics_are_means_by_kind_shares_and_means_of_all():
 def test_the_loss_is_lower_for_who_is_right(frozen):
     discriminator = randomised(Discriminator(SHAPE))
     window_MT = some_tokens(8)
-    hints_MTF, loss = hints(frozen, window_MT), DiscriminatorLoss()
+    features_MTF, loss = token_features(frozen, window_MT), DiscriminatorLoss()
     optimizer = torch.optim.Adam(discriminator.parameters(), 0.01)
-    first = loss(discriminator, window_MT, hints_MTF, SEEDED)
+    first = loss(discriminator, window_MT, features_MTF, SEEDED)
     for _ in range(20):
         optimizer.zero_grad()
-        loss(discriminator, window_MT, hints_MTF, SEEDED).backward()
+        loss(discriminator, window_MT, features_MTF, SEEDED).backward()
         optimizer.step()
-    real_B, fake_B = discriminator(window_MT, hints_MTF, SEEDED).whole_B.chunk(2)
-    assert loss(discriminator, window_MT, hints_MTF, SEEDED) < first / 2
+    real_B, fake_B = discriminator(window_MT, features_MTF, SEEDED).whole_B.chunk(2)
+    assert loss(discriminator, window_MT, features_MTF, SEEDED) < first / 2
     assert real_B.min() > fake_B.max()
 
 
 def test_the_penalty_counts_how_far_verdicts_on_real_music_move(frozen):
     discriminator, window_MT = randomised(Discriminator(SHAPE)), some_tokens(8)
-    hints_MTF = hints(frozen, window_MT)
+    features_MTF = token_features(frozen, window_MT)
     plain, penalised = DiscriminatorLoss(), DiscriminatorLoss(r1=2.0)
     torch.manual_seed(3)
-    moved_B = discriminator(window_MT[:4], hints_MTF[:4], SEEDED, 0.1).whole_B
-    real_B = discriminator(window_MT[:4], hints_MTF[:4], SEEDED).whole_B
+    moved_B = discriminator(window_MT[:4], features_MTF[:4], SEEDED, 0.1).whole_B
+    real_B = discriminator(window_MT[:4], features_MTF[:4], SEEDED).whole_B
     torch.manual_seed(3)
-    more = penalised(discriminator, window_MT, hints_MTF, SEEDED) - plain(discriminator, window_MT, hints_MTF, SEEDED)
+    more = penalised(discriminator, window_MT, features_MTF, SEEDED) - plain(
+        discriminator, window_MT, features_MTF, SEEDED
+    )
     torch.testing.assert_close(more, 2 * (moved_B - real_B).square().mean() / 0.01, rtol=1e-3, atol=1e-4)
 
 

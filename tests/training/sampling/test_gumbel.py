@@ -8,7 +8,7 @@ from torch import Tensor
 
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator, GeneratorConfig
-from musebridge.training.models.token_features import hints
+from musebridge.training.models.token_features import token_features
 from musebridge.training.sampling.gumbel import parallel, sequential, straight_through
 from musebridge.training.sampling.sampler import gumbel_noise, sample
 
@@ -123,7 +123,7 @@ def test_the_verdict_has_a_gradient_on_every_weight_of_the_generator(generator, 
     written_BTV = mode(generator, SEED_BT, NOISE_BTV, 0.5)
     seed_BTV = torch.nn.functional.one_hot(SEED_BT, 388).double()
     window_BTV = torch.cat([seed_BTV, written_BTV], 1)
-    verdict = discriminator(window_BTV, hints(frozen, window_BTV).double(), SEEDED)
+    verdict = discriminator(window_BTV, token_features(frozen, window_BTV).double(), SEEDED)
     torch.nn.functional.softplus(-verdict.whole_B).mean().backward()
     assert {name: bool(weight.grad.any()) for name, weight in generator.named_parameters()} == {
         name: True for name, _ in generator.named_parameters()

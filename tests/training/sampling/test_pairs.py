@@ -10,7 +10,7 @@ from musebridge import vocab
 from musebridge.errors import CheckpointError, CorpusError
 from musebridge.training.data import corpus
 from musebridge.training.models.generator import Generator, GeneratorConfig
-from musebridge.training.models.token_features import hints
+from musebridge.training.models.token_features import token_features
 from musebridge.training.sampling import pairs as samples
 from musebridge.training.sampling.pairs import Window, pairs, starts_within_pieces
 
@@ -47,8 +47,8 @@ def test_pairs_share_seed_and_piece(generator, tokens, tmp_path):
         assert made.piece_N[i] == (tokens[: start + 1] == vocab.BEGIN).sum()
     assert made.fake_NT.max() < vocab.N_EVENTS
     with torch.no_grad():
-        expected_NTF = hints(generator, torch.from_numpy(windows_MT[10:])).numpy()
-    assert np.allclose(made.hints_NTF, expected_NTF, atol=0.05)  # in half the precision, perhaps in bfloat16
+        expected_NTF = token_features(generator, torch.from_numpy(windows_MT[10:])).numpy()
+    assert np.allclose(made.features_NTF, expected_NTF, atol=0.05)  # in half the precision, perhaps in bfloat16
     assert (made[made.piece_N == 1].piece_N == 1).all()
 
 

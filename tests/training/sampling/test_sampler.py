@@ -14,14 +14,14 @@ from torch._dynamo.utils import counters
 from musebridge.errors import ConfigError
 from musebridge.training.compute.parallel import parallel_map
 from musebridge.training.models.generator import Generator, GeneratorConfig
-from musebridge.training.models.token_features import hints
+from musebridge.training.models.token_features import token_features
 from musebridge.training.sampling import sampler
 from musebridge.training.sampling.sampler import (
     Truncation,
     gumbel_noise,
     sample,
     sample_continuations,
-    sample_with_hints,
+    sample_with_token_features,
 )
 
 
@@ -83,11 +83,11 @@ def test_a_seed_that_is_continued_several_times_is_read_once(generator, monkeypa
     once, often = sample(generator, some_seeds(4), noise_BTV), [len(part) for part in torch.split(noise_BTV, 6)]
     assert sorted(rows) == sorted([2, 2] + 7 * often)
     assert torch.equal(once, sample(generator, some_seeds(4).repeat_interleave(3, 0), noise_BTV))
-    tokens_BT, hints_BTF = sample_with_hints(generator, some_seeds(4), noise_BTV)
+    tokens_BT, features_BTF = sample_with_token_features(generator, some_seeds(4), noise_BTV)
     assert torch.equal(tokens_BT, once)
     with torch.no_grad():
-        expected_BTF = hints(generator, torch.cat([some_seeds(4).repeat_interleave(3, 0), once], 1))
-    torch.testing.assert_close(hints_BTF, expected_BTF, rtol=1e-4, atol=1e-5)
+        expected_BTF = token_features(generator, torch.cat([some_seeds(4).repeat_interleave(3, 0), once], 1))
+    torch.testing.assert_close(features_BTF, expected_BTF, rtol=1e-4, atol=1e-5)
 
 
 def test_continuations_are_the_same_on_several_cores(generator, monkeypatch):
@@ -108,12 +108,12 @@ def test_what_the_generator_thinks_while_it_writes_is_what_it_thinks_of_the_whol
     monkeypatch.setattr(sampler, "_TOKENS_AT_ONCE", tokens_at_once)
     monkeypatch.setattr(sampler, "_FEWEST_ROWS", 2)
     noise_BTV = gumbel_noise(4, 8, torch.Generator().manual_seed(2))
-    tokens_BT, hints_BTF = sample_with_hints(generator, some_seeds(4), noise_BTV)
+    tokens_BT, features_BTF = sample_with_token_features(generator, some_seeds(4), noise_BTV)
     assert torch.equal(tokens_BT, sample(generator, some_seeds(4), noise_BTV))
     with torch.no_grad():
-        expected_BTF = hints(generator, torch.cat([some_seeds(4), tokens_BT], 1))
-    assert torch.allclose(hints_BTF, expected_BTF, atol=1e-4)
-    assert hints_BTF[:, 1:].std() > 0.5  # so that the line above can fail
+        expected_BTF = token_features(generator, torch.cat([some_seeds(4), tokens_BT], 1))
+    assert torch.allclose(features_BTF, expected_BTF, atol=1e-4)
+    assert features_BTF[:, 1:].std() > 0.5  # so that the line above can fail
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch.compile's own
@@ -123,12 +123,12 @@ def test_what_is_compiled_is_compiled_once_and_writes_the_same(generator, seeds,
     noise_BTV = gumbel_noise(rows, 8, torch.Generator().manual_seed(2))
     counters.clear()
     with readers_die_at_once():
-        tokens_BT, hints_BTF = sample_with_hints(generator, some_seeds(seeds), noise_BTV, compile=True)
+        tokens_BT, features_BTF = sample_with_token_features(generator, some_seeds(seeds), noise_BTV, compile=True)
     assert counters["stats"]["unique_graphs"] == 1
     with readers_die_at_once():
-        expected_BT, expected_BTF = sample_with_hints(generator, some_seeds(seeds), noise_BTV)
+        expected_BT, expected_BTF = sample_with_token_features(generator, some_seeds(seeds), noise_BTV)
     assert torch.equal(tokens_BT, expected_BT)
-    torch.testing.assert_close(hints_BTF, expected_BTF, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features_BTF, expected_BTF, rtol=1e-4, atol=1e-5)
 
 
 @contextmanager
