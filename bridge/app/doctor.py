@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from musebridge.bridge.app.threads import POLL_S
 from musebridge.bridge.core.answer import Answer
 from musebridge.bridge.core.context import Context, Engine
 from musebridge.bridge.core.settings import Settings
+from musebridge.bridge.ports import backends
 from musebridge.bridge.ports.base import InputPort, OutputPort
 from musebridge.bridge.ports.clock import Clock
 from musebridge.bridge.ports.jack_watch import LONGEST_PERIOD_S
@@ -53,8 +55,10 @@ def examine(preset: presets.Preset, backend: str, osc: tuple[str, int] | None, c
         osc: where OSC is to be listened to, or None.
         clock: measures.
     """
-    yield _finding("MIDI", lambda: _midi(backend))
-    yield _finding("loop-back", lambda: _loop_back(backend, clock))
+    systems = _midi(backend)
+    yield from systems
+    if any(finding.ok for finding in systems):
+        yield _finding("loop-back", lambda: _loop_back(backend, clock))
     yield _finding("model", lambda: _model(preset.model))
     yield _finding("speed", lambda: _speed(preset.model, clock))
     yield _finding("OSC", lambda: _osc(osc, clock))
@@ -68,13 +72,26 @@ def _finding(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, False, str(error))
 
 
-def _midi(backend: str) -> str:
+def _midi(backend: str) -> list[Finding]:
+    """Return what the first system that answers offers; where none does, what to do about each."""
+    answer = _finding("MIDI", lambda: _ports(backend))
+    if answer.ok:
+        return [answer]
+    try:
+        library, systems = backends.candidates(backend)
+    except PortError:
+        return [answer]
+    return [_finding("MIDI", partial(_ports, f"{library.name}/{system}")) for system in systems]
+
+
+def _ports(backend: str) -> str:
     system = MidiSystem(backend)
     found = system.list_ports()
     system.close()
     if system.backend == "winmm" and not (found.inputs and found.outputs):
         raise PortError(WINDOWS_HINT)
-    return f"{system.backend} answers; {len(found.inputs)} ports to listen to, {len(found.outputs)} to play to"
+    ports = f"{len(found.inputs)} ports to listen to, {len(found.outputs)} to play to"
+    return f"{system.backend} answers, through {system.library}; {ports}"
 
 
 def _loop_back(backend: str, clock: Clock) -> str:

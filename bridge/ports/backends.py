@@ -1,71 +1,104 @@
-"""MIDI systems as python-rtmidi knows them: which one answers, its clients, and messages in its form."""
+"""MIDI systems as RtMidi knows them: which one answers, its clients, and messages in its form."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import mido
-import rtmidi
 
 from musebridge import midifile
-from musebridge.bridge.ports.jack_watch import JackWatch, ServerMonitor
+from musebridge.bridge.ports import midi_library
+from musebridge.bridge.ports.jack_watch import NO_SERVER, JackWatch, ServerMonitor
+from musebridge.bridge.ports.midi_library import Client, MidiLibrary
 from musebridge.errors import PortError
 from musebridge.events import Message
 
 CLIENT = "MuseBridge"
-_BACKENDS = {
-    "jack": rtmidi.API_UNIX_JACK,
-    "alsa": rtmidi.API_LINUX_ALSA,
-    "coremidi": rtmidi.API_MACOSX_CORE,
-    "winmm": rtmidi.API_WINDOWS_MM,
+SYSTEMS = ("jack", "alsa", "coremidi", "winmm")
+C = TypeVar("C", bound=Client)
+_ADVICE = {
+    "jack": NO_SERVER,
+    "alsa": "ALSA: its sequencer is not there; load it (sudo modprobe snd-seq)",
+    "coremidi": "Core MIDI does not answer; log out and in again",
+    "winmm": "Windows MIDI does not answer; restart the service 'Windows Audio'",
 }
 
 
-def connect(backend: str) -> tuple[str, ServerMonitor]:
-    """Return the name of the first MIDI system that answers, and what monitors it.
-
-    Args:
-        backend: which to ask, or ``auto`` for all.
+def parse(backend: str) -> tuple[str | None, str]:
+    """Return the library and the MIDI system that ``LIBRARY/SYSTEM`` names; either may be left out, or be ``auto``.
 
     Raises:
-        PortError: none answers.
+        PortError: there is no such library or system.
+    """
+    library, _, system = backend.rpartition("/")
+    if not library and system in midi_library.NAMES:
+        library, system = system, "auto"
+    if system not in ("auto", *SYSTEMS) or library not in ("", "auto", *midi_library.NAMES):
+        raise PortError(
+            f"backend must be auto, {', '.join(SYSTEMS)}, or one of these behind {' or '.join(midi_library.NAMES)} "
+            f"and a slash, found {backend!r}"
+        )
+    return (None if library in ("", "auto") else library), system
+
+
+def connect(backend: str) -> tuple[MidiLibrary, str, ServerMonitor]:
+    """Return the library, the name of the first MIDI system that answers, and what monitors it.
+
+    Args:
+        backend: which to ask, see :func:`parse`.
+
+    Raises:
+        PortError: none answers; it says of each what to do.
     """
     # A bridge never starts a JACK server behind its user's back.
     os.environ.setdefault("JACK_NO_START_SERVER", "1")
+    library, systems = candidates(backend)
     failures = []
-    for name, api in _BACKENDS.items():
-        if backend not in ("auto", name) or api not in rtmidi.get_compiled_api():
-            continue
+    for system in systems:
         try:
             with _native_chatter_muted():
-                return name, _monitor(name)
+                return library, system, _monitor(library, system)
         except PortError as error:
-            failures.append(f"{name}: {error}")
-    tried = "; ".join(failures) or f"{backend} is not available on this computer"
-    raise PortError(f"no MIDI system answers ({tried}); start one (JACK: jackd), or use --port memory")
+            failures.append(str(error))
+    raise PortError(f"no MIDI system answers ({'; '.join(failures)}); or play without one: --port memory")
 
 
-def _monitor(backend: str) -> ServerMonitor:
-    if backend == "jack":
+def candidates(backend: str) -> tuple[MidiLibrary, Sequence[str]]:
+    """Return the library that ``backend`` names, and which systems it is to ask, one at least.
+
+    Raises:
+        PortError: there is no such library or system on this computer.
+    """
+    name, asked = parse(backend)
+    library = midi_library.load(name)
+    systems = [system for system in library.apis if asked in ("auto", system)]
+    if not systems:
+        raise PortError(f"{asked} is not available on this computer; it has {' and '.join(library.apis)}")
+    return library, systems
+
+
+def _monitor(library: MidiLibrary, system: str) -> ServerMonitor:
+    if system == "jack":
         return JackWatch()
-    close(client(rtmidi.MidiIn, backend))
+    close(client(library.input, library, system))
     return ServerMonitor()
 
 
-def client(kind: type, backend: str) -> rtmidi.MidiIn | rtmidi.MidiOut:
-    """Return a new input or output client.
+def client(make: Callable[[Any, str], C], library: MidiLibrary, system: str) -> C:
+    """Return a new client of a MIDI system, by what makes it: ``library.input`` or ``library.output``.
 
     Raises:
         PortError: the system does not let one in.
     """
     try:
         with _native_chatter_muted():
-            return kind(_BACKENDS[backend], name=CLIENT)
-    except Exception as error:  # rtmidi's own error types share no base but this
-        raise PortError(str(error).rstrip(".")) from error
+            return make(library.apis[system], CLIENT)
+    except Exception as error:  # the libraries' own error types share no base but this
+        raise PortError(_ADVICE[system]) from error
 
 
 @contextmanager
@@ -81,7 +114,7 @@ def _native_chatter_muted() -> Iterator[None]:
         os.close(sink)
 
 
-def close(port: rtmidi.MidiIn | rtmidi.MidiOut) -> None:
+def close(port: Client) -> None:
     """End a client."""
     port.close_port()
     port.delete()  # without it a JACK server takes seconds to stop

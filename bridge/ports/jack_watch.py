@@ -1,4 +1,4 @@
-"""Whether a MIDI system lives, and who is connected: what rtmidi does not tell."""
+"""Whether a MIDI system lives, and who is connected: what RtMidi does not tell."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 
 from musebridge.errors import PortError
 
+NO_SERVER = "JACK: no server runs; start one (qjackctl, or: jackd -d alsa), or with PipeWire: pw-jack musebridge …"
 LONGEST_PERIOD_S = 0.25
 """8,192 frames at 44.1 kHz are 0.19 s."""
 _TICK_S = 0.005
@@ -36,9 +37,9 @@ class ServerMonitor:
 
 
 class JackWatch(ServerMonitor):
-    """A JACK client without ports, beside those of rtmidi.
+    """A JACK client without ports, beside those of RtMidi.
 
-    A JACK server that dies raises nothing in rtmidi: ports look open, and after
+    A JACK server that dies raises nothing in RtMidi: ports look open, and after
     some 2,340 messages ``send_message`` never returns and holds the GIL. JACK
     tells this client of the end within milliseconds. A server that hangs tells
     nothing, but its time stands still.
@@ -51,7 +52,10 @@ class JackWatch(ServerMonitor):
         try:
             import jack  # it looks for libjack at once
         except OSError as error:
-            raise PortError(str(error)) from error
+            raise PortError(
+                "JACK is not installed; Debian and Ubuntu: sudo apt install jackd2, Fedora: sudo dnf install "
+                "jack-audio-connection-kit"
+            ) from error
         jack.set_error_function(lambda _: None)  # the exception says it
         jack.set_info_function(lambda _: None)
         self._error: type[Exception] = jack.JackError
@@ -59,13 +63,13 @@ class JackWatch(ServerMonitor):
         try:
             self._client = jack.Client("MuseBridge-watch", no_start_server=True)
         except jack.JackError as error:
-            raise PortError("no server answers") from error
+            raise PortError(NO_SERVER) from error
         self._client.set_shutdown_callback(lambda status, reason: self._ended.set())
         try:
             self._client.activate()  # without it PipeWire's time stands still
         except jack.JackError as error:
             self.close()
-            raise PortError("the server is too busy to take a client") from error
+            raise PortError("JACK: its server is too busy to take a client; try again, or restart it") from error
 
     @property
     def dead(self) -> bool:

@@ -1,21 +1,23 @@
-"""Real MIDI ports through python-rtmidi: JACK and ALSA, Core MIDI, Windows MM."""
+"""Real MIDI ports through RtMidi: JACK and ALSA, Core MIDI, Windows MM."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-
-import rtmidi
+from typing import Any, Generic, TypeVar
 
 from musebridge.bridge.core.scheduler import NoteLedger, silence
 from musebridge.bridge.ports import backends
 from musebridge.bridge.ports.backends import CLIENT
 from musebridge.bridge.ports.jack_watch import LONGEST_PERIOD_S
+from musebridge.bridge.ports.midi_library import Client, InputClient, OutputClient
 from musebridge.errors import PortError
 from musebridge.events import SUSTAIN, Control, Message
 
+C = TypeVar("C", bound=Client)
 VIRTUAL = "virtual"
 WINDOWS_HINT = (
     "Windows has no virtual ports of its own: create one with loopMIDI or Windows MIDI Services, "
@@ -27,15 +29,16 @@ class MidiSystem:
     """A MIDI system that answers, and the ports that are opened in it.
 
     Args:
-        backend: ``jack``, ``alsa``, ``coremidi``, ``winmm``, or ``auto`` for the first that answers.
+        backend: the MIDI system and the library that speaks to it, see :func:`backends.parse`; ``auto`` for the first
+            system that answers.
 
     Raises:
         PortError: there is none.
     """
 
     def __init__(self, backend: str = "auto") -> None:
-        self.backend, self.monitor = backends.connect(backend)
-        self._open: list[_Port] = []
+        self.library, self.backend, self.monitor = backends.connect(backend)
+        self._open: list[_Port[Any]] = []
 
     def input(self, name: str) -> RtMidiInput:
         """Open ``MuseBridge:in`` for ``virtual``, else the first input whose name contains ``name``.
@@ -80,25 +83,28 @@ class MidiSystem:
 
     def list_ports(self) -> PortList:
         """Return the ports that other programs offer."""
-        clients = [self.client(kind) for kind in (rtmidi.MidiIn, rtmidi.MidiOut)]
+        clients: list[Client] = [self.client(self.library.input), self.client(self.library.output)]
         inputs, outputs = (tuple(client.get_ports()) for client in clients)
         for client in clients:
             backends.close(client)
-        return PortList(self.backend, inputs, outputs)
+        return PortList(self.backend, str(self.library), inputs, outputs)
 
-    def client(self, kind: type) -> rtmidi.MidiIn | rtmidi.MidiOut:
+    def client(self, make: Callable[[Any, str], C]) -> C:
         """Return a new client, which the system may call by another name than ours.
+
+        Args:
+            make: the library's ``input`` or ``output``.
 
         Raises:
             PortError: the system does not answer.
         """
-        return backends.client(kind, self.backend)
+        return backends.client(make, self.library, self.backend)
 
-    def took(self, port: _Port) -> None:
+    def took(self, port: _Port[Any]) -> None:
         """Take down that a port was opened."""
         self._open.append(port)
 
-    def gave(self, port: _Port) -> None:
+    def gave(self, port: _Port[Any]) -> None:
         """Take down that a port was closed; with the last one the system is left alone."""
         if port in self._open:
             self._open.remove(port)
@@ -125,7 +131,7 @@ class MidiSystem:
         for port in self._open:
             port.drop()
         dead.close()
-        _, self.monitor = backends.connect(self.backend)
+        *_, self.monitor = backends.connect(f"{self.library.name}/{self.backend}")
         for port in self._open:
             try:
                 port.reopen()
@@ -137,16 +143,15 @@ class MidiSystem:
                 # a named one may come later
 
 
-class _Port:
+class _Port(ABC, Generic[C]):
     """What inputs and outputs share: they know whether they are there, and come back."""
 
-    _kind: type
     _own_name: str
 
     def __init__(self, system: MidiSystem, wanted: str) -> None:
         self._system, self._wanted, self.name = system, wanted, wanted
         self._lock = threading.Lock()
-        self._client: rtmidi.MidiIn | rtmidi.MidiOut | None = None
+        self._client: C | None = None
         self._own = ""
         self._peers: set[str] = set()
         self._lost = False
@@ -214,18 +219,19 @@ class _Port:
             return False
         return True
 
-    def _new_client(self) -> rtmidi.MidiIn | rtmidi.MidiOut:
-        return self._system.client(self._kind)
+    @abstractmethod
+    def _new_client(self) -> C:
+        """Return a client of this port's direction."""
 
-    def _open_virtual(self, client: rtmidi.MidiIn | rtmidi.MidiOut) -> None:
-        if client.get_current_api() == rtmidi.API_WINDOWS_MM:
+    def _open_virtual(self, client: C) -> None:
+        if self._system.backend == "winmm":
             raise PortError(WINDOWS_HINT)
         try:
             client.open_virtual_port(self._own_name)
-        except Exception as error:  # rtmidi's own error types share no base but this
+        except Exception as error:  # the libraries' own error types share no base but this
             raise PortError(f"{CLIENT}:{self._own_name}: cannot be opened ({error})") from error
 
-    def _open_existing(self, client: rtmidi.MidiIn | rtmidi.MidiOut) -> str:
+    def _open_existing(self, client: C) -> str:
         names: list[str] = client.get_ports()
         wanted = self._wanted.lower()
         index = next((i for i, full_name in enumerate(names) if wanted in full_name.lower()), None)
@@ -234,7 +240,7 @@ class _Port:
             raise PortError(f"no MIDI port matches {self._wanted!r}; found {found}; see 'musebridge ports'")
         try:
             client.open_port(index, self._own_name)
-        except Exception as error:  # rtmidi's own error types share no base but this
+        except Exception as error:  # the libraries' own error types share no base but this
             raise PortError(f"{names[index]}: cannot be opened ({error}); is another program using it?") from error
         return names[index]
 
@@ -243,14 +249,14 @@ class _Port:
         return set() if self._lost else self._system.monitor.peers(self._own)
 
 
-class RtMidiInput(_Port):
+class RtMidiInput(_Port[InputClient]):
     """An input that is polled; see ``loop`` for why.
 
     Nobody else can lift the keys of a player who vanished, with a port, a wire
     or the whole MIDI system: then the input says that they were lifted.
     """
 
-    _kind, _own_name = rtmidi.MidiIn, "in"
+    _own_name = "in"
 
     def __init__(self, system: MidiSystem, wanted: str) -> None:
         self._keys, self._pedals = NoteLedger(), set[int]()
@@ -291,23 +297,26 @@ class RtMidiInput(_Port):
             if isinstance(event, Control) and event.controller == SUSTAIN:
                 (self._pedals.add if event.value >= 64 else self._pedals.discard)(event.channel)
 
-    def _new_client(self) -> rtmidi.MidiIn:
-        client = super()._new_client()
+    def _new_client(self) -> InputClient:
+        client = self._system.client(self._system.library.input)
         client.ignore_types(sysex=True, timing=False, active_sense=True)
         return client
 
 
-class RtMidiOutput(_Port):
+class RtMidiOutput(_Port[OutputClient]):
     """An output; ``send`` returns at once.
 
     Whoever listens again after a loss first hears what silences notes.
     """
 
-    _kind, _own_name = rtmidi.MidiOut, "out"
+    _own_name = "out"
 
     def __init__(self, system: MidiSystem, wanted: str) -> None:
         self._owes_silence = False
         super().__init__(system, wanted)
+
+    def _new_client(self) -> OutputClient:
+        return self._system.client(self._system.library.output)
 
     def send(self, message: Message) -> None:
         """Send one event now.
@@ -352,6 +361,7 @@ class PortList:
     """What a MIDI system offers: ports that can be read, ports that can be written."""
 
     backend: str
+    library: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 

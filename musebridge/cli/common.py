@@ -93,7 +93,11 @@ PRESET = click.option("--preset", "preset_name", default="call", show_default=Tr
 MODEL = click.option("--model", type=FILE, help="Another .onnx model than the preset's.")
 SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the randomness.")
 BACKEND = click.option(
-    "--backend", type=click.Choice(["auto", "jack", "alsa", "coremidi", "winmm"]), default="auto", show_default=True
+    "--backend",
+    default="auto",
+    show_default=True,
+    metavar="[LIBRARY/]SYSTEM",
+    help="jack, alsa, coremidi or winmm; python-rtmidi/jack and supriya-midi/jack say through which library.",
 )
 OSC = click.option(
     "--osc", default="127.0.0.1:9123", show_default=True, metavar="HOST:PORT", help="Or off.", callback=_address

@@ -19,6 +19,6 @@ def ports(backend: str) -> None:
     from musebridge.bridge.ports import rtmidi
 
     found = rtmidi.list_ports(backend)
-    say(f"MIDI system: {found.backend}")
+    say(f"MIDI system: {found.backend}, through {found.library}")
     for title, names in (("to listen to", found.inputs), ("to play to", found.outputs)):
         say(f"ports {title}: {', '.join(names) or 'none'}")

@@ -1,4 +1,4 @@
-"""A private JACK server: real MIDI ports without sound hardware."""
+"""A private JACK server, so real MIDI ports without sound hardware, and each library that can speak to it."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from musebridge.benchmarks.jack import Jack
+from musebridge.bridge.ports import midi_library
+from musebridge.bridge.ports.midi_library import MidiLibrary
+from musebridge.errors import PortError
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,18 @@ def jack_server() -> Iterator[str]:
         pytest.skip("real MIDI needs JACK: install jackd2")
     with Jack("musebridge-suite") as server:
         yield server.name
+
+
+@pytest.fixture(params=midi_library.NAMES)
+def library(request: pytest.FixtureRequest) -> MidiLibrary:
+    """Each MIDI library that is installed."""
+    try:
+        return midi_library.load(request.param)
+    except PortError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def backend(jack_server: str, library: MidiLibrary) -> str:
+    """The JACK server, through each MIDI library."""
+    return f"{library.name}/jack"

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-import rtmidi
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from musebridge import midifile
 from musebridge.bridge.app.threads import KEEP_S, POLL_S
 from musebridge.bridge.ports import backends
 from musebridge.bridge.ports import rtmidi as midi
+from musebridge.bridge.ports.midi_library import MidiLibrary
 from musebridge.errors import PortError
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="JACK is tested on Linux")
@@ -30,15 +30,15 @@ PHRASE = [(60, 0.15), (64, 0.15), (67, 0.15), (72, 0.3)]
 class Client:
     """A keyboard and a recorder, in another process than the bridge."""
 
-    def __init__(self) -> None:
+    def __init__(self, library: MidiLibrary) -> None:
         self._pause = threading.Event()
         self.received: list[list[int]] = []
         ports = midi.list_ports("jack")
-        self._out = rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name="keyboard")
-        self._out.open_port(next(i for i, name in enumerate(ports.outputs) if _is_bridge(name, "in")))
-        self._in = rtmidi.MidiIn(rtmidi.API_UNIX_JACK, name="recorder", queue_size_limit=8192)
+        self._out = library.output(library.apis["jack"], "keyboard")
+        self._out.open_port(next(i for i, name in enumerate(ports.outputs) if _is_bridge(name, "in")), "out")
+        self._in = library.input(library.apis["jack"], "recorder")
         self._in.ignore_types(False, False, False)
-        self._in.open_port(next(i for i, name in enumerate(ports.inputs) if _is_bridge(name, "out")))
+        self._in.open_port(next(i for i, name in enumerate(ports.inputs) if _is_bridge(name, "out")), "in")
 
     def send(self, *messages: Sequence[int]) -> None:
         for message in messages:
@@ -119,17 +119,17 @@ class Served:
 
 
 @pytest.fixture
-def served(jack_server: str, tmp_path: Path) -> Iterator[Served]:
-    served = Served(tmp_path / "record", "--port", "virtual", "--backend", "jack")
+def served(backend: str, tmp_path: Path) -> Iterator[Served]:
+    served = Served(tmp_path / "record", "--port", "virtual", "--backend", backend)
     yield served
     if served.process.poll() is None:
         served.end(signal.SIGTERM)  # JACK waits long for a client that was killed
 
 
 @pytest.fixture
-def client(served: Served) -> Iterator[Client]:
+def client(served: Served, library: MidiLibrary) -> Iterator[Client]:
     assert "listening on MuseBridge:in" in served.greeting
-    client = Client()
+    client = Client(library)
     yield client
     client.close()
 
@@ -227,11 +227,11 @@ def test_the_ports_command_lists_a_running_bridge(served: Served) -> None:
     assert "MuseBridge:in" in listed
 
 
-def test_the_doctor_finds_that_this_machine_can_play(jack_server: str) -> None:
-    done = subprocess.run([*DOCTOR, "--backend", "jack", "--osc", "127.0.0.1:0"], capture_output=True, text=True)
+def test_the_doctor_finds_that_this_machine_can_play(backend: str, library: MidiLibrary) -> None:
+    done = subprocess.run([*DOCTOR, "--backend", backend, "--osc", "127.0.0.1:0"], capture_output=True, text=True)
     found = {line.split()[1]: line for line in done.stdout.splitlines()}
     assert list(found) == ["MIDI", "loop-back", "model", "speed", "OSC", "presets"]
-    assert found["MIDI"].startswith("ok       MIDI       jack answers; ")
+    assert found["MIDI"].startswith(f"ok       MIDI       jack answers, through {library}; ")
     assert found["loop-back"].startswith("ok       loop-back  20 notes came back, median ")
     assert found["model"].endswith("int8, CPUExecutionProvider")
     assert done.returncode == any(line.startswith("problem") for line in found.values()), done.stdout
