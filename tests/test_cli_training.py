@@ -248,7 +248,7 @@ def test_a_discriminator_may_begin_to_learn_when_a_run_is_taken_up_again(with_di
         command[command.index("--budget") + 1] = budget
         assert call(*command).exit_code == 0
     state = load_state(tmp_path / "again")
-    assert state["remembered"].shape == (16, 12)
+    assert state["replay_buffer"].shape == (16, 12)
     assert any(
         not torch.equal(weight, state["discriminator"][name])
         for name, weight in load_state(tmp_path / "again" / "discriminator")["best"].items()
@@ -268,7 +268,10 @@ def test_only_fine_tuning_takes_a_discriminator(small_corpus, config, tmp_path):
             "[adversarial]\nobjective = 'wgan'",
             "adversarial: objective must be one of gumbel, ddo, best_of_n, dpo, policy_gradient",
         ),
-        ("[adversarial]\nbatch = 16\nparts = 3", "adversarial: parts must divide batch, found 3 and 16"),
+        (
+            "[adversarial]\nbatch = 16\ngrad_accumulation = 3",
+            "adversarial: grad_accumulation must divide batch, found 3 and 16",
+        ),
         ("[discriminator]\nhidden = 0", "discriminator: hidden must be at least 1, found 0"),
         ("[discrimination]\nr1 = -1", "discrimination: r1 must be at least 0, found -1"),
         ("[discrimination]\nbatch = 1", "discrimination: batch must be at least 2, found 1"),
