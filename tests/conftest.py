@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+# Where several tests run at once, each with all cores for itself would only wait for the others.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -75,3 +81,16 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory, midi_tree: Path) -> P
     folder = tmp_path_factory.mktemp("prepared") / "corpus"
     prepare.prepare(midi_tree, folder, workers=1)
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in words what was not run, and what would make it run."""
+    reasons = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", []))
+    terminalreporter.section("not run here" if reasons else "everything was run")
+    for reason, count in reasons.most_common():
+        terminalreporter.line(f"{count} test{'s' * (count > 1)}: {reason}")
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Return why a test was skipped; of the file and the line beside it nobody asked."""
+    return str(report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr).removeprefix("Skipped: ")

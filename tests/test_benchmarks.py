@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -26,6 +27,15 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),  # torch.compile's own
 ]
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compile nothing, here and in the processes that measure: it takes longer than these few steps."""
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
 
 TINY = GeneratorConfig(n_layers=1, d_model=32, n_heads=2, n_kv_heads=1, d_ff=64, context=16)
 
@@ -67,6 +77,7 @@ def _counted_attention(counter: FlopCounterMode) -> int:
     return sum(n for op, n in counter.get_flop_counts()["Global"].items() if "scaled_dot" in str(op))
 
 
+@pytest.mark.usefixtures("eager")
 def test_every_way_to_train_is_measured_beside_the_bound():
     rows = train.rows(TINY, batch=2, steps=2)
     assert [row.name for row in rows] == [train.OURS, train.PLAIN_KEPT, train.PLAIN, train.BOUND]
@@ -76,6 +87,7 @@ def test_every_way_to_train_is_measured_beside_the_bound():
 # Fine-tuning
 
 
+@pytest.mark.usefixtures("eager")
 def test_sampling_and_both_modes_of_an_update_are_measured(small_corpus, tmp_path):
     torch.manual_seed(0)
     generator = Generator(TINY)
@@ -119,12 +131,12 @@ def test_a_width_that_makes_no_heads_is_refused():
         study.scaling([200], [1e12])
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_study_trains_once_and_writes_its_table(small_corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "CONTEXT", 32)
     monkeypatch.setattr(study, "BATCH", 2)
     trials = study.scaling([128], [1e10])
-    with torch.compiler.set_stance("force_eager"):  # compiling takes longer than these few steps
-        rows = list(study.run(trials, corpus.load(small_corpus), tmp_path))
+    rows = list(study.run(trials, corpus.load(small_corpus), tmp_path))
     assert rows[0]["nll"] < 6
     monkeypatch.setattr(study, "_measure", lambda trial, corpus: pytest.fail("it was trained already"))
     assert list(study.run(trials, corpus.load(small_corpus), tmp_path)) == rows
@@ -137,6 +149,7 @@ def test_a_study_trains_once_and_writes_its_table(small_corpus, tmp_path, monkey
 # The command
 
 
+@pytest.mark.usefixtures("eager")
 def test_bench_train_tells_the_ratios(tmp_path, monkeypatch):
     whole = train.rows
     monkeypatch.setattr(train, "rows", lambda shape, batch, steps: whole(TINY, batch=2, steps=steps))
@@ -166,7 +179,7 @@ def test_the_engine_is_measured_beside_its_rivals(monkeypatch):
 
 
 def test_a_token_of_transformers_is_measured():
-    pytest.importorskip("transformers")
+    pytest.importorskip("transformers", reason="the rival of the engine benchmark needs: pip install transformers")
     shape = GeneratorConfig(n_layers=1, d_model=64, n_heads=2, n_kv_heads=1, d_ff=96, context=32)
     assert engine.generate_row(shape, 9).n == 10
 

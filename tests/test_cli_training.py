@@ -82,7 +82,7 @@ def test_an_ended_training_goes_on_after_its_last_whole_step(small_corpus, tmp_p
     with subprocess.Popen(ended, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         next(line for line in process.stdout if line.startswith("step"))
         process.send_signal(number)
-        assert process.wait(60) == 1
+        assert process.wait(600) == 1
         assert process.stderr.read().strip() == "Aborted!"
     steps = load_state(tmp_path / "ended")["progress"]["step"]
     assert 0 < steps < 12_000 // 128

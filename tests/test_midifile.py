@@ -408,7 +408,8 @@ def measure(path: Path) -> tuple[int, float, float]:
     return notes, events[-1].time_s, ScoreSecond.from_file(path).end()
 
 
-@pytest.mark.skipif(not MAESTRO.is_dir(), reason=f"needs the MAESTRO v3.0.0 MIDI files in {MAESTRO}")
+@pytest.mark.slow
+@pytest.mark.skipif(not MAESTRO.is_dir(), reason="needs the MIDI files of MAESTRO v3.0.0 in ../shared/data/maestro")
 def test_all_of_maestro_is_read_to_the_note():
     with next(MAESTRO.glob("maestro-*.csv")).open(newline="", encoding="utf-8") as sheet:
         split_of = {row["midi_filename"]: row["split"] for row in csv.DictReader(sheet)}

@@ -127,7 +127,7 @@ def _engine(model: Path) -> OnnxEngine:
     try:
         from musebridge.bridge.inference.engine import OnnxEngine
     except ModuleNotFoundError as error:
-        raise ModelError(f"{error.name} is not installed; install it with: pip install 'musebridge[cpu]'") from error
+        raise ModelError(f"{error.name} is not installed; install it with: pip install onnxruntime") from error
     return OnnxEngine(model)
 
 

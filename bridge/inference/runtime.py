@@ -32,7 +32,7 @@ def open_model(path: Path, threads: int, provider: str, **sizes: int) -> Any:
         raise ModelError(f"provider must be one of {', '.join(_PROVIDERS)}, found {provider!r}")
     absent = ModelError(
         f"onnxruntime {ort.__version__} has no {provider} provider here; use the cpu provider, "
-        "or install 'musebridge[gpu]' and NVIDIA's driver"
+        "or put onnxruntime-gpu in onnxruntime's place, and install NVIDIA's driver"
     )
     if _PROVIDERS[provider][0] not in ort.get_available_providers():
         raise absent

@@ -24,7 +24,7 @@ from musebridge.cli import (
     serve,
     train,
 )
-from musebridge.cli.common import Group
+from musebridge.cli.common import Group, say
 
 COMMANDS = (
     *(serve.serve, demo.demo, continue_.continue_, replay.replay),
@@ -34,7 +34,16 @@ COMMANDS = (
 )
 
 
-@click.group(cls=Group, commands=COMMANDS)
+GREETING = """\
+Hear it:         musebridge demo
+Play with it:    musebridge serve     (listens on MuseBridge:in, answers on MuseBridge:out)
+What is wrong?   musebridge doctor    (all commands: musebridge --help)"""
+
+
+@click.group(cls=Group, commands=COMMANDS, invoke_without_command=True)
 @click.version_option(__version__)
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Play a phrase, and a transformer answers as live MIDI."""
+    if context.invoked_subcommand is None:
+        say(GREETING)

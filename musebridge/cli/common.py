@@ -15,15 +15,16 @@ from rich.console import Console
 from musebridge.errors import ConfigError, MuseBridgeError
 
 console = Console(highlight=False)
-_EXTRA_OF = {
-    "torch": "train",
-    "sklearn": "train",
-    "safetensors": "train",
-    "onnxruntime": "cpu",
-    "onnx": "export",
-    "muspy": "evaluate",
-    "aalink": "link",
+_INSTALL = {
+    "torch": "'musebridge[train]'",
+    "sklearn": "'musebridge[train]'",
+    "safetensors": "'musebridge[train]'",
+    "onnxruntime": "onnxruntime",
+    "onnx": "'musebridge[export]'",
+    "muspy": "'musebridge[evaluate]'",
+    "aalink": "'musebridge[link]'",
 }
+"""What ``pip install`` is to be told, by the module that is missing."""
 
 
 class Group(click.Group):
@@ -36,11 +37,11 @@ class Group(click.Group):
         except MuseBridgeError as error:
             raise click.ClickException(str(error)) from error
         except ModuleNotFoundError as error:
-            extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
-            if extra is None:
+            wanted = _INSTALL.get((error.name or "").partition(".")[0])
+            if wanted is None:
                 raise
             raise click.ClickException(
-                f"{error.name} is not installed; install it with: pip install 'musebridge[{extra}]'"
+                f"{error.name} is not installed; install it with: pip install {wanted}"
             ) from error
 
 

@@ -26,8 +26,12 @@ def _has_a_network_of_its_own() -> bool:
 
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("aalink") is None, reason="needs the extra link"),
-    pytest.mark.skipif(not _has_a_network_of_its_own(), reason="needs unshare and the right to make a network"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("aalink") is None, reason="Ableton Link needs the extra: pip install -e '.[link]'"
+    ),
+    pytest.mark.skipif(
+        not _has_a_network_of_its_own(), reason="Ableton Link needs Linux, root and unshare for a network of its own"
+    ),
 ]
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="an engine of random weights needs: pip install -e '.[train]'")
 
 from musebridge.artifact import DiscriminatorInfo
 from musebridge.bridge.core.candidates import Candidates, continue_with_best

@@ -814,6 +814,7 @@ def _held(moves: Sequence[tuple[float, object]]) -> set[tuple[int, int]]:
 
 
 @settings(deadline=None, max_examples=300)
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(gaps_s, messages), min_size=20, max_size=60),
     st.sampled_from(MODES),

@@ -33,7 +33,7 @@ def large_kb(*arguments):
 
 @pytest.mark.skipif(
     not MODE.is_file() or "[madvise]" not in MODE.read_text("ascii"),
-    reason="large pages are not there to be asked for",
+    reason="large pages need Linux with transparent_hugepage set to madvise",
 )
 def test_an_engine_lies_in_large_pages():
     assert large_kb("small") + 20_000 < large_kb()

@@ -19,7 +19,7 @@ from musebridge.bridge.ports import rtmidi as midi
 from musebridge.bridge.ports.midi_library import MidiLibrary
 from musebridge.errors import PortError
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="JACK is tested on Linux")
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="real MIDI ports through JACK need Linux")
 
 DEADLINE_S = 60
 NOTE_ON, NOTE_OFF = 0x90, 0x80

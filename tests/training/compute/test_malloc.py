@@ -25,6 +25,6 @@ def faults(*arguments):
     return int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left as they are")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how freed memory is kept needs glibc")
 def test_what_a_step_frees_the_next_one_takes_without_page_faults():
     assert faults("keep") < 100 < 10_000 < faults()

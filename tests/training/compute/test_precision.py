@@ -14,7 +14,8 @@ BFLOAT16 = {"avx512_bf16", "avx_ne_convert"}
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64", reason="asks the Linux kernel about an x86 processor"
+    sys.platform != "linux" or platform.machine() != "x86_64",
+    reason="the kernel's word needs Linux on an x86 processor",
 )
 def test_bfloat16_is_taken_where_the_processor_has_instructions_for_it():
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
