@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="an engine of random weights needs: pip install -e '.[train]'")
-
 from musebridge.artifact import DiscriminatorInfo
 from musebridge.bridge.core.candidates import Candidates, continue_with_best
 from musebridge.bridge.core.continuation import continue_piece, cut, read
@@ -15,9 +13,6 @@ from musebridge.bridge.core.settings import Settings
 from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import ModelError
 from musebridge.events import NoteOff, NoteOn, Timed
-from musebridge.export.graph import build_graph, describe
-from musebridge.export.nodes import write
-from musebridge.training.models.generator import Generator, GeneratorConfig
 
 SETTINGS = Settings(top_p=1.0)
 INFO = DiscriminatorInfo(
@@ -51,6 +46,11 @@ def strikes(tokens: list[int]) -> float:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch = pytest.importorskip("torch", reason="an engine of random weights needs: pip install -e '.[train]'")
+    from musebridge.export.graph import build_graph, describe
+    from musebridge.export.nodes import write
+    from musebridge.training.models.generator import Generator, GeneratorConfig
+
     torch.manual_seed(0)
     generator = Generator(GeneratorConfig(n_layers=2, d_model=64, n_heads=4, n_kv_heads=2, d_ff=96, context=128)).eval()
     for weight in generator.parameters():
