@@ -56,7 +56,11 @@ def connect(backend: str) -> tuple[MidiLibrary, str, ServerMonitor]:
     """
     # A bridge never starts a JACK server behind its user's back.
     os.environ.setdefault("JACK_NO_START_SERVER", "1")
-    library, systems = candidates(backend)
+    parse(backend)  # a mistake in it is no matter of MIDI systems
+    try:
+        library, systems = candidates(backend)
+    except PortError as error:
+        raise _nobody([str(error)]) from error
     failures = []
     for system in systems:
         try:
@@ -64,7 +68,11 @@ def connect(backend: str) -> tuple[MidiLibrary, str, ServerMonitor]:
                 return library, system, _monitor(library, system)
         except PortError as error:
             failures.append(str(error))
-    raise PortError(f"no MIDI system answers ({'; '.join(failures)}); or play without one: --port memory")
+    raise _nobody(failures)
+
+
+def _nobody(failures: Sequence[str]) -> PortError:
+    return PortError(f"no MIDI system answers ({'; '.join(failures)}); or play without one: --port memory")
 
 
 def candidates(backend: str) -> tuple[MidiLibrary, Sequence[str]]:

@@ -53,7 +53,7 @@ class JackWatch(ServerMonitor):
             import jack  # it looks for libjack at once
         except OSError as error:
             raise PortError(
-                "JACK is not installed; Debian and Ubuntu: sudo apt install jackd2, Fedora: sudo dnf install "
+                "JACK: it is not installed; Debian and Ubuntu: sudo apt install jackd2, Fedora: sudo dnf install "
                 "jack-audio-connection-kit"
             ) from error
         jack.set_error_function(lambda _: None)  # the exception says it

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from musebridge.errors import PortError
 
+NO_LIBASOUND = "libasound is missing; Debian and Ubuntu: sudo apt install libasound2, Fedora: sudo dnf install alsa-lib"
 INPUT_QUEUE = 16_384
 """Messages that may wait to be polled: a DAW's panic sends 2,048 at once, and RtMidi's own 1,024 loses half of it."""
 
@@ -113,7 +114,9 @@ def load(name: str | None = None) -> MidiLibrary:
         except ModuleNotFoundError:
             failures.append(f"{candidate} is not installed (pip install {candidate})")
         except ImportError as error:
-            failures.append(f"{candidate} cannot be loaded ({_advice(error)})")
+            if "libasound" in str(error):  # which each of them needs
+                raise PortError(NO_LIBASOUND) from error
+            failures.append(f"{candidate} cannot be loaded: {error}")
     raise PortError("; ".join(failures[-1:] if name else failures))
 
 
@@ -125,9 +128,3 @@ def _load(name: str) -> MidiLibrary:
         with suppress(OSError):
             ctypes.CDLL("libjack.so.0", mode=ctypes.RTLD_GLOBAL)
     return _LOADERS[name]()
-
-
-def _advice(error: ImportError) -> str:
-    if "libasound" in str(error):
-        return "libasound is missing; Debian and Ubuntu: sudo apt install libasound2, Fedora: sudo dnf install alsa-lib"
-    return str(error)
