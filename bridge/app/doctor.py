@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,13 +99,41 @@ def _loop_back(backend: str, clock: Clock) -> str:
     if system.backend == "winmm":
         return "left out: Windows has no virtual ports of its own"
     source, target, keyboard = system.loop()
+    trips_ms = _trips_ms(keyboard, source, clock, [source, target, keyboard])
+    return f"{_NOTES} notes came back, median {np.median(trips_ms):.1f} ms, most {max(trips_ms):.1f} ms"
+
+
+def latency(backend: str, in_name: str, out_name: str, clock: Clock) -> Finding:
+    """Measure how long a note takes from an output through a cable, or a program that passes it on, to an input.
+
+    Args:
+        backend: the MIDI system, or ``auto``.
+        in_name, out_name: parts of the names of two ports that are there.
+        clock: measures.
+    """
+    return _finding("latency", lambda: _latency(backend, in_name, out_name, clock))
+
+
+def _latency(backend: str, in_name: str, out_name: str, clock: Clock) -> str:
+    source, target = MidiSystem(backend).pair(in_name, out_name)
+    trips_ms = _trips_ms(target, source, clock, [source, target])
+    median_ms = float(np.median(trips_ms))
+    return (
+        f"{_NOTES} notes took {median_ms:.1f} ms from {target.name} to {source.name} (median; "
+        f"{min(trips_ms):.1f} to {max(trips_ms):.1f}); offset_ms = {median_ms:.0f} plays as much earlier"
+    )
+
+
+def _trips_ms(
+    target: OutputPort, source: InputPort, clock: Clock, opened: Sequence[InputPort | OutputPort]
+) -> list[float]:
+    """Return how long each of some notes takes, and close what was opened."""
     try:
         threading.Event().wait(LONGEST_PERIOD_S)  # a new connection may lose what comes at once
-        trips_ms = [_trip_s(keyboard, source, clock) * 1000 for _ in range(_NOTES)]
+        return [_trip_s(target, source, clock) * 1000 for _ in range(_NOTES)]
     finally:
-        for port in (source, target, keyboard):
+        for port in opened:
             port.close()
-    return f"{_NOTES} notes came back, median {np.median(trips_ms):.1f} ms, most {max(trips_ms):.1f} ms"
 
 
 def _trip_s(keyboard: OutputPort, source: InputPort, clock: Clock) -> float:
@@ -114,7 +142,10 @@ def _trip_s(keyboard: OutputPort, source: InputPort, clock: Clock) -> float:
     keyboard.send(NoteOn(pitch=60, velocity=64))
     while not source.poll():
         if clock.now() > start_s + _PATIENCE_S:
-            raise PortError("a note sent through a virtual port did not arrive; restart the MIDI system")
+            raise PortError(
+                f"a note sent to {keyboard.name} did not come back on {source.name}; "
+                "check the cable between them, or restart the MIDI system"
+            )
         threading.Event().wait(POLL_S)
     trip_s = clock.now() - start_s
     keyboard.send(NoteOff(pitch=60))

@@ -18,15 +18,34 @@ if TYPE_CHECKING:
 @BACKEND
 @PRESET
 @MODEL
+@click.option(
+    "--latency",
+    nargs=2,
+    metavar="IN OUT",
+    help="Only measure how long a note takes from the output OUT through a cable, or a DAW, to the input IN.",
+)
 @click.pass_context
-def doctor(context: click.Context, osc: Address | None, backend: str, preset_name: str, model: Path | None) -> None:
+def doctor(
+    context: click.Context,
+    osc: Address | None,
+    backend: str,
+    preset_name: str,
+    model: Path | None,
+    latency: tuple[str, str] | None,
+) -> None:
     """Can this machine play? Says what to do where it cannot."""
     from musebridge.bridge.app import doctor
     from musebridge.bridge.app.preset import load
     from musebridge.bridge.ports.clock import MonotonicClock
 
+    clock = MonotonicClock()
+    findings = (
+        [doctor.latency(backend, *latency, clock)]
+        if latency
+        else doctor.examine(load(preset_name, model), backend, osc, clock)
+    )
     can_play = True
-    for finding in doctor.examine(load(preset_name, model), backend, osc, MonotonicClock()):
+    for finding in findings:
         can_play &= finding.ok
         say(f"{'ok' if finding.ok else 'problem':8} {finding.name:10} {finding.says}")
     context.exit(0 if can_play else 1)

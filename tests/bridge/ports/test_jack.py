@@ -1,6 +1,7 @@
 """The bridge as its users run it: its own process, real virtual ports, a separate client."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -235,6 +236,46 @@ def test_the_doctor_finds_that_this_machine_can_play(backend: str, library: Midi
     assert found["loop-back"].startswith("ok       loop-back  20 notes came back, median ")
     assert found["model"].endswith("int8, CPUExecutionProvider")
     assert done.returncode == any(line.startswith("problem") for line in found.values()), done.stdout
+
+
+def test_the_doctor_measures_how_long_a_note_takes_through_a_cable(backend: str) -> None:
+    system = midi.MidiSystem(backend)
+    source, target = system.pair("virtual", "virtual")  # with a cable between them: what enters leaves
+    cable = threading.Event()
+
+    def pass_on() -> None:
+        while not cable.wait(POLL_S):
+            for message in source.poll():
+                target.send(message)
+
+    thread = threading.Thread(target=pass_on)
+    thread.start()
+    try:
+        command = [*DOCTOR, "--backend", backend, "--latency", target.name, source.name]
+        done = subprocess.run(command, capture_output=True, text=True)
+    finally:
+        cable.set()
+        thread.join()
+        for port in (source, target):
+            port.close()
+    assert done.returncode == 0, done.stdout
+    took = re.fullmatch(
+        r"ok       latency    20 notes took (\S+) ms from .*; offset_ms = (\d+) plays .*\n", done.stdout
+    )
+    assert took, done.stdout
+    assert float(took[1]) > 0
+
+
+def test_the_doctor_says_where_no_note_came_back(backend: str) -> None:
+    keyboard, synth = midi.open_pair("virtual", "virtual", backend)
+    try:
+        command = [*DOCTOR, "--backend", backend, "--latency", synth.name, keyboard.name]
+        done = subprocess.run(command, capture_output=True, text=True)
+    finally:
+        keyboard.close()
+        synth.close()
+    assert done.returncode == 1
+    assert re.match(r"problem  latency    a note sent to .* did not come back on .*; check the cable", done.stdout)
 
 
 def test_the_demo_plays_through_real_ports(jack_server: str, tmp_path: Path) -> None:
