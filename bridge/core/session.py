@@ -42,7 +42,8 @@ from musebridge.bridge.core.commands import (
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.harmony import KeyFinder, chord_of
 from musebridge.bridge.core.scheduler import Outbox, Scheduled
-from musebridge.bridge.core.settings import Settings, check_mode
+from musebridge.bridge.core.settings import Settings, Value, check_mode
+from musebridge.bridge.core.snapshot import Snapshot
 from musebridge.bridge.core.stream import Mark, Stream
 from musebridge.bridge.core.tempo import Meter
 from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
@@ -88,7 +89,8 @@ class Session:
         publish: Callable[..., None] = lambda topic, *values: None,
     ) -> None:
         self.settings, self.mode = settings, mode
-        self._engine, self._outbox, self._rng, self._publish = engine, outbox, rng, publish
+        self._engine, self._outbox, self._rng, self._tell = engine, outbox, rng, publish
+        self._state = "listening"
         self._meter = Meter(settings.bpm)
         self._tells_beats = False
         self._clock_out = ClockOut()
@@ -100,20 +102,14 @@ class Session:
         """Whether the model is writing an answer."""
         return self._answer is not None
 
-    def passes_on(self, message: Message) -> bool:
-        """Return whether what the player sent goes to the output as well.
+    @property
+    def snapshot(self) -> Snapshot:
+        """How things stand now, to be read by any thread."""
+        return Snapshot(self.settings, self.mode, self._state)
 
-        The end of a note or of the pedal always may: the output knows whether
-        its beginning did, which may have been before a setting changed.
-        """
-        match message:
-            case NoteOff():
-                return True
-            case Control(controller=number, value=0) if number == SUSTAIN:
-                return True
-            case Transport() | SongPosition():
-                return False
-        return bool(self.settings.thru) and not self._triggers(message)
+    def passes_on(self, message: Message) -> bool:
+        """Return whether what the player sent goes to the output as well."""
+        return self.snapshot.passes_on(message)
 
     def receive(self, now_s: float, message: Message | Command) -> None:
         """Take a message of the player, or a command, that came at ``now_s``.
@@ -199,6 +195,11 @@ class Session:
         if was_answering:
             self._publish("state", "stopped")
 
+    def _publish(self, topic: str, *values: Value) -> None:
+        if topic == "state":
+            (self._state,) = map(str, values)
+        self._tell(topic, *values)
+
     def _forget(self) -> None:
         self._stream = Stream(self._engine)
         self._heard_s = 0.0
@@ -213,7 +214,7 @@ class Session:
     # The player
 
     def _play(self, now_s: float, event: Event) -> None:
-        if self._triggers(event):
+        if self.snapshot.triggers(event):
             if isinstance(event, NoteOn) or (isinstance(event, Control) and event.value >= 64):
                 self._hand_over(now_s)
             return
@@ -274,14 +275,6 @@ class Session:
             step = self._stream.step_at(mark.event.due_s)
             if answer.repeat(step, mark.token, mark.state.velocity_bin, mark.event.event):
                 self._push(answer, mark.event)
-
-    def _triggers(self, message: Message) -> bool:
-        match message:
-            case NoteOn(pitch=pitch) | NoteOff(pitch=pitch):
-                return pitch == self.settings.trigger_key
-            case Control(controller=controller):
-                return controller == self.settings.trigger_cc
-        return False
 
     @property
     def _weaves(self) -> bool:

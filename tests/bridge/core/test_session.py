@@ -840,3 +840,13 @@ def test_no_interleaving_leaves_a_note_sounding_or_breaks_the_model(moves, mode,
     assert witness.wrongs == []
     assert not witness.sounding
     assert stage.scheduler.pop_due(1e9) == []
+
+
+def test_a_snapshot_stays_as_it_was_when_the_session_goes_on() -> None:
+    stage = Stage(mode="manual", thru=1)
+    before = stage.session.snapshot
+    stage.play([(0.5, SetParameter("thru", 0)), *PHRASE, (1.6, HandOver())], until_s=1.7)
+    after = stage.session.snapshot
+    assert (before.state, after.state) == ("listening", "answering")
+    assert before.passes_on(on(22))
+    assert not after.passes_on(on(22))
