@@ -128,7 +128,18 @@ def test_an_osc_address_in_use_or_unreadable_is_one_clear_line() -> None:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
         assert "Address already in use" in refused(run("serve", "--port", "memory", "--osc", f"127.0.0.1:{port}"))
-    assert "osc must be HOST:PORT" in refused(run("serve", "--port", "memory", "--osc", "nine"))
+    for unreadable in ("nine", "::1:9123", "[::1]", "[::1]:99999"):
+        assert "osc must be HOST:PORT" in refused(run("serve", "--port", "memory", "--osc", unreadable))
+
+
+def test_an_osc_address_may_be_the_loopback_of_ipv6() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as taken:
+        try:
+            taken.bind(("::1", 0))
+        except OSError as error:
+            pytest.skip(f"IPv6 is switched off: {error}")
+        address = f"[::1]:{taken.getsockname()[1]}"
+        assert f"OSC {address}: Address already in use" in refused(run("serve", "--port", "memory", "--osc", address))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system has MIDI built in")

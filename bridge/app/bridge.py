@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
 from queue import SimpleQueue
 from secrets import randbits
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from musebridge.bridge.app.journal import Journal, JournalledOutbox
 from musebridge.bridge.app.link import LinkFollower
-from musebridge.bridge.app.osc_server import OscServer
+from musebridge.bridge.app.osc_server import OscServer, address_text
 from musebridge.bridge.app.stats import Stats
 from musebridge.bridge.app.threads import Inbox, Poller, PortMonitor, Sender, SessionThread
 from musebridge.bridge.core.commands import Stop
@@ -152,7 +151,7 @@ class Bridge:
     @property
     def osc_name(self) -> str:
         """Where OSC is listened to, for people."""
-        return "OSC {}:{}".format(*self.osc.address) if self.osc else "no OSC"
+        return f"OSC {address_text(self.osc.address)}" if self.osc else "no OSC"
 
     def fail(self, worker: str, error: Exception) -> None:
         """End the bridge because ``worker`` cannot go on."""
@@ -191,7 +190,5 @@ class Bridge:
         self._notice(str(error))
         self._publish("error", str(error))
 
-    def _status(self) -> dict[str, Value]:
-        taking = int(self.journal is not None and self.journal.is_taking)
-        now = self.snapshot
-        return {**asdict(now.settings), "mode": now.mode, "state": now.state, "record": taking}
+    def _status(self, snapshot: Snapshot) -> dict[str, Value]:
+        return {**snapshot.values(), "record": int(self.journal is not None and self.journal.is_taking)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any
 
@@ -16,7 +17,8 @@ Value = float | str
 
 
 def _ranged(default: float, low: float, high: float, unit: str, meaning: str) -> Any:
-    return field(default=default, metadata={"low": low, "high": high, "unit": unit, "meaning": meaning})
+    metadata = {"low": low, "high": high, "unit": unit, "meaning": meaning, "whole": isinstance(default, int)}
+    return field(default=default, metadata=metadata)
 
 
 def _switch(meaning: str) -> Any:
@@ -74,7 +76,7 @@ class Settings:
         return self.trigger_key >= 0 or self.trigger_cc >= 0 or bool(self.trigger_pedal)
 
     def with_value(self, name: str, value: Value) -> Settings:
-        """Return settings with one parameter changed.
+        """Return settings with one parameter changed; of a whole number the nearest is taken.
 
         Raises:
             ConfigError: the name is unknown or the value outside its range.
@@ -82,10 +84,22 @@ class Settings:
         specs = {spec.name: spec for spec in fields(self)}
         if name not in specs:
             raise ConfigError(f"unknown parameter {name!r}; known are {', '.join(specs)}")
-        if specs[name].type == "int" and isinstance(value, float) and value.is_integer():
-            value = int(value)
-        changed: dict[str, Any] = {name: value}
+        changed: dict[str, Any] = {name: _rounded(specs[name], value)}
         return replace(self, **changed)
+
+
+def value_at(name: str, share: float) -> Value:
+    """Return the value at a share, 0..1, of the range of a parameter that has one."""
+    spec = Settings.__dataclass_fields__[name]
+    low, high = spec.metadata["low"], spec.metadata["high"]
+    return _rounded(spec, float(low + share * (high - low)))
+
+
+def _rounded(spec: Field[Any], value: Value) -> Value:
+    """Return the nearest whole number where one is meant; halves go up, as for switches."""
+    if isinstance(value, float) and spec.metadata.get("whole") and math.isfinite(value):
+        return math.floor(value + 0.5)
+    return value
 
 
 def check_mode(mode: str) -> str:
@@ -105,7 +119,7 @@ def _check(spec: Field[Any], value: object) -> None:
             raise ConfigError(f"{spec.name} must be a text, found {value!r}")
         return
     low, high, unit = (spec.metadata[key] for key in ("low", "high", "unit"))
-    whole = spec.type == "int"
+    whole = spec.metadata["whole"]
     fits = isinstance(value, int if whole else int | float) and low <= value <= high  # also refuses NaN
     if not fits:
         found = f"{value:g}" if isinstance(value, int | float) else repr(value)

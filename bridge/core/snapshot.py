@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from musebridge.bridge.core.settings import Settings
+from musebridge.bridge.core.settings import Settings, Value
 from musebridge.events import SUSTAIN, Control, Message, NoteOff, NoteOn, SongPosition, Transport
 
 
@@ -19,6 +19,10 @@ class Snapshot:
     settings: Settings
     mode: str
     state: str
+
+    def values(self) -> dict[str, Value]:
+        """Return every parameter, ``mode`` and ``state`` by name."""
+        return {**asdict(self.settings), "mode": self.mode, "state": self.state}
 
     def triggers(self, message: Message) -> bool:
         """Return whether a message hands over, or ends what handed over, instead of being music."""
