@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from secrets import randbits
 
@@ -12,9 +12,10 @@ import numpy as np
 from musebridge.bridge.app.journal import Journal, JournalledOutbox
 from musebridge.bridge.app.link import LinkFollower
 from musebridge.bridge.app.osc_server import OscServer, address_text
+from musebridge.bridge.app.saver import Saver
 from musebridge.bridge.app.stats import Stats
 from musebridge.bridge.app.threads import Inbox, Poller, PortMonitor, Sender, SessionThread
-from musebridge.bridge.core.commands import Stop
+from musebridge.bridge.core.commands import Bind, Stop
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.echo import EchoFilter
 from musebridge.bridge.core.scheduler import Outbox, Owner, Sent
@@ -39,6 +40,8 @@ class Bridge:
         settings, mode: the parameters at the start.
         seed: of the model's randomness; None takes a fresh one.
         osc: host and port to listen on, or None.
+        binds: controllers that move parameters, at the start.
+        save: called, from a thread of its own, with the controllers that move parameters whenever one was learnt.
         link: whether bars follow Ableton Link, where others are there.
         journal: given the seed, returns where to log the session; or None.
         notice: called with each change of state or of a port and each error, in one line.
@@ -54,6 +57,8 @@ class Bridge:
         mode: str = "call",
         seed: int | None = None,
         osc: tuple[str, int] | None = None,
+        binds: Sequence[Bind] = (),
+        save: Callable[[Sequence[Bind]], object] | None = None,
         link: bool = False,
         journal: Callable[[int], Journal] | None = None,
         clock: Clock | None = None,
@@ -103,6 +108,8 @@ class Bridge:
             if osc
             else None
         )
+        self._binds = binds
+        self._saver = Saver(save, binds, self._report, self.fail) if save else None
         self._link = LinkFollower(clock, self.inbox, lambda: self.snapshot.settings, self.fail) if link else None
 
     def __enter__(self) -> Bridge:
@@ -114,14 +121,19 @@ class Bridge:
 
     def start(self) -> None:
         """Begin to listen."""
-        for worker in filter(
-            None, (self._sender, self._session_thread, self._poller, self._port_monitor, self.osc, self._link)
-        ):
+        for bind in self._binds:
+            self.inbox.put((self._clock.now(), bind))
+        workers = (
+            *(self._sender, self._session_thread, self._poller, self._port_monitor),
+            *(self.osc, self._link, self._saver),
+        )
+        for worker in filter(None, workers):
             worker.start()
 
     def stop(self) -> None:
         """End: hear no more, write no more, silence the output, give the ports back."""
-        for worker in filter(None, (self._port_monitor, self._poller, self.osc, self._link, self._session_thread)):
+        workers = (self._port_monitor, self._poller, self.osc, self._link, self._session_thread, self._saver)
+        for worker in filter(None, workers):
             worker.stop()
         self._sender.finish()
         self.source.close()
@@ -183,6 +195,9 @@ class Bridge:
     def _publish(self, topic: str, *values: Value) -> None:
         if topic == "state":
             self._notice(*map(str, values))
+        if topic == "learnt" and self._saver:
+            name, controller, channel = values
+            self._saver.learnt(Bind(str(name), int(controller), int(channel)))
         if self.osc:
             self.osc.publish(topic, *values)
 

@@ -19,7 +19,7 @@ import selectors
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -31,6 +31,7 @@ from musebridge import __version__
 from musebridge.bridge.app.osc_parser import delay_s, read
 from musebridge.bridge.app.threads import Asked, Inbox, Outcomes, Worker
 from musebridge.bridge.core.commands import SetMode, TellBeats
+from musebridge.bridge.core.learn import by_name
 from musebridge.bridge.core.osc_namespace import (
     ERRORS_PER_S,
     EXTRAS_PER_S,
@@ -236,7 +237,8 @@ class OscServer(Worker):
                 return [(f"param/{name}", (self._status(snapshot)[name],))]
             case Query("refresh"):
                 named = self._status(snapshot).items()
-                return [(f"param/{name}" if name in SPECS else name, (value,)) for name, value in named]
+                told = [(f"param/{name}" if name in SPECS else name, (value,)) for name, value in named]
+                return [*told, *(("learnt", astuple(bind)) for bind in by_name(snapshot.bound).values())]
             case Query("capabilities"):
                 return [("capabilities", (__version__, *MODES))]
             case Query("record", bool() | None as wanted):

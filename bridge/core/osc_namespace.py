@@ -19,7 +19,20 @@ from dataclasses import dataclass, field, fields
 from itertools import islice, product
 from typing import Any
 
-from musebridge.bridge.core.commands import Command, HandOver, Panic, Reset, Retry, Roll, SetMode, SetParameter, Stop
+from musebridge.bridge.core.commands import (
+    Command,
+    HandOver,
+    Learn,
+    Panic,
+    Pause,
+    Reset,
+    Retry,
+    Roll,
+    SetMode,
+    SetParameter,
+    Stop,
+    Unlearn,
+)
 from musebridge.bridge.core.osc_pattern import is_pattern, matches
 from musebridge.bridge.core.settings import MODES, Settings, Value, value_at
 from musebridge.errors import ConfigError
@@ -105,6 +118,14 @@ def _trigger(command: Command) -> Parse:
     return lambda _, argument: command if argument is None or _number(argument) >= 0.5 else None
 
 
+def _for_name(command: Callable[[str], Command]) -> Parse:
+    return lambda parts, argument: _trigger(command(parts[0]))(parts, argument)
+
+
+def _pause(_: Sequence[str], argument: Any) -> Pause:
+    return Pause(argument is None or _number(argument) >= 0.5)
+
+
 def _parameter(parts: Sequence[str], argument: Any) -> SetParameter:
     (name,) = parts
     if name in RANGED:
@@ -185,13 +206,34 @@ INCOMING = (
         "≥ 0.5: a take begins; less: it ends, and is written beside the session's log; nothing: the other of the two",
         _record,
     ),
+    Entry(f"{ROOT}/pause", "nothing, or a number", "nothing or ≥ 0.5: the model is held; less: it plays on", _pause),
     Entry(f"{ROOT}/mode", "a text", f"sets the mode: {', '.join(MODES)}", _mode),
     Entry(
         f"{ROOT}/param/<name>", "a number, or a text", "sets a parameter in its own unit", _parameter, {"name": NAMES}
     ),
     Entry(f"{ROOT}/norm/<name>", "0 to 1", "sets a parameter as a share of its range", _normalised, {"name": RANGED}),
     Entry(f"{ROOT}/get/<name>", "nothing", f"is answered with {ROOT}/param/<name>", _get, {"name": NAMES}),
-    Entry(f"{ROOT}/refresh", "nothing", "is answered with every parameter, mode and state", _asking("refresh")),
+    Entry(
+        f"{ROOT}/learn/<name>",
+        _ONE_OR_NONE,
+        "the controller that is moved next, on any channel, moves this parameter from then on; saved in your preset",
+        _for_name(Learn),
+        {"name": RANGED},
+    ),
+    Entry(f"{ROOT}/learn", _ONE_OR_NONE, "no controller is waited for any longer", _trigger(Learn(""))),
+    Entry(
+        f"{ROOT}/unlearn/<name>",
+        _ONE_OR_NONE,
+        "the parameter's controller is free",
+        _for_name(Unlearn),
+        {"name": RANGED},
+    ),
+    Entry(
+        f"{ROOT}/refresh",
+        "nothing",
+        "is answered with every parameter, mode, state and learnt controller",
+        _asking("refresh"),
+    ),
     Entry(f"{ROOT}/capabilities", "nothing", "is answered with the version and the modes", _asking("capabilities")),
     Entry(
         f"{ROOT}/subscribe",
@@ -220,12 +262,15 @@ INCOMING = (
     Entry("/live/song/get/is_playing", "0 or 1", "as /play or /stop (AbletonOSC)", _playing),
 )
 OUTGOING = (
-    (f"{ROOT}/state", "listening, answering, interrupted or stopped"),
+    (f"{ROOT}/state", "listening, answering, interrupted, stopped or paused"),
     (f"{ROOT}/mode", "the mode, when it changes"),
     (f"{ROOT}/key", "the key of the phrase, such as D minor, when the model begins; empty if there is none"),
     (f"{ROOT}/chord", "the chord that the player holds, such as Am7/G; empty if it has no name"),
     (f"{ROOT}/beat", "beat of the bar, bar (both from 1) and tempo, at each beat of the clock or of the bars"),
     (f"{ROOT}/note", "pitch and velocity of each note of the model; 0 ends it"),
+    (f"{ROOT}/param/<name>", "the value of a parameter that a controller moves"),
+    (f"{ROOT}/learning", "the parameter that waits for a controller; empty if none does"),
+    (f"{ROOT}/learnt", "a parameter, its controller and the controller's channel; -1 and 0 if it is free"),
     (f"{ROOT}/record", "1 when a take begins; 0 and its file when it was written"),
     (
         f"{ROOT}/stats",

@@ -31,6 +31,10 @@ made from the table in `bridge/core/osc_namespace.py` that also drives it:
   ahead or *immediately* is done at once: a sender that plans further ahead has another clock.
 - **Answers** come in the order of what was asked, and see all that was asked before. What cannot be understood or done
   is answered with one `/musebridge/error` for each datagram.
+- **Learnt controllers** are music no longer, and are not passed on. A controller is learnt once it moves by 4 or more,
+  so one that flickers is not; it then moves one parameter. The pedals that the model hears stay pedals. What was learnt
+  is in the table `[controllers]` of your preset; a bundled preset is first copied to your folder, which
+  `musebridge presets` names.
 - **Nothing talks for ever**: news and errors that come in are not answered, the bridge's own port cannot subscribe, and
   mode and takes of another bridge are not followed. An address is sent at most {ERRORS_PER_S:g} errors a second
   ({MOST_ERRORS:g} at once) and, beyond one answer for each datagram, {EXTRAS_PER_S:g} answers a second

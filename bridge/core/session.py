@@ -21,16 +21,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
 from musebridge.bridge.core.answer import Answer, Notes
 from musebridge.bridge.core.clock_out import ClockOut
 from musebridge.bridge.core.commands import (
+    Bind,
     Command,
     FollowSharedBeats,
     HandOver,
+    Learn,
     Panic,
+    Pause,
     Reset,
     Retry,
     Roll,
@@ -38,14 +42,17 @@ from musebridge.bridge.core.commands import (
     SetParameter,
     Stop,
     TellBeats,
+    Unlearn,
 )
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.harmony import KeyFinder, chord_of
+from musebridge.bridge.core.learn import Bindings
 from musebridge.bridge.core.scheduler import Outbox, Scheduled
 from musebridge.bridge.core.settings import Settings, Value, check_mode
 from musebridge.bridge.core.snapshot import Snapshot
 from musebridge.bridge.core.stream import Mark, Stream
 from musebridge.bridge.core.tempo import Meter
+from musebridge.errors import ConfigError
 from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
 from musebridge.vocab import CONTROLLERS
 
@@ -75,7 +82,8 @@ class Session:
         settings: the parameters at the start.
         mode: one of ``settings.MODES``.
         rng: source of randomness for every answer.
-        publish: called with a topic and what is new: ``state``, ``mode``, ``key``, ``chord``, ``beat``.
+        publish: called with a topic and what is new: ``state``, ``mode``, ``key``, ``chord``,
+            ``beat``, ``learning``, ``learnt``, ``param/NAME``.
     """
 
     def __init__(
@@ -90,7 +98,7 @@ class Session:
     ) -> None:
         self.settings, self.mode = settings, mode
         self._engine, self._outbox, self._rng, self._tell = engine, outbox, rng, publish
-        self._state = "listening"
+        self._state, self._is_paused, self._bindings = "listening", False, Bindings()
         self._meter = Meter(settings.bpm)
         self._tells_beats = False
         self._clock_out = ClockOut()
@@ -105,7 +113,7 @@ class Session:
     @property
     def snapshot(self) -> Snapshot:
         """How things stand now, to be read by any thread."""
-        return Snapshot(self.settings, self.mode, self._state)
+        return Snapshot(self.settings, self.mode, self._state, self._bindings.bound)
 
     def passes_on(self, message: Message) -> bool:
         """Return whether what the player sent goes to the output as well."""
@@ -145,9 +153,11 @@ class Session:
             case TellBeats(wanted=wanted):
                 self._tells_beats = wanted
             case SetParameter(name=name, value=value):
-                self.settings = self.settings.with_value(name, value)
-                # Ticks up to the next have been handed out: they have the old tempo.
-                self._meter.set_tempo(self._clock_out.next_s() or now_s, self.settings.bpm)
+                self._set(now_s, name, value)
+            case Pause(paused=paused):
+                self._pause(now_s, paused)
+            case Learn() | Unlearn() | Bind():
+                self._bind(message)
             case Other():
                 pass
         self._tell_beat(now_s)
@@ -218,7 +228,7 @@ class Session:
             if isinstance(event, NoteOn) or (isinstance(event, Control) and event.value >= 64):
                 self._hand_over(now_s)
             return
-        if isinstance(event, Control) and event.controller not in CONTROLLERS:
+        if isinstance(event, Control) and (self._moves(now_s, event) or event.controller not in CONTROLLERS):
             return
         if isinstance(event, NoteOn):
             self._begin_phrase(now_s)
@@ -286,6 +296,46 @@ class Session:
             self.mode = mode
             self._publish("mode", mode)
 
+    # What is set
+
+    def _set(self, now_s: float, name: str, value: Value) -> None:
+        self.settings = self.settings.with_value(name, value)
+        # Ticks up to the next have been handed out: they have the old tempo.
+        self._meter.set_tempo(self._clock_out.next_s() or now_s, self.settings.bpm)
+
+    def _bind(self, command: Learn | Unlearn | Bind) -> None:
+        match command:
+            case Learn(name=name):
+                self._bindings.learn(name)
+                self._publish("learning", name)
+            case Unlearn(name=name):
+                self._bindings.unlearn(name)
+            case Bind():
+                self._bindings.bind(command)
+        self._tell_bindings()
+
+    def _moves(self, now_s: float, control: Control) -> bool:
+        """Let a controller be learnt, and move what it is bound to; return whether it is bound."""
+        if self._bindings.learnt(control):
+            self._publish("learning", "")
+            self._tell_bindings()
+        if (moved := self._bindings.moved(control)) is None:
+            return False
+        with suppress(ConfigError):  # the lowest pitch does not pass the highest
+            self._set(now_s, moved.name, moved.value)
+            self._publish(f"param/{moved.name}", moved.value)
+        return True
+
+    def _tell_bindings(self) -> None:
+        for bind in self._bindings.changes():
+            self._publish("learnt", bind.name, bind.controller, bind.channel)
+
+    def _pause(self, now_s: float, paused: bool) -> None:
+        if paused != self._is_paused:
+            self._is_paused = paused
+            self._stop(now_s)
+            self._publish("state", "paused" if paused else "listening")
+
     # Time
 
     def _follow(self, now_s: float, message: Transport | SongPosition) -> None:
@@ -317,7 +367,7 @@ class Session:
 
     def _begin_s(self, now_s: float) -> float | None:
         """Return when the model is to begin by itself, or None."""
-        if self._phrase_s is None:
+        if self._phrase_s is None or self._is_paused:
             return None
         match self.mode:
             case "call" if not self._stream.key_state.keys:
@@ -357,7 +407,7 @@ class Session:
 
     def _hand_over(self, now_s: float, begin_s: float | None = None) -> None:
         """Begin an answer, now or at a moment that is near."""
-        if self._answer is not None:
+        if self._answer is not None or self._is_paused:
             return
         self._end(now_s, "interrupted")  # the last notes of the one before
         self._stream.catch_up(now_s)
@@ -381,6 +431,8 @@ class Session:
         self._publish("state", "answering")
 
     def _retry(self, now_s: float) -> None:
+        if self._is_paused:
+            return
         if self._seed is not None:
             self._end(now_s, "stopped")
         if self._seed is None or not self._stream.context.holds(self._seed.position):

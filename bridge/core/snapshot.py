@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 
+from musebridge.bridge.core.learn import Key
 from musebridge.bridge.core.settings import Settings, Value
 from musebridge.events import SUSTAIN, Control, Message, NoteOff, NoteOn, SongPosition, Transport
 
@@ -13,12 +15,14 @@ class Snapshot:
     """How a session is set and what it is doing.
 
     Attributes:
-        state: ``listening``, ``answering``, ``interrupted`` or ``stopped``.
+        state: ``listening``, ``answering``, ``interrupted``, ``stopped`` or ``paused``.
+        bound: channel, from 0, and controller → the parameter that it moves.
     """
 
     settings: Settings
     mode: str
     state: str
+    bound: Mapping[Key, str] = field(default_factory=dict)
 
     def values(self) -> dict[str, Value]:
         """Return every parameter, ``mode`` and ``state`` by name."""
@@ -45,5 +49,7 @@ class Snapshot:
             case Control(controller=number, value=0) if number == SUSTAIN:
                 return True
             case Transport() | SongPosition():
+                return False
+            case Control(controller=number, channel=channel) if (channel, number) in self.bound:
                 return False
         return bool(self.settings.thru) and not self.triggers(message)

@@ -13,7 +13,7 @@ import pytest
 from musebridge.bridge.app.bridge import Bridge
 from musebridge.bridge.app.journal import Journal, Take, replay, tracks
 from musebridge.bridge.app.testing import ScriptedEngine
-from musebridge.bridge.core.commands import FollowSharedBeats, HandOver, Retry, SetMode, SetParameter
+from musebridge.bridge.core.commands import Bind, FollowSharedBeats, HandOver, Retry, SetMode, SetParameter
 from musebridge.bridge.core.scheduler import silence
 from musebridge.bridge.core.settings import Settings
 from musebridge.bridge.ports.base import MemoryPort
@@ -130,10 +130,11 @@ def test_a_session_with_interruptions_failures_and_commands_can_be_replayed(
     bridge: Bridge, engine: ScriptedEngine, keyboard: MemoryPort, ear: Ear, tmp_path: Path
 ) -> None:
     ear.wait_for(20)
-    for command in (SetMode("duet"), SetParameter("transpose", 3), SetParameter("transpose", 99), HandOver()):
+    refused, bound = SetParameter("transpose", 99), Bind("transpose", 5, 1)
+    for command in (SetMode("duet"), SetParameter("transpose", 3), refused, bound, HandOver()):
         bridge.inbox.put((MonotonicClock().now(), command))
     ear.wait_for(20)
-    for event in [*phrase(), NoteOn(pitch=72, velocity=5)]:
+    for event in [*phrase(), Control(controller=5, value=90), NoteOn(pitch=72, velocity=5)]:
         keyboard.send(event)
     ear.wait_for(20)
     bridge.inbox.put((MonotonicClock().now(), Retry()))

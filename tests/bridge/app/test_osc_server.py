@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -18,9 +19,10 @@ from musebridge.benchmarks.fuzz import bundle, message
 from musebridge.bridge.app import osc_server
 from musebridge.bridge.app.bridge import Bridge
 from musebridge.bridge.app.osc_server import Address, OscServer
+from musebridge.bridge.app.preset import Preset, load, save_binds
 from musebridge.bridge.app.testing import ScriptedEngine, babble
 from musebridge.bridge.app.threads import Inbox, SessionThread
-from musebridge.bridge.core.commands import Command, HandOver, SetMode, TellBeats
+from musebridge.bridge.core.commands import Bind, Command, HandOver, Learn, Pause, SetMode, TellBeats
 from musebridge.bridge.core.osc_namespace import INCOMING, MOST_ERRORS, ROOT, SPECS
 from musebridge.bridge.core.osc_page import document
 from musebridge.bridge.core.scheduler import Scheduler
@@ -29,7 +31,7 @@ from musebridge.bridge.core.settings import Settings
 from musebridge.bridge.ports.base import MemoryPort
 from musebridge.bridge.ports.clock import MonotonicClock, unix_s
 from musebridge.errors import ConfigError, PortError
-from musebridge.events import Message
+from musebridge.events import Control, Message
 
 HERE = ("127.0.0.1", 0)
 DEADLINE_S = 20
@@ -257,6 +259,79 @@ def test_a_pattern_is_answered_for_each_address_that_it_means(controller: Contro
     assert controller.answers() == [("/musebridge/param/low", [64]), ("/musebridge/param/high", [64])]
 
 
+# Controllers that are learnt
+
+
+def playing(preset: Preset, keyboard: MemoryPort) -> Bridge:
+    """A bridge as ``musebridge serve`` makes it of a preset."""
+    return Bridge(
+        ScriptedEngine(babble),
+        keyboard,
+        MemoryPort(),
+        settings=preset.settings,
+        mode="manual",
+        osc=HERE,
+        binds=preset.binds,
+        save=partial(save_binds, preset),
+    )
+
+
+def test_a_controller_is_learnt_by_osc_saved_in_the_users_preset_and_loaded_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musebridge.bridge.app.preset.USER_FOLDER", tmp_path)
+    keyboard = MemoryPort()
+    with playing(load("bass"), keyboard) as bridge, Controller(bridge.osc.address) as panel:
+        panel.say("/musebridge/subscribe")
+        panel.say("/musebridge/learn/density", 1.0)
+        panel.say("/musebridge/learn/density", 0.0)  # the button comes up
+        panel.hear("/musebridge/learning")
+        for value in (10, 90):
+            keyboard.send(Control(controller=21, value=value, channel=4))
+        news = panel.hear("/musebridge/learning", "/musebridge/learnt", "/musebridge/param/density")
+        assert news[:2] == [("/musebridge/learning", [""]), ("/musebridge/learnt", ["density", 21, 5])]
+        panel.say("/musebridge/refresh")
+        assert ("/musebridge/learnt", ["density", 21, 5]) in panel.hear(
+            "/musebridge/param/density", "/musebridge/learnt"
+        )
+    again = load("bass")
+    assert again.path == tmp_path / "bass.toml"
+    assert again.binds == (Bind("density", 21, 5),)
+    with playing(again, keyboard) as bridge, Controller(bridge.osc.address) as panel:
+        panel.say("/musebridge/subscribe")
+        panel.answers()
+        keyboard.send(Control(controller=21, value=127, channel=4))
+        assert panel.hear("/musebridge/param/density") == [("/musebridge/param/density", [60])]
+        panel.say("/musebridge/unlearn/density")
+        assert panel.hear("/musebridge/learnt") == [("/musebridge/learnt", ["density", -1, 0])]
+    assert load("bass").binds == ()
+    assert load("bass").settings == again.settings
+
+
+def test_what_cannot_be_saved_is_told_and_the_bridge_plays_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musebridge.bridge.app.preset.USER_FOLDER", tmp_path / "file" / "presets")
+    (tmp_path / "file").write_text("no folder")
+    with playing(load("bass"), MemoryPort()) as bridge, Controller(bridge.osc.address) as panel:
+        panel.say("/musebridge/subscribe")
+        panel.answers()
+        bridge.inbox.put((MonotonicClock().now(), Bind("density", 21, 5)))
+        ((_, (complaint,)),) = panel.hear("/musebridge/error")
+        assert "bass.toml: cannot be written" in str(complaint)
+        panel.say("/musebridge/get/density")
+        assert panel.hear("/musebridge/param/density")
+
+
+def test_a_panel_can_stop_learning_and_hold_the_model(session: Heard, controller: Controller) -> None:
+    for address, arguments in (("learn/low", ()), ("learn", ()), ("pause", ()), ("pause", (0.0,)), ("pause", ("T",))):
+        controller.say(f"/musebridge/{address}", *arguments)
+    wanted = [Learn("low"), Learn(""), Pause(True), Pause(False), Pause(True)]
+    assert [session.next() for _ in wanted] == wanted
+    assert session.snapshot.state == "paused"
+    controller.say("/musebridge/learn/scale")
+    ((_, (complaint,)),) = controller.answers()
+    assert str(complaint).startswith("/musebridge/learn/<name>: no name 'scale'; known are temperature")
+
+
 # Time tags
 
 
@@ -475,15 +550,10 @@ FIRST_ADDRESSES = [next(entry.addresses())[0] for entry in INCOMING if not entry
 
 
 @pytest.fixture(scope="module")
-def hardy() -> Iterator[tuple[Bridge, Controller]]:
-    """A bridge that stands whatever is sent, and who sends it."""
-    with (
-        Bridge(
-            ScriptedEngine(babble), MemoryPort(), MemoryPort(), settings=Settings(), mode="manual", osc=HERE
-        ) as bridge,
-        Controller(bridge.osc.address if bridge.osc else HERE) as controller,
-    ):
-        yield bridge, controller
+def hardy() -> Iterator[Bridge]:
+    """A bridge that stands whatever is sent."""
+    with Bridge(ScriptedEngine(babble), MemoryPort(), MemoryPort(), settings=Settings(), osc=HERE) as bridge:
+        yield bridge
 
 
 ADDRESSES = st.sampled_from(FIRST_ADDRESSES) | st.text(max_size=20).map(lambda text: "/" + text.replace("\0", ""))
@@ -506,16 +576,15 @@ DATAGRAMS = st.recursive(
 
 @given(DATAGRAMS)
 @settings(max_examples=300)
-def test_any_datagram_leaves_the_bridge_alive_and_is_answered_at_most_once(
-    hardy: tuple[Bridge, Controller], datagram: bytes
-) -> None:
-    bridge, controller = hardy
-    controller.send(datagram)
-    answers = [address for address, _ in controller.answers()]
+def test_any_datagram_leaves_the_bridge_alive_and_is_answered_at_most_once(hardy: Bridge, datagram: bytes) -> None:
+    assert hardy.osc
+    with Controller(hardy.osc.address) as controller:
+        controller.send(datagram)
+        answers = [address for address, _ in controller.answers()]
     assert answers.count("/musebridge/error") <= 1
     if not any(question in datagram for question in (b"/get/", b"refresh", b"capabilities")):
         assert len(answers) <= 1
-    assert bridge.failure is None
+    assert hardy.failure is None
 
 
 # Addresses to listen on
