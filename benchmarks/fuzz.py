@@ -169,6 +169,7 @@ def datagrams(count: int, seed: int = 0) -> Row:
         times_ms = [1e3 * seconds(burst) for _ in range(0, count, _FENCE)]
         for name, value in asdict(Settings()).items():
             controller.send(message(f"{osc_namespace.ROOT}/param/{name}", value))
+        controller.send(message(f"{osc_namespace.ROOT}/pause", 0))  # which a pattern may have meant
         ask()
         controller.send(message(f"{osc_namespace.ROOT}/handover"))
         plays = any(bridge.ended.wait(0.01) or target.poll() for _ in range(round(_DEADLINE_S / 0.01)))
