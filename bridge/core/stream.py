@@ -54,7 +54,7 @@ class Stream:
 
     @property
     def state(self) -> StreamState:
-        """What the stream means at its end; whoever writes keeps it up to date."""
+        """What the stream means at its end: one object for good; whoever writes keeps it up to date."""
         return self._encoder.state
 
     @property
@@ -157,4 +157,5 @@ class Stream:
         else:  # the window has nothing of what was before
             self.context.clear()
             self.context.append([BEGIN])
-        self._encoder.state, self._origin_s = mark.state, mark.origin_s
+        self._encoder.state.restore(mark.state)
+        self._origin_s = mark.origin_s
