@@ -21,6 +21,7 @@ from musebridge.bridge.core.echo import EchoFilter
 from musebridge.bridge.core.scheduler import Outbox, Owner, Sent
 from musebridge.bridge.core.session import Session
 from musebridge.bridge.core.settings import Settings, Value
+from musebridge.bridge.core.snapshot import Snapshot
 from musebridge.bridge.ports.base import InputPort, OutputPort
 from musebridge.bridge.ports.clock import Clock, MonotonicClock
 from musebridge.errors import ConfigError, MuseBridgeError, PortError
@@ -66,23 +67,26 @@ class Bridge:
         self.ended = threading.Event()
         """Set when the bridge cannot go on; ``failure`` says why."""
         self.source, self.target, self._notice = source, target, notice
-        self._state = "listening"
         self.inbox: Inbox = SimpleQueue()
         """What the session is to receive, with its time; any thread may put."""
-        self._clock, self._echoes = clock, EchoFilter()
+        self._clock, self._echoes = clock, EchoFilter(lambda sentence: self._report(PortError(sentence)))
         self._sender = Sender(target, clock, self._on_sent, self.fail)
         self.journal = journal(seed) if journal else None
         outbox: Outbox = JournalledOutbox(self._sender, self.journal) if self.journal else self._sender
         rng = np.random.default_rng(seed)
-        self._session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
-        self._session_thread = SessionThread(self._session, clock, self.inbox, self.journal, self._report, self.fail)
+        session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
+        self.snapshot = session.snapshot
+        """How the session stood after its thread's latest turn; any thread may read it."""
+        self._session_thread = SessionThread(
+            session, clock, self.inbox, self.journal, self._show, self._report, self.fail
+        )
         self._poller = Poller(
             source,
             clock,
             self.inbox,
             self._echoes,
             self._sender.push,
-            self._session.passes_on,
+            lambda message: self.snapshot.passes_on(message),
             self.stats.on_received,
             self.fail,
         )
@@ -100,7 +104,7 @@ class Bridge:
             if osc
             else None
         )
-        self._link = LinkFollower(clock, self.inbox, lambda: self._session.settings, self.fail) if link else None
+        self._link = LinkFollower(clock, self.inbox, lambda: self.snapshot.settings, self.fail) if link else None
 
     def __enter__(self) -> Bridge:
         self.start()
@@ -155,8 +159,11 @@ class Bridge:
         self.failure = self.failure or error
         self.ended.set()
 
+    def _show(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
     def _on_sent(self, sent: Sent) -> None:
-        self._echoes.sent(sent.actual_s, sent.event)
+        self._echoes.sent(sent)
         self.stats.on_sent(sent)
         if self.journal:
             self.journal.sent(sent)
@@ -176,8 +183,7 @@ class Bridge:
 
     def _publish(self, topic: str, *values: Value) -> None:
         if topic == "state":
-            (self._state,) = map(str, values)
-            self._notice(self._state)
+            self._notice(*map(str, values))
         if self.osc:
             self.osc.publish(topic, *values)
 
@@ -187,4 +193,5 @@ class Bridge:
 
     def _status(self) -> dict[str, Value]:
         taking = int(self.journal is not None and self.journal.is_taking)
-        return {**asdict(self._session.settings), "mode": self._session.mode, "state": self._state, "record": taking}
+        now = self.snapshot
+        return {**asdict(now.settings), "mode": now.mode, "state": now.state, "record": taking}

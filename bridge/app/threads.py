@@ -1,6 +1,7 @@
 """The threads, and the only waiting.
 
-Three threads share nothing but two queues; a fourth looks after the ports::
+Three threads share nothing but two queues, and what the session's publishes: an immutable
+:class:`~musebridge.bridge.core.snapshot.Snapshot`. A fourth looks after the ports::
 
     Poller         input port → inbox           (polls: rtmidi's callback loses events when the GIL is busy)
     SessionThread  inbox → session → sender     (encodes, prefills, samples)
@@ -22,6 +23,7 @@ from musebridge.bridge.core.commands import Command
 from musebridge.bridge.core.echo import EchoFilter
 from musebridge.bridge.core.scheduler import Owner, Scheduled, Scheduler, Sent
 from musebridge.bridge.core.session import Session
+from musebridge.bridge.core.snapshot import Snapshot
 from musebridge.bridge.ports.base import InputPort, OutputPort
 from musebridge.bridge.ports.clock import Clock
 from musebridge.errors import ConfigError, MuseBridgeError, PortError
@@ -31,6 +33,8 @@ POLL_S = 0.0005
 KEEP_S = 0.5
 SPIN_S = 0.00015
 """A sleeping thread wakes some 0.1 ms late: the sender wakes this early, and asks the clock until the moment comes."""
+STALL_S = 0.25
+"""A strike that is later than this is left out: the computer stood still, and all that was due would come at once."""
 _SWITCH_S = 0.0005
 """A thread that computes gives the interpreter to one that waits for it after this; Python's own 5 ms are heard."""
 _IDLE_S = 0.1
@@ -160,7 +164,10 @@ class Sender(Worker):
     def turn(self) -> None:
         """Send what is due, or wait until something is."""
         with self._changed:
-            due = self._scheduler.pop_due(self._clock.now())
+            now_s, next_s = self._clock.now(), self._scheduler.next_due()
+            if next_s is not None and next_s < now_s - STALL_S:
+                self._scheduler.drop_overdue(now_s - STALL_S)
+            due = self._scheduler.pop_due(now_s)
             if not due:
                 self._changed.wait(self._patience_s())
         for scheduled in due:
@@ -233,6 +240,7 @@ class SessionThread(Worker):
         clock: the present.
         inbox: what to receive.
         journal: of all that the session is told, or None.
+        show: called after each turn with how the session stands, for other threads.
         on_error: called with what was wrong.
         on_failure: called if the thread cannot go on.
     """
@@ -243,12 +251,13 @@ class SessionThread(Worker):
         clock: Clock,
         inbox: Inbox,
         journal: Journal | None,
+        show: Callable[[Snapshot], None],
         on_error: Callable[[MuseBridgeError], None],
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         super().__init__("session", on_failure)
         self._session, self._clock, self._inbox, self._journal = session, clock, inbox, journal
-        self._on_error = on_error
+        self._show, self._on_error = show, on_error
 
     def turn(self) -> None:
         """Take one message, or do one token's work, or wait for either."""
@@ -265,6 +274,7 @@ class SessionThread(Worker):
         except MuseBridgeError as error:
             self._abandon(self._clock.now())
             self._on_error(error)
+        self._show(self._session.snapshot)
 
     def _work(self, now_s: float) -> None:
         wake_s = self._session.wake_s()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -42,7 +43,12 @@ class Performer:
         self._answer: Answer | None = None
         self._latest: Answer | None = None  # that, or the one before, whose last notes may not have sounded yet
         self._seed: Mark | None = None
+        self._is_woven = False  # whether the player has joined the answer
         self._finder = KeyFinder()
+        self.doubtful: set[tuple[int, int]] = set()
+        """Channel and pitch of keys that may be down: the model does not strike them."""
+        self.offset_s = 0.0
+        """How much earlier than it sounds an event is to leave, where it is known in time."""
 
     @property
     def answering(self) -> bool:
@@ -95,15 +101,16 @@ class Performer:
             self._outbox.release(Scheduled(now_s, struck.release))
         self._hear(now_s, event)
         self.stream.mark(answer.notes)
+        self._is_woven = True
         for mark in undone:
-            self._play_again(answer, mark, until_s)
+            self._play_again(now_s, answer, mark, until_s)
         answer.rest_until = self.stream.step_at(now_s + _SOON_S)
 
-    def _play_again(self, answer: Answer, mark: Mark, until_s: float) -> None:
+    def _play_again(self, now_s: float, answer: Answer, mark: Mark, until_s: float) -> None:
         if mark.event and mark.event.due_s < until_s:
             step = self.stream.step_at(mark.event.due_s)
             if answer.repeat(step, mark.token, mark.state.velocity_bin, mark.event.event):
-                self._push(answer, mark.event)
+                self._push(now_s, answer, mark.event)
 
     # The answer
 
@@ -140,7 +147,16 @@ class Performer:
 
     def _begin(self, *, at_once: bool, weaves: bool) -> None:
         key, stream = self._finder.key(), self.stream
-        self._answer = self._latest = Answer(stream.context, stream.state, self._rng, key=key, at_once=at_once)
+        self._is_woven = False
+        self._answer = self._latest = Answer(
+            stream.context,
+            stream.state,
+            self._rng,
+            key=key,
+            at_once=at_once,
+            ringing=stream.key_state.ringing,
+            doubtful=self.doubtful,
+        )
         if weaves:  # what is woven in before the first note does not move its moment
             stream.mark(self._answer.notes)
         self._publish("key", str(key or ""))
@@ -159,18 +175,37 @@ class Performer:
             if on_grid:
                 return  # its note-off finds nothing to end
             self.stream.shift(late_s)
-        self._push(answer, Scheduled(self.stream.due_s(timed.time_s), timed.event))
+        self._push(now_s, answer, Scheduled(self.stream.due_s(timed.time_s), timed.event))
 
-    def _push(self, answer: Answer, scheduled: Scheduled) -> None:
-        self._outbox.push(scheduled)
+    def _push(self, now_s: float, answer: Answer, scheduled: Scheduled) -> None:
+        """Let an event sound when it is due, for which it leaves earlier, but not before now."""
+        early = scheduled
+        if self.offset_s:
+            early = replace(scheduled, due_s=max(now_s, scheduled.due_s - self.offset_s))
+        self._outbox.push(early)
         self.stream.remember(answer.notes, scheduled)
 
-    def close(self, now_s: float, end_s: float) -> None:
-        """End the answer's notes at a moment: it is written."""
+    def take_back(self) -> None:
+        """Take an answer back that has not begun to sound."""
         assert self._answer is not None
+        notes, _ = self.stream.rewind(self._outbox.withdraw())
+        if self._seed is not None and not self._is_woven and not notes.open:
+            self.stream.go_to(self._seed)
+        self.stream.clear_undo_log()
+        self._answer = self._latest = None
+        self._publish("state", "listening")
+
+    def close(self, now_s: float, end_s: float) -> None:
+        """End the answer's notes at a moment: it is written. What was written beyond is left out."""
+        assert self._answer is not None
+        end_s = max(now_s, end_s)
+        if self.stream.has_beyond(end_s):
+            self._answer.notes, undone = self.stream.rewind(self._outbox.withdraw())
+            for mark in undone:
+                self._play_again(now_s, self._answer, mark, end_s)
         for timed in self._answer.close():
-            due_s = min(self.stream.due_s(timed.time_s), max(now_s, end_s))
-            self._push(self._answer, Scheduled(due_s, timed.event))
+            due_s = min(self.stream.due_s(timed.time_s), end_s)
+            self._push(now_s, self._answer, Scheduled(due_s, timed.event))
         self._answer = None
         self._publish("state", "listening")
 

@@ -9,16 +9,19 @@ what is written and sounds is the ``performer``'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from musebridge.bridge.core.clock_out import ClockOut
 from musebridge.bridge.core.commands import (
+    Bind,
     Command,
     FollowSharedBeats,
     HandOver,
+    Learn,
     Panic,
+    Pause,
     Reset,
     Retry,
     Roll,
@@ -28,13 +31,15 @@ from musebridge.bridge.core.commands import (
     TellBeats,
 )
 from musebridge.bridge.core.context import Engine
+from musebridge.bridge.core.learn import Bindings
 from musebridge.bridge.core.performer import Performer
+from musebridge.bridge.core.player_input import PlayerInput
 from musebridge.bridge.core.scheduler import Outbox
-from musebridge.bridge.core.settings import Settings, check_mode
+from musebridge.bridge.core.settings import Settings, Value, check_mode
+from musebridge.bridge.core.snapshot import Snapshot
 from musebridge.bridge.core.tempo import Meter
 from musebridge.bridge.core.turns import POLICIES, Phrase
-from musebridge.events import SUSTAIN, Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Transport
-from musebridge.vocab import CONTROLLERS
+from musebridge.events import Control, Event, Message, NoteOff, NoteOn, Other, SongPosition, Transport
 
 PREFETCHED_S = 2.0
 """So long after the player's last event the model keeps itself ready for a hand-over, at a step of it every 10 ms."""
@@ -63,10 +68,12 @@ class Session:
         publish: Callable[..., None] = lambda topic, *values: None,
     ) -> None:
         self.settings, self.mode = settings, mode
-        self._engine, self._outbox, self._rng, self._publish = engine, outbox, rng, publish
-        self._meter = Meter(settings.bpm)
+        self._engine, self._outbox, self._rng, self._tell = engine, outbox, rng, publish
+        self._state = "listening"
+        self._meter = Meter(settings.bpm, settings.bar_beats)
         self._turns = POLICIES[mode](self._meter)
-        self._tells_beats = False
+        self._input, self._bindings = PlayerInput(), Bindings()
+        self._tells_beats = self._is_paused = False
         self._clock_out = ClockOut()
         self._now_s = 0.0
         self._forget()
@@ -76,20 +83,14 @@ class Session:
         """Whether the model is writing an answer."""
         return self._performer.answering
 
-    def passes_on(self, message: Message) -> bool:
-        """Return whether what the player sent goes to the output as well.
+    @property
+    def snapshot(self) -> Snapshot:
+        """How things stand now, to be read by any thread."""
+        return Snapshot(self.settings, self.mode, self._state)
 
-        The end of a note or of the pedal always may: the output knows whether
-        its beginning did, which may have been before a setting changed.
-        """
-        match message:
-            case NoteOff():
-                return True
-            case Control(controller=number, value=0) if number == SUSTAIN:
-                return True
-            case Transport() | SongPosition():
-                return False
-        return bool(self.settings.thru) and not self._triggers(message)
+    def passes_on(self, message: Message) -> bool:
+        """Return whether what the player sent goes to the output as well."""
+        return self.snapshot.passes_on(message)
 
     def receive(self, now_s: float, message: Message | Command) -> None:
         """Take a message of the player, or a command, that came at ``now_s``.
@@ -99,7 +100,7 @@ class Session:
         """
         self._now_s = now_s
         match message:
-            case NoteOn() | NoteOff() | Control():
+            case NoteOn() | NoteOff() | Control() | Other():
                 self._play(now_s, message)
             case Transport() | SongPosition():
                 self._follow(now_s, message)
@@ -112,24 +113,26 @@ class Session:
             case Panic():
                 self._stop(now_s)
                 self._outbox.panic(now_s)
+                self._hear(now_s, self._input.clear())
             case Reset():
                 self.abandon(now_s)
+            case Pause(paused=paused):
+                self._pause(now_s, paused)
+            case Learn(name=name):
+                self._bindings.learn(name)
+            case Bind():
+                self._bindings.bind(message)
             case SetMode(mode=mode):
                 self._set_mode(now_s, mode)
             case Roll(rolling=rolling):
-                self._meter.roll(now_s, rolling)
-                if not rolling:
-                    self._stop(now_s)
+                self._roll(now_s, rolling)
             case FollowSharedBeats(bpm=bpm, beat_zero_s=beat_zero_s):
-                self._meter.share(bpm, beat_zero_s)
+                self._meter.share(now_s, bpm, beat_zero_s)
             case TellBeats(wanted=wanted):
                 self._tells_beats = wanted
             case SetParameter(name=name, value=value):
-                self.settings = self.settings.with_value(name, value)
-                # Ticks up to the next have been handed out: they have the old tempo.
-                self._meter.set_tempo(self._clock_out.next_s() or now_s, self.settings.bpm)
-            case Other():
-                pass
+                self._set(now_s, name, value)
+        self._check_line(now_s)
         self._tell_beat(now_s)
 
     def work(self, now_s: float) -> None:
@@ -139,6 +142,7 @@ class Session:
             EngineError: the model failed; :meth:`abandon` puts things right.
         """
         self._now_s = now_s
+        self._hear(now_s, self._input.lost(now_s, self.settings.max_note_s), is_news=False)
         self._tell_beat(now_s)
         self._tick(now_s)
         if not self._performer.read():
@@ -160,6 +164,7 @@ class Session:
             self._next_s(self._now_s),
             self._clock_out.wake_s(self._now_s, wanted=self._ticks()),
             self._next_beat_s(),
+            self._input.next_lost_s(self.settings.max_note_s),
             self._performer.stream.next_step_s(self._now_s) if self._prefetches(self._now_s) else None,
         )
         return min((moment for moment in moments if moment is not None), default=None)
@@ -172,48 +177,81 @@ class Session:
         if was_answering:
             self._publish("state", "stopped")
 
+    def _publish(self, topic: str, *values: Value) -> None:
+        if topic == "state":
+            (self._state,) = map(str, values)
+        self._tell(topic, *values)
+
     def _forget(self) -> None:
+        self._input.clear()
         self._performer = Performer(self._engine, self._outbox, self._rng, lambda *news: self._publish(*news))
+        self._performer.doubtful, self._performer.offset_s = self._input.doubtful, self.settings.offset_ms / 1000
         self._phrase = Phrase()
+        self._asked_s: float | None = None  # when the phrase began that is being answered
 
     # The player
 
-    def _play(self, now_s: float, event: Event) -> None:
-        if self._triggers(event):
-            if isinstance(event, NoteOn) or (isinstance(event, Control) and event.value >= 64):
-                self._hand_over(now_s)
-            return
-        if isinstance(event, Control) and event.controller not in CONTROLLERS:
-            return
-        if isinstance(event, NoteOn):
-            self._begin_phrase(now_s)
-        self._phrase.heard_s = now_s
-        if self._performer.hear(now_s, event):
-            self._turns.player_joined(now_s, self.settings)
-        if (
-            self.settings.trigger_pedal
-            and isinstance(event, Control)
-            and event.controller == SUSTAIN
-            and event.value < 64
-            and self._phrase.begun_s is not None
-        ):
+    def _play(self, now_s: float, message: Message) -> None:
+        if isinstance(message, Control):
+            if bind := self._bindings.learnt(message):
+                self._publish("learnt", bind.name, bind.controller, bind.channel)
+            if moved := self._bindings.moved(message):
+                self._set(now_s, moved.name, moved.value)
+                return
+        hands_over = self._input.hands_over(message, self.settings)
+        if hands_over is None:
+            rises = self._input.pedal_rises(message, self.settings)
+            self._hear(now_s, self._input.take(now_s, message, self.settings))
+            hands_over = rises and bool(self.settings.trigger_pedal) and self._phrase.begun_s is not None
+        if hands_over:
             self._hand_over(now_s)
+
+    def _hear(self, now_s: float, events: Sequence[Event], *, is_news: bool = True) -> None:
+        """Take what changed; it is no news where a key that nothing is heard of counts as up."""
+        for event in events:
+            if isinstance(event, NoteOn):
+                self._begin_phrase(now_s)
+            if is_news:
+                self._phrase.heard_s = now_s
+            if self._performer.hear(now_s, event) and is_news:
+                self._turns.player_joined(now_s, self.settings)
+        self._phrase.holds = bool(self._input.keys)
 
     def _begin_phrase(self, now_s: float) -> None:
         if not self._turns.weaves:
             self._performer.end(now_s, "interrupted")
-        if self._phrase.begun_s is None:
+        if self.answering:
+            return
+        stands_still = self._turns.on_grid and self._meter.stands_still(now_s)
+        if self._phrase.begun_s is None or (self._phrase.waits and not stands_still):
             self._phrase.begun_s = now_s
+            self._phrase.waits = self._phrase.is_early = stands_still
             self._meter.begin_phrase(now_s)
-            self._turns.phrase_began(now_s, self._phrase, self.settings)
+            self._turns.phrase_began(now_s, self._phrase)
 
-    def _triggers(self, message: Message) -> bool:
-        match message:
-            case NoteOn(pitch=pitch) | NoteOff(pitch=pitch):
-                return pitch == self.settings.trigger_key
-            case Control(controller=controller):
-                return controller == self.settings.trigger_cc
-        return False
+    def _set(self, now_s: float, name: str, value: Value) -> None:
+        self.settings = self.settings.with_value(name, value)
+        match name:
+            case "bpm":  # ticks up to the next have been handed out: they have the old tempo
+                self._meter.set_tempo(self._clock_out.next_s() or now_s, self.settings.bpm)
+            case "beats":
+                was_beats = self._meter.bar_beats
+                self._meter.set_bar(now_s, self.settings.bar_beats)
+                self._turns.metre_changed(now_s, was_beats)
+            case "offset_ms":
+                self._performer.offset_s = self.settings.offset_ms / 1000
+            case "pedal_polarity":
+                self._hear(now_s, self._input.forget_pedals(), is_news=False)
+
+    def _pause(self, now_s: float, paused: bool) -> None:
+        if paused == self._is_paused:
+            return
+        self._is_paused = paused
+        if paused:
+            self._performer.end(now_s, "stopped")
+        elif not self._phrase.holds and now_s - self._phrase.heard_s >= self.settings.silence_s:
+            self._phrase.begun_s = None  # what is long over is not answered now
+        self._publish("state", "paused" if paused else "listening")
 
     def _set_mode(self, now_s: float, mode: str) -> None:
         if check_mode(mode) != self.mode:
@@ -225,28 +263,64 @@ class Session:
 
     def _follow(self, now_s: float, message: Transport | SongPosition) -> None:
         self._meter.receive(now_s, message)
-        if message == Transport("stop") and self._turns.on_grid:
-            self._stop(now_s)
+        match message:
+            case Transport("stop") if self._turns.on_grid:
+                self._stand_still(now_s)
+            case Transport("start"):
+                self._go_on(now_s, anew=True)
+            case Transport("continue"):
+                self._go_on(now_s, anew=False)
+
+    def _roll(self, now_s: float, rolling: bool) -> None:
+        is_change = self._meter.roll(now_s, rolling)
+        if not rolling:
+            self._stand_still(now_s)
+        elif is_change:
+            self._go_on(now_s, anew=True)
+
+    def _stand_still(self, now_s: float) -> None:
+        """A DAW stops: the answer ends, and a phrase of its bars waits until it goes on."""
+        self._performer.end(now_s, "stopped")
+        if self._turns.on_grid and self._meter.stands_still(now_s):
+            self._phrase.waits = True
+        else:
+            self._phrase.begun_s = None
+
+    def _go_on(self, now_s: float, *, anew: bool) -> None:
+        """A DAW starts, or goes on from where it was stopped; a phrase that began meanwhile counts from here."""
+        if self._phrase.begun_s is not None and self._phrase.waits and (anew or self._phrase.is_early):
+            self._phrase.begun_s = now_s
+            self._turns.phrase_began(now_s, self._phrase)
+        self._phrase.waits = self._phrase.is_early = False
+
+    def _check_line(self, now_s: float) -> None:
+        """Take an answer back that waits for a bar line which is no longer where it was."""
+        if self.answering and self._turns.missed(now_s):
+            self._performer.take_back()
+            self._phrase.begun_s, self._asked_s = self._asked_s, None
 
     def _tell_beat(self, now_s: float) -> None:
         beat = self._meter.begun(now_s) if self._tells_beats else None
         if beat is not None:
-            bar, number = divmod(beat, self.settings.beats)
-            self._publish("beat", number + 1, bar + 1, self._meter.grid(now_s).bpm)
+            bar, number = divmod(beat, self._meter.bar_beats)
+            self._publish("beat", int(number) + 1, int(bar) + 1, self._meter.grid(now_s).bpm)
 
     def _next_beat_s(self) -> float | None:
         return self._meter.next_beat_s(self._now_s) if self._tells_beats else None
 
     def _begin_s(self, now_s: float) -> float | None:
         """Return when the model is to begin by itself, or None."""
-        return self._turns.begin_s(now_s, self._phrase, self._performer.stream.key_state, self.settings)
+        return None if self._is_paused else self._turns.begin_s(now_s, self._phrase, self.settings)
 
     def _next_s(self, now_s: float) -> float | None:
         """Return when the model has a token to write, or an answer to begin, or None."""
+        offset_s = self._performer.offset_s
         if self.answering:
-            return self._performer.stream.end_s - self.settings.lookahead_s
+            written_s = self._performer.stream.end_s
+            is_written = written_s >= self._turns.end_s(now_s)
+            return now_s if is_written else written_s - offset_s - self.settings.lookahead_s
         begin_s = self._begin_s(now_s)
-        return None if begin_s is None else begin_s - self._turns.lead_s
+        return None if begin_s is None else begin_s - offset_s - self._turns.lead_s
 
     def _prefetches(self, now_s: float) -> bool:
         """Whether the player may hand over at any moment: then the rest up to that is read before it comes."""
@@ -262,31 +336,32 @@ class Session:
         wanted = self._ticks()
         self._meter.lead(now_s, wanted)
         grid, clock = self._meter.grid(now_s), self._clock_out
-        for scheduled in clock.run(now_s, grid, self.settings.beats) if wanted else clock.stop(now_s):
+        for scheduled in clock.run(now_s, grid, self._meter.bar_beats) if wanted else clock.stop(now_s):
             self._outbox.push(scheduled)
 
     # The answer
 
     def _hand_over(self, now_s: float, begin_s: float | None = None) -> None:
         """Begin an answer, now or at a moment that is near."""
-        if self.answering:
+        if self.answering or self._is_paused:
             return
         on_grid = begin_s is not None and self._turns.on_grid
         start_s = now_s if begin_s is None else max(now_s, begin_s)
         self._performer.begin(now_s, start_s, at_once=on_grid, weaves=self._turns.weaves)
         self._turns.answer_began(start_s, self.settings, on_grid=on_grid)
-        self._phrase.begun_s = None
+        self._asked_s, self._phrase.begun_s = self._phrase.begun_s, None
 
     def _retry(self, now_s: float) -> None:
-        if self._performer.retry(now_s, weaves=self._turns.weaves):
+        if not self._is_paused and self._performer.retry(now_s, weaves=self._turns.weaves):
             self._turns.answer_began(now_s, self.settings, on_grid=False)
             self._phrase.begun_s = None
         else:
             self._hand_over(now_s)
 
     def _write(self, now_s: float) -> None:
-        self._performer.write(now_s, self.settings, on_grid=self._turns.on_grid)
         end_s = self._turns.end_s(now_s)
+        if self._performer.stream.end_s < end_s:
+            self._performer.write(now_s, self.settings, on_grid=self._turns.on_grid)
         if self._performer.stream.end_s >= end_s:
             self._performer.close(now_s, end_s)
             self._phrase.begun_s = None

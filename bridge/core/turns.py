@@ -18,11 +18,12 @@ from dataclasses import dataclass
 
 from musebridge.bridge.core.settings import MODES, Settings
 from musebridge.bridge.core.tempo import Meter
-from musebridge.vocab import KeyState
 
 _DUET_AFTER_S = 2.0
 _LEAD_S = 0.05
 _BAR_LEAD_S = 0.15
+SAME_S = 0.002
+"""A bar line that moves by less than this is where it was."""
 _EARLY_BEATS = 0.5
 """A note this much before a bar line belongs to the bar that follows."""
 
@@ -34,10 +35,16 @@ class Phrase:
     Attributes:
         begun_s: when it began; None where there is none.
         heard_s: when the player was last heard.
+        holds: whether the player holds a key, as far as the bridge believes that.
+        waits: whether it waits for a DAW that is stopped.
+        is_early: whether it began while the DAW was stopped.
     """
 
     begun_s: float | None = None
     heard_s: float = 0.0
+    holds: bool = False
+    waits: bool = False
+    is_early: bool = False
 
 
 class TurnTaking:
@@ -60,10 +67,13 @@ class TurnTaking:
         self._meter = meter
         self._end_s = 0.0
 
-    def phrase_began(self, now_s: float, phrase: Phrase, settings: Settings) -> None:
+    def phrase_began(self, now_s: float, phrase: Phrase) -> None:
         """Take down that a phrase began."""
 
-    def begin_s(self, now_s: float, phrase: Phrase, keys: KeyState, settings: Settings) -> float | None:
+    def metre_changed(self, now_s: float, was_beats: float) -> None:
+        """Take down that a bar has another length from here on."""
+
+    def begin_s(self, now_s: float, phrase: Phrase, settings: Settings) -> float | None:
         """Return when the model is to begin by itself, or None."""
         return None
 
@@ -73,6 +83,10 @@ class TurnTaking:
 
     def player_joined(self, now_s: float, settings: Settings) -> None:
         """Take down that the player played into the answer."""
+
+    def missed(self, now_s: float) -> bool:
+        """Return whether an answer that has not begun to sound would do so where no bar line is any more."""
+        return False
 
     def end_s(self, now_s: float) -> float:
         """Return when the answer ends."""
@@ -88,9 +102,9 @@ class Manual(TurnTaking):
 class Call(TurnTaking):
     """The model begins after a silence."""
 
-    def begin_s(self, now_s: float, phrase: Phrase, keys: KeyState, settings: Settings) -> float | None:
+    def begin_s(self, now_s: float, phrase: Phrase, settings: Settings) -> float | None:
         """Return when the silence has lasted long enough."""
-        return None if phrase.begun_s is None or keys.keys else phrase.heard_s + settings.silence_s
+        return None if phrase.begun_s is None or phrase.holds else phrase.heard_s + settings.silence_s
 
 
 class Duet(TurnTaking):
@@ -98,7 +112,7 @@ class Duet(TurnTaking):
 
     weaves = True
 
-    def begin_s(self, now_s: float, phrase: Phrase, keys: KeyState, settings: Settings) -> float | None:
+    def begin_s(self, now_s: float, phrase: Phrase, settings: Settings) -> float | None:
         """Return when the player has played long enough."""
         return None if phrase.begun_s is None else phrase.begun_s + _DUET_AFTER_S
 
@@ -116,29 +130,67 @@ class Bars(TurnTaking):
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
-        self._first_bar, self._counted_by = 0, ""
+        self._begun: float | None = None  # when the phrase began, in elapsed beats
+        self._line = 0.0  # when the bar began in which that was, or the answer
+        self._counted_by = ""
+        self._answer_bars: int | None = None
+        self._asked: tuple[float | None, float, float] = None, 0.0, 0.0
 
-    def phrase_began(self, now_s: float, phrase: Phrase, settings: Settings) -> None:
-        """Find the bar in which the phrase began, as the one counts it who leads now."""
-        self._counted_by = self._meter.leader(now_s)
-        beat = self._meter.grid(now_s).beat_at(now_s if phrase.begun_s is None else phrase.begun_s)
-        self._first_bar = int((beat + _EARLY_BEATS) // settings.beats)
+    def phrase_began(self, now_s: float, phrase: Phrase) -> None:
+        """Find the bar in which the phrase began."""
+        begun_s = now_s if phrase.begun_s is None else phrase.begun_s
+        self._begun = self._meter.elapsed(begun_s)
+        self._count(now_s)
 
-    def begin_s(self, now_s: float, phrase: Phrase, keys: KeyState, settings: Settings) -> float | None:
-        """Return when the bar begins that the answer is for."""
-        if phrase.begun_s is None:
+    def begin_s(self, now_s: float, phrase: Phrase, settings: Settings) -> float | None:
+        """Return the bar line that the answer is to begin on; where it was missed, the next."""
+        if phrase.begun_s is None or phrase.waits:
             return None
+        if self._begun is None:
+            self.phrase_began(now_s, phrase)
         if self._counted_by != self._meter.leader(now_s):
-            self.phrase_began(now_s, phrase, settings)
-        bar = self._first_bar + settings.listen_bars
-        return self._meter.grid(now_s).time_of(bar * settings.beats)
+            self._count(now_s)
+        line_s = self._meter.line_s(now_s, self._line + settings.listen_bars * self._meter.bar_beats)
+        return line_s if line_s > now_s - SAME_S else self._meter.next_line_s(now_s)
 
     def answer_began(self, start_s: float, settings: Settings, *, on_grid: bool) -> None:
-        """Take down the bar line on which the answer ends, if it began on one."""
+        """Take down on which bar line the answer began, if on one."""
         super().answer_began(start_s, settings, on_grid=on_grid)
-        if on_grid:
-            grid = self._meter.grid(start_s)
-            self._end_s = grid.time_of(grid.beat_at(start_s) + settings.answer_bars * settings.beats)
+        self._answer_bars = settings.answer_bars if on_grid else None
+        self._asked = self._begun, self._line, start_s
+        self._begun, self._line = None, self._meter.elapsed(start_s)
+
+    def missed(self, now_s: float) -> bool:
+        """Return whether the bar line that the answer waits for has moved; then the phrase is still to be answered."""
+        begun, line, start_s = self._asked
+        if (
+            self._answer_bars is None
+            or now_s >= start_s
+            or abs(self._meter.line_s(now_s, self._line) - start_s) < SAME_S
+        ):
+            return False
+        self._begun, self._line, self._answer_bars = begun, line, None
+        return True
+
+    def end_s(self, now_s: float) -> float:
+        """Return the bar line that the answer ends on, if it began on one."""
+        if self._answer_bars is None:
+            return super().end_s(now_s)
+        return self._meter.line_s(now_s, self._line + self._answer_bars * self._meter.bar_beats)
+
+    def metre_changed(self, now_s: float, was_beats: float) -> None:
+        """Let bars that are over keep the length they had."""
+        bars = round((self._meter.elapsed(now_s) - self._line) / was_beats)
+        self._line += bars * (was_beats - self._meter.bar_beats)
+
+    def _count(self, now_s: float) -> None:
+        """Find the bar line before the phrase, as the one counts it who leads now."""
+        assert self._begun is not None
+        self._counted_by = self._meter.leader(now_s)
+        ago = self._meter.elapsed(now_s) - self._begun
+        beat = self._meter.grid(now_s).beat_at(now_s) - ago
+        bar = (beat + _EARLY_BEATS) // self._meter.bar_beats
+        self._line = self._begun + bar * self._meter.bar_beats - beat
 
 
 POLICIES: dict[str, type[TurnTaking]] = dict(zip(MODES, (Call, Duet, Bars, Manual), strict=True))
