@@ -73,7 +73,7 @@ class Bridge:
         self.source, self.target, self._notice = source, target, notice
         self.inbox: Inbox = SimpleQueue()
         """What the session is to receive, with its time; any thread may put."""
-        self._clock, self._echoes = clock, EchoFilter()
+        self._clock, self._echoes = clock, EchoFilter(lambda sentence: self._report(PortError(sentence)))
         self._sender = Sender(target, clock, self._on_sent, self.fail)
         self.journal = journal(seed) if journal else None
         outbox: Outbox = JournalledOutbox(self._sender, self.journal) if self.journal else self._sender
@@ -174,7 +174,7 @@ class Bridge:
         self.snapshot = snapshot
 
     def _on_sent(self, sent: Sent) -> None:
-        self._echoes.sent(sent.actual_s, sent.event)
+        self._echoes.sent(sent)
         self.stats.on_sent(sent)
         if self.journal:
             self.journal.sent(sent)

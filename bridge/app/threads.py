@@ -35,6 +35,8 @@ POLL_S = 0.0005
 KEEP_S = 0.5
 SPIN_S = 0.00015
 """A sleeping thread wakes some 0.1 ms late: the sender wakes this early, and asks the clock until the moment comes."""
+STALL_S = 0.25
+"""A strike that is later than this is left out: the computer stood still, and all that was due would come at once."""
 _SWITCH_S = 0.0005
 """A thread that computes gives the interpreter to one that waits for it after this; Python's own 5 ms are heard."""
 _IDLE_S = 0.1
@@ -179,7 +181,10 @@ class Sender(Worker):
     def turn(self) -> None:
         """Send what is due, or wait until something is."""
         with self._changed:
-            due = self._scheduler.pop_due(self._clock.now())
+            now_s, next_s = self._clock.now(), self._scheduler.next_due()
+            if next_s is not None and next_s < now_s - STALL_S:
+                self._scheduler.drop_overdue(now_s - STALL_S)
+            due = self._scheduler.pop_due(now_s)
             if not due:
                 self._changed.wait(self._patience_s())
         for scheduled in due:

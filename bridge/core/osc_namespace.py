@@ -127,12 +127,10 @@ def _pause(_: Sequence[str], argument: Any) -> Pause:
 
 
 def _parameter(parts: Sequence[str], argument: Any) -> SetParameter:
+    """Return what is set: a text that says no number stays one, for the session to judge."""
     (name,) = parts
-    if name in RANGED:
-        return SetParameter(name, _number(argument))
-    if not isinstance(argument, str):
-        raise ConfigError(f"takes a text, found {'none' if argument is None else reprlib.repr(argument)}")
-    return SetParameter(name, argument)
+    is_text = isinstance(argument, str) and (name not in RANGED or _said(argument) is None)
+    return SetParameter(name, argument if is_text else _number(argument))
 
 
 def _normalised(parts: Sequence[str], argument: Any) -> SetParameter:

@@ -7,7 +7,17 @@ from dataclasses import asdict, dataclass, field
 
 from musebridge.bridge.core.learn import Key
 from musebridge.bridge.core.settings import Settings, Value
-from musebridge.events import SUSTAIN, Control, Message, NoteOff, NoteOn, SongPosition, Transport
+from musebridge.events import (
+    ALL_NOTES_OFF,
+    ALL_SOUND_OFF,
+    SUSTAIN,
+    Control,
+    Message,
+    NoteOff,
+    NoteOn,
+    SongPosition,
+    Transport,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +50,15 @@ class Snapshot:
     def passes_on(self, message: Message) -> bool:
         """Return whether what the player sent goes to the output as well.
 
-        The end of a note or of the pedal always may: the output knows whether
+        The end of a note, of all notes or of the pedal always may: the output knows whether
         its beginning did, which may have been before a setting changed.
         """
         match message:
             case NoteOff():
                 return True
             case Control(controller=number, value=0) if number == SUSTAIN:
+                return True
+            case Control(controller=number) if number in (ALL_NOTES_OFF, ALL_SOUND_OFF):
                 return True
             case Transport() | SongPosition():
                 return False

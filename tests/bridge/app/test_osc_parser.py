@@ -73,7 +73,7 @@ def test_a_bundle_is_its_messages_in_order() -> None:
     ("address", "arguments", "complaint"),
     [
         ("/musebridge/nothing", (), "unknown address '/musebridge/nothing'"),
-        ("/musebridge/param/scale", (3,), "takes a text, found 3"),
+        ("/musebridge/param/scale", (b"3",), "takes one number, found b'3'"),
         ("/musebridge/norm/temperature", (1.5,), r"temperature must be in 0..1 here, found 1.5"),
         ("/musebridge/norm/scale", (0.5,), "/musebridge/norm/<name>: no name 'scale'; known are temperature, "),
         ("/musebridge/get/volume", (), "no name 'volume'; known are temperature, "),
@@ -87,11 +87,11 @@ def test_a_bundle_is_its_messages_in_order() -> None:
         ("/musebridge/param/temperature", (), "takes one number, found none"),
         ("/musebridge/param/temperature", (float("nan"),), "takes one number, found nan"),
         ("/musebridge/param/temperature", (float("-inf"),), "takes one number, found -inf"),
-        ("/musebridge/param/temperature", ("nan",), "takes one number, found 'nan'"),
-        ("/musebridge/param/temperature", ("1e999",), "takes one number, found '1e999'"),
-        ("/musebridge/param/temperature", ("1_0",), "takes one number, found '1_0'"),
-        ("/musebridge/param/temperature", ("0,8",), "takes one number, found '0,8'"),
-        ("/musebridge/param/temperature", ("",), "takes one number, found ''"),
+        ("/musebridge/norm/temperature", ("nan",), "takes one number, found 'nan'"),
+        ("/musebridge/norm/temperature", ("1e999",), "takes one number, found '1e999'"),
+        ("/musebridge/norm/temperature", ("1_0",), "takes one number, found '1_0'"),
+        ("/musebridge/norm/temperature", ("0,8",), "takes one number, found '0,8'"),
+        ("/musebridge/norm/temperature", ("",), "takes one number, found ''"),
         ("/musebridge/param/temperature", (b"0.8",), "takes one number, found b'0.8'"),
         ("/musebridge/param/temperature", ([0.8],), "takes one number, found .0.8"),
         ("/musebridge/param/volume", (1.0,), "no name 'volume'"),
@@ -108,6 +108,11 @@ def test_what_is_not_in_the_table_is_refused(address: str, arguments: tuple[obje
 )
 def test_numbers_may_be_texts_and_truth_values(argument: object, value: float) -> None:
     assert parse(message("/musebridge/param/min_p", argument)) == [SetParameter("min_p", value)]
+
+
+@pytest.mark.parametrize("text", ["7/8", "nan", "1_0", ""])
+def test_a_text_that_is_no_number_is_for_the_session_to_judge(text: str) -> None:
+    assert parse(message("/musebridge/param/beats", text)) == [SetParameter("beats", text)]
 
 
 @pytest.mark.parametrize("arguments", [(1, 2), (1.0, "left", b"x"), ("true", 0), (None, 1), (None,)])
@@ -127,9 +132,9 @@ def test_a_pattern_asks_for_each_thing_that_it_means_and_for_none_twice() -> Non
 
 
 def test_what_one_address_of_a_pattern_refuses_the_others_take() -> None:
-    reading = read(message("/musebridge/param/{scale,low}", 36))
-    assert reading.asked == [(IMMEDIATELY, SetParameter("low", 36))]
-    assert [str(error) for error in reading.errors] == ["/musebridge/param/scale: takes a text, found 36"]
+    reading = read(message("/musebridge/{stop,norm}/low", 2)), read(message("/musebridge/{handover,subscribe}", 0.9))
+    assert [one.asked for one in reading] == [[], [(IMMEDIATELY, HandOver())]]
+    assert [len(one.errors) for one in reading] == [1, 1]
 
 
 @pytest.mark.parametrize("stranger", [message("/accxyz", 0.1, 9.8), b"abcd", b"/x\0\0,[\0\0", b"/x\xff\0"])

@@ -344,7 +344,7 @@ def test_a_window_that_fills_up_is_read_again_in_small_pieces_beside_the_answer(
     prefill = stage.engine.prefill
     stage.engine.prefill = lambda tokens: pieces.append(len(tokens)) or prefill(tokens)
     stage.play(PHRASE, until_s=30.0)
-    assert stage.session._stream.context.forgotten > 128
+    assert stage.session._performer.stream.context.forgotten > 128
     assert max(pieces) == 16
 
 
