@@ -35,7 +35,7 @@ def order(chance: random.Random) -> bytes:
     name, spec = chance.choice(list(osc_namespace.SPECS.items()))
     if "low" not in spec:
         value: str | float = chance.choice(["off", "detect", "A minor", "H major"])
-    elif isinstance(spec["low"], int) and chance.random() < 0.9:
+    elif spec["whole"] and chance.random() < 0.9:
         value = chance.randint(spec["low"], min(spec["high"], 100))
     else:
         value = chance.uniform(spec["low"], spec["high"] * 1.1)
@@ -63,9 +63,14 @@ def message(address: str, *arguments: str | float) -> bytes:
     return datagram
 
 
+def bundle(*parts: bytes, tag: bytes = _NOW) -> bytes:
+    """Return a bundle's datagram; its time tag has eight bytes."""
+    return _BUNDLE + tag + b"".join(struct.pack(">i", len(part)) + part for part in parts)
+
+
 def malformed(chance: random.Random) -> bytes:
     """Return a datagram that is damaged in one of many ways."""
-    kind = chance.choice([_random, _truncated, _flipped, _tags, _huge, _nested, _sizes, _future])
+    kind = chance.choice([_random, _truncated, _flipped, _tags, _huge, _nested, _sizes, _future, _pattern])
     return kind(chance)[:65_000]
 
 
@@ -102,7 +107,7 @@ def _huge(chance: random.Random) -> bytes:
 def _nested(chance: random.Random) -> bytes:
     datagram = order(chance)
     for _ in range(chance.choice([2, 7, 8, 9, 100, 1_000, 3_000])):
-        datagram = _BUNDLE + _NOW + struct.pack(">i", len(datagram)) + datagram
+        datagram = bundle(datagram)
     return datagram
 
 
@@ -115,8 +120,18 @@ def _sizes(chance: random.Random) -> bytes:
 
 
 def _future(chance: random.Random) -> bytes:
-    part = order(chance)
-    return _BUNDLE + chance.randbytes(8) + struct.pack(">i", len(part)) + part
+    return bundle(order(chance), tag=chance.randbytes(8))
+
+
+def _pattern(chance: random.Random) -> bytes:
+    """A pattern that may mean much, or take long."""
+    wild = "".join(
+        chance.choices(["*", "?", "[a-z]", "[!_]", "{a,l,}", "a", "_", "["], k=chance.choice([1, 3, 16, 60]))
+    )
+    address = chance.choice(
+        [f"/{wild}", f"{osc_namespace.ROOT}/{wild}", f"{osc_namespace.ROOT}/get/{wild}", f"/vkb_midi/{wild}/note/*"]
+    )
+    return message(address, chance.randint(0, 1))
 
 
 def datagrams(count: int, seed: int = 0) -> Row:
@@ -154,6 +169,7 @@ def datagrams(count: int, seed: int = 0) -> Row:
         times_ms = [1e3 * seconds(burst) for _ in range(0, count, _FENCE)]
         for name, value in asdict(Settings()).items():
             controller.send(message(f"{osc_namespace.ROOT}/param/{name}", value))
+        controller.send(message(f"{osc_namespace.ROOT}/pause", 0))  # which a pattern may have meant
         ask()
         controller.send(message(f"{osc_namespace.ROOT}/handover"))
         plays = any(bridge.ended.wait(0.01) or target.poll() for _ in range(round(_DEADLINE_S / 0.01)))

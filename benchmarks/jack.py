@@ -67,7 +67,9 @@ class Jack:
         if self._server is not None and self._server.poll() is None:
             return
         command = ["jackd", "-n", self.name, "-r", "-S", "-d", "dummy", "-r", "48000", "-p", _PERIOD]
-        self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Whoever is killed beside it must not leave a server behind, which nobody else can start then.
+        bound = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+        self._server = subprocess.Popen([*bound, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         waiting = ["jack_wait", "-s", self.name, "-w", "-t", "10"]
         if subprocess.run(waiting, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=DEADLINE_S).returncode:
             raise PortError(f"jackd does not start; see what this says: {' '.join(command)}")

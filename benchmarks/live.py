@@ -27,7 +27,7 @@ from musebridge.benchmarks.measure import Row, row_of
 from musebridge.bridge.app.bridge import Bridge
 from musebridge.bridge.app.demo import PHRASE
 from musebridge.bridge.app.journal import Journal
-from musebridge.bridge.core import session
+from musebridge.bridge.core import performer, session
 from musebridge.bridge.core.commands import SetMode
 from musebridge.bridge.core.continuation import opening
 from musebridge.bridge.core.sampling import Logits
@@ -104,7 +104,7 @@ class Hoarder:
 def _bridge(pipe: Connection, model: Path, log: Path) -> None:
     """Be the bridge's process: obey commands; at None end, and tell when answers began and whether it hoarded then."""
     # A late note is not to move the rest, so that due times stay those that the model asked for.
-    session._LATE_S = math.inf
+    performer._LATE_S = math.inf
     clock, engine = MonotonicClock(), Hoarder(OnnxEngine(model))
     began: list[tuple[float, bool]] = []
 

@@ -31,9 +31,9 @@ def row(model: Path, *, minutes: float, slowness: float) -> Row:
     rolls, now_s = 0, 0.0
     while now_s < 60 * minutes:
         now_s = max(now_s, session.wake_s() or 0.0)
-        forgotten = session._stream.context.forgotten
+        forgotten = session._performer.stream.context.forgotten
         now_s += slowness * seconds(lambda: session.work(now_s))  # noqa: B023  # called at once
-        rolls += session._stream.context.forgotten > forgotten
+        rolls += session._performer.stream.context.forgotten > forgotten
         written = scheduler.pop_due(math.inf)
         late_s += [max(0.0, now_s - item.due_s) for item in written if isinstance(item.event, NoteOff)]
     name = f"note-off, {rolls} window rolls, engine {slowness:g}× slower"

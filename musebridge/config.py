@@ -6,7 +6,8 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_origin, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from musebridge.errors import ConfigError
 
@@ -111,8 +112,12 @@ def _fits(value: object, kind: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(kind, UnionType):
+        return any(_fits(value, one) for one in get_args(kind))
     return isinstance(value, get_origin(kind) or kind)
 
 
 def _name(kind: Any) -> str:
+    if isinstance(kind, UnionType):
+        return " or ".join(_name(one) for one in get_args(kind))
     return {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}.get(kind, "a table")

@@ -114,6 +114,10 @@ class StreamState:
         """Return an independent copy."""
         return StreamState(self.step, self.velocity_bin, set(self.sounding))
 
+    def restore(self, other: StreamState) -> None:
+        """Mean what ``other`` means from now on; whoever shares this state goes back with it."""
+        self.step, self.velocity_bin, self.sounding = other.step, other.velocity_bin, set(other.sounding)
+
     def apply(self, token: int) -> Event | None:
         """Take one token; return the note event it means now, if it is one.
 

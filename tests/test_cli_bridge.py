@@ -17,9 +17,11 @@ from click.testing import CliRunner, Result
 from musebridge import midifile, vocab
 from musebridge.bridge.app import preset
 from musebridge.bridge.app.preset import load, names
+from musebridge.bridge.core.commands import Bind
 from musebridge.bridge.core.settings import MODES
 from musebridge.bridge.ports.midi_library import MidiLibrary
 from musebridge.cli import main
+from musebridge.errors import ConfigError
 from musebridge.events import NoteOff, NoteOn, Timed
 
 DEADLINE_S = 60
@@ -134,7 +136,18 @@ def test_an_osc_address_in_use_or_unreadable_is_one_clear_line() -> None:
         other.bind(("127.0.0.1", 0))
         port = other.getsockname()[1]
         assert "Address already in use" in refused(run("serve", "--port", "memory", "--osc", f"127.0.0.1:{port}"))
-    assert "osc must be HOST:PORT" in refused(run("serve", "--port", "memory", "--osc", "nine"))
+    for unreadable in ("nine", "::1:9123", "[::1]", "[::1]:99999"):
+        assert "osc must be HOST:PORT" in refused(run("serve", "--port", "memory", "--osc", unreadable))
+
+
+def test_an_osc_address_may_be_the_loopback_of_ipv6() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as taken:
+        try:
+            taken.bind(("::1", 0))
+        except OSError as error:
+            pytest.skip(f"IPv6 is switched off: {error}")
+        address = f"[::1]:{taken.getsockname()[1]}"
+        assert f"OSC {address}: Address already in use" in refused(run("serve", "--port", "memory", "--osc", address))
 
 
 @ON_LINUX
@@ -269,6 +282,61 @@ def test_users_keep_presets_of_their_own(tmp_path: Path, monkeypatch: pytest.Mon
     assert "call         My call" in output
     assert load("mine").model.is_file()
     assert load("mine").settings.low == 40
+
+
+COMMENTED = """# My preset
+description = "My own"  # for Sundays
+
+[settings]
+low = 40 # E2
+"""
+
+
+def test_controllers_are_saved_and_the_rest_of_the_preset_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(COMMENTED)
+    first, second = Bind("low", 74, 1), Bind("density", 11, 16)
+    assert preset.save_binds(load(str(path)), [first]) == path
+    assert path.read_text() == COMMENTED + "\n[controllers]\nlow = { controller = 74, channel = 1 }\n"
+    path.write_text(path.read_text() + "# the end\n")
+    preset.save_binds(load(str(path)), [first, second])
+    assert load(str(path)).binds == (first, second)
+    assert load(str(path)).settings.low == 40
+    preset.save_binds(load(str(path)), [])
+    assert path.read_text() == COMMENTED + "\n# the end\n"
+
+
+def test_controllers_between_other_tables_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('description = "x"\n[controllers]\nlow = { controller = 1, channel = 1 }\n[settings]\nlow = 40\n')
+    preset.save_binds(load(str(path)), [Bind("high", 2, 3)])
+    assert load(str(path)).binds == (Bind("high", 2, 3),)
+    assert load(str(path)).settings.low == 40
+
+
+def test_controllers_in_a_form_that_cannot_be_edited_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('description = "x"\ncontrollers = { low = { controller = 1, channel = 1 } }\n')
+    before = path.read_text()
+    with pytest.raises(ConfigError, match="has controllers in a form of its own"):
+        preset.save_binds(load(str(path)), [Bind("high", 2, 3)])
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("low = 74", "low: must be a table of keys and values, found 74"),
+        ("low = { controller = 74 }", "low: .*channel"),
+        ("low = { controller = 174, channel = 1 }", r"a controller is 0\.\.119 on channel 1\.\.16, found 174 on 1"),
+        ("volume = { controller = 74, channel = 1 }", "no parameter 'volume' with a range"),
+    ],
+)
+def test_controllers_that_cannot_be_are_one_clear_line(tmp_path: Path, row: str, complaint: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(f'description = "x"\n[controllers]\n{row}\n')
+    with pytest.raises(ConfigError, match=f"mine.toml: {complaint}"):
+        load(str(path))
 
 
 @pytest.mark.parametrize("name", names())

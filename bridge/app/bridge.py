@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from secrets import randbits
 
@@ -12,15 +11,17 @@ import numpy as np
 
 from musebridge.bridge.app.journal import Journal, JournalledOutbox
 from musebridge.bridge.app.link import LinkFollower
-from musebridge.bridge.app.osc_server import OscServer
+from musebridge.bridge.app.osc_server import OscServer, address_text
+from musebridge.bridge.app.saver import Saver
 from musebridge.bridge.app.stats import Stats
 from musebridge.bridge.app.threads import Inbox, Poller, PortMonitor, Sender, SessionThread
-from musebridge.bridge.core.commands import Stop
+from musebridge.bridge.core.commands import Bind, Stop
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.echo import EchoFilter
 from musebridge.bridge.core.scheduler import Outbox, Owner, Sent
 from musebridge.bridge.core.session import Session
 from musebridge.bridge.core.settings import Settings, Value
+from musebridge.bridge.core.snapshot import Snapshot
 from musebridge.bridge.ports.base import InputPort, OutputPort
 from musebridge.bridge.ports.clock import Clock, MonotonicClock
 from musebridge.errors import ConfigError, MuseBridgeError, PortError
@@ -39,6 +40,8 @@ class Bridge:
         settings, mode: the parameters at the start.
         seed: of the model's randomness; None takes a fresh one.
         osc: host and port to listen on, or None.
+        binds: controllers that move parameters, at the start.
+        save: called, from a thread of its own, with the controllers that move parameters whenever one was learnt.
         link: whether bars follow Ableton Link, where others are there.
         journal: given the seed, returns where to log the session; or None.
         notice: called with each change of state or of a port and each error, in one line.
@@ -54,6 +57,8 @@ class Bridge:
         mode: str = "call",
         seed: int | None = None,
         osc: tuple[str, int] | None = None,
+        binds: Sequence[Bind] = (),
+        save: Callable[[Sequence[Bind]], object] | None = None,
         link: bool = False,
         journal: Callable[[int], Journal] | None = None,
         clock: Clock | None = None,
@@ -66,23 +71,26 @@ class Bridge:
         self.ended = threading.Event()
         """Set when the bridge cannot go on; ``failure`` says why."""
         self.source, self.target, self._notice = source, target, notice
-        self._state = "listening"
         self.inbox: Inbox = SimpleQueue()
         """What the session is to receive, with its time; any thread may put."""
-        self._clock, self._echoes = clock, EchoFilter()
+        self._clock, self._echoes = clock, EchoFilter(lambda sentence: self._report(PortError(sentence)))
         self._sender = Sender(target, clock, self._on_sent, self.fail)
         self.journal = journal(seed) if journal else None
         outbox: Outbox = JournalledOutbox(self._sender, self.journal) if self.journal else self._sender
         rng = np.random.default_rng(seed)
-        self._session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
-        self._session_thread = SessionThread(self._session, clock, self.inbox, self.journal, self._report, self.fail)
+        session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
+        self.snapshot = session.snapshot
+        """How the session stood after its thread's latest turn; any thread may read it."""
+        self._session_thread = SessionThread(
+            session, clock, self.inbox, self.journal, self._show, self._report, self.fail
+        )
         self._poller = Poller(
             source,
             clock,
             self.inbox,
             self._echoes,
             self._sender.push,
-            self._session.passes_on,
+            lambda message: self.snapshot.passes_on(message),
             self.stats.on_received,
             self.fail,
         )
@@ -100,7 +108,9 @@ class Bridge:
             if osc
             else None
         )
-        self._link = LinkFollower(clock, self.inbox, lambda: self._session.settings, self.fail) if link else None
+        self._binds = binds
+        self._saver = Saver(save, binds, self._report, self.fail) if save else None
+        self._link = LinkFollower(clock, self.inbox, lambda: self.snapshot.settings, self.fail) if link else None
 
     def __enter__(self) -> Bridge:
         self.start()
@@ -111,14 +121,19 @@ class Bridge:
 
     def start(self) -> None:
         """Begin to listen."""
-        for worker in filter(
-            None, (self._sender, self._session_thread, self._poller, self._port_monitor, self.osc, self._link)
-        ):
+        for bind in self._binds:
+            self.inbox.put((self._clock.now(), bind))
+        workers = (
+            *(self._sender, self._session_thread, self._poller, self._port_monitor),
+            *(self.osc, self._link, self._saver),
+        )
+        for worker in filter(None, workers):
             worker.start()
 
     def stop(self) -> None:
         """End: hear no more, write no more, silence the output, give the ports back."""
-        for worker in filter(None, (self._port_monitor, self._poller, self.osc, self._link, self._session_thread)):
+        workers = (self._port_monitor, self._poller, self.osc, self._link, self._session_thread, self._saver)
+        for worker in filter(None, workers):
             worker.stop()
         self._sender.finish()
         self.source.close()
@@ -148,15 +163,18 @@ class Bridge:
     @property
     def osc_name(self) -> str:
         """Where OSC is listened to, for people."""
-        return "OSC {}:{}".format(*self.osc.address) if self.osc else "no OSC"
+        return f"OSC {address_text(self.osc.address)}" if self.osc else "no OSC"
 
     def fail(self, worker: str, error: Exception) -> None:
         """End the bridge because ``worker`` cannot go on."""
         self.failure = self.failure or error
         self.ended.set()
 
+    def _show(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
     def _on_sent(self, sent: Sent) -> None:
-        self._echoes.sent(sent.actual_s, sent.event)
+        self._echoes.sent(sent)
         self.stats.on_sent(sent)
         if self.journal:
             self.journal.sent(sent)
@@ -176,8 +194,10 @@ class Bridge:
 
     def _publish(self, topic: str, *values: Value) -> None:
         if topic == "state":
-            (self._state,) = map(str, values)
-            self._notice(self._state)
+            self._notice(*map(str, values))
+        if topic == "learnt" and self._saver:
+            name, controller, channel = values
+            self._saver.learnt(Bind(str(name), int(controller), int(channel)))
         if self.osc:
             self.osc.publish(topic, *values)
 
@@ -185,6 +205,5 @@ class Bridge:
         self._notice(str(error))
         self._publish("error", str(error))
 
-    def _status(self) -> dict[str, Value]:
-        taking = int(self.journal is not None and self.journal.is_taking)
-        return {**asdict(self._session.settings), "mode": self._session.mode, "state": self._state, "record": taking}
+    def _status(self, snapshot: Snapshot) -> dict[str, Value]:
+        return {**snapshot.values(), "record": int(self.journal is not None and self.journal.is_taking)}

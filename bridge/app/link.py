@@ -45,14 +45,14 @@ class LinkFollower(Worker):
     ) -> None:
         super().__init__("link", on_failure)
         self._clock, self._inbox, self._settings = clock, inbox, settings
-        self._quantum = settings().beats
+        self._quantum = settings().bar_beats
         self._link = asyncio.run(_join(settings().bpm, self._quantum))
         self._told = FollowSharedBeats()
 
     def turn(self) -> None:
         """Tell what has changed, then wait a moment."""
-        if self._quantum != self._settings().beats:
-            self._quantum = self._link.quantum = self._settings().beats
+        if self._quantum != self._settings().bar_beats:
+            self._quantum = self._link.quantum = self._settings().bar_beats
         share = self._read()
         if share is not None and _differ(share, self._told, self._clock.now()):
             self._told = share
@@ -74,7 +74,7 @@ class LinkFollower(Worker):
         return FollowSharedBeats(bpm, (before_s + after_s) / 2 - beat * 60 / bpm)
 
 
-async def _join(bpm: float, quantum: int) -> Any:
+async def _join(bpm: float, quantum: float) -> Any:
     import aalink  # an extra: who does not ask for Link need not have it
 
     link = aalink.Link(bpm)  # it wants a running loop, but only for callbacks

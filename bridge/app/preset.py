@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -9,6 +12,8 @@ from typing import Any
 
 import click
 
+from musebridge.bridge.core.commands import Bind
+from musebridge.bridge.core.learn import Bindings, by_name
 from musebridge.bridge.core.settings import Settings, check_mode
 from musebridge.config import build, read_toml
 from musebridge.errors import ConfigError
@@ -28,6 +33,9 @@ class Preset:
     model: Path
     mode: str
     settings: Settings
+    path: Path
+    binds: tuple[Bind, ...] = ()
+    """Controllers that move parameters."""
 
     @property
     def discriminator(self) -> Path:
@@ -43,9 +51,18 @@ class _Table:
     model: str = MODEL
     mode: str = "call"
     settings: dict[str, Any] = field(default_factory=dict)
+    controllers: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_mode(self.mode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Controller:
+    """What moves a parameter, in a preset's file."""
+
+    controller: int
+    channel: int
 
 
 def names() -> list[str]:
@@ -81,4 +98,55 @@ def load(name: str, model: Path | None = None) -> Preset:
         model=model or (beside if beside.is_file() else FOLDER / table.model),
         mode=table.mode,
         settings=build(Settings, table.settings, str(path)),
+        path=path,
+        binds=tuple(_binds(table.controllers, str(path))),
     )
+
+
+def _binds(controllers: dict[str, Any], where: str) -> Iterator[Bind]:
+    bindings = Bindings()
+    for name, table in controllers.items():
+        found = build(_Controller, table, f"{where}: {name}")
+        try:
+            bindings.bind(Bind(name, found.controller, found.channel))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+    yield from by_name(bindings.bound).values()
+
+
+_CONTROLLERS_TABLE = re.compile(r"^[ \t]*\[controllers\][^\n]*\n(?:(?:[ \t]*\w+[ \t]*=[^\n]*)?\n)*", re.MULTILINE)
+
+
+def save_binds(preset: Preset, binds: Iterable[Bind]) -> Path:
+    """Write which controllers move which parameters into the user's preset; return its file.
+
+    The rest of the file stays as it is. A bundled preset stays too: a copy with the controllers hides it.
+
+    Raises:
+        ConfigError: the file cannot be written, or only by hand.
+    """
+    is_bundled = preset.path.resolve().parent == FOLDER.resolve()
+    path = USER_FOLDER / preset.path.name if is_bundled else preset.path
+    source = path if path.is_file() else preset.path
+    wanted = {bind.name: {"controller": bind.controller, "channel": bind.channel} for bind in binds}
+    rest = {key: value for key, value in read_toml(source).items() if key != "controllers"}
+    rows = [f"{name} = {{ {', '.join(f'{key} = {n}' for key, n in at.items())} }}\n" for name, at in wanted.items()]
+    text = _CONTROLLERS_TABLE.sub("", f"{source.read_text(encoding='utf-8')}\n").rstrip() + "\n"
+    text += "".join(["\n[controllers]\n", *rows]) if rows else ""
+    if not _says(text, {**rest, "controllers": wanted} if rows else rest):
+        raise ConfigError(f"{source}: has controllers in a form of its own; write them as a table [controllers]")
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}; controllers are not saved") from error
+    return path
+
+
+def _says(text: str, wanted: dict[str, Any]) -> bool:
+    try:
+        return tomllib.loads(text) == wanted
+    except tomllib.TOMLDecodeError:
+        return False

@@ -1,6 +1,7 @@
 """The threads, and the only waiting.
 
-Three threads share nothing but two queues; a fourth looks after the ports::
+Three threads share nothing but two queues, and what the session's publishes: an immutable
+:class:`~musebridge.bridge.core.snapshot.Snapshot`. A fourth looks after the ports::
 
     Poller         input port → inbox           (polls: rtmidi's callback loses events when the GIL is busy)
     SessionThread  inbox → session → sender     (encodes, prefills, samples)
@@ -15,13 +16,16 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from musebridge.bridge.app.journal import Journal
 from musebridge.bridge.core.commands import Command
 from musebridge.bridge.core.echo import EchoFilter
+from musebridge.bridge.core.osc_namespace import Query, Request
 from musebridge.bridge.core.scheduler import Owner, Scheduled, Scheduler, Sent
 from musebridge.bridge.core.session import Session
+from musebridge.bridge.core.snapshot import Snapshot
 from musebridge.bridge.ports.base import InputPort, OutputPort
 from musebridge.bridge.ports.clock import Clock
 from musebridge.errors import ConfigError, MuseBridgeError, PortError
@@ -31,11 +35,28 @@ POLL_S = 0.0005
 KEEP_S = 0.5
 SPIN_S = 0.00015
 """A sleeping thread wakes some 0.1 ms late: the sender wakes this early, and asks the clock until the moment comes."""
+STALL_S = 0.25
+"""A strike that is later than this is left out: the computer stood still, and all that was due would come at once."""
 _SWITCH_S = 0.0005
 """A thread that computes gives the interpreter to one that waits for it after this; Python's own 5 ms are heard."""
 _IDLE_S = 0.1
 
-Inbox = SimpleQueue[tuple[float, Message | Command]]
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody asks for at once who wants to know what became of it.
+
+    Attributes:
+        requests: are done in order, with nothing in between. A query changes nothing: it waits for its turn.
+        tell: called from the session's thread, with each request and how things stood behind it, or what was wrong.
+    """
+
+    requests: Sequence[Request]
+    tell: Callable[[Outcomes], None]
+
+
+Outcomes = Sequence[tuple[Request, Snapshot | MuseBridgeError]]
+Inbox = SimpleQueue[tuple[float, Message | Command | Asked]]
 
 
 class Worker(threading.Thread):
@@ -160,7 +181,10 @@ class Sender(Worker):
     def turn(self) -> None:
         """Send what is due, or wait until something is."""
         with self._changed:
-            due = self._scheduler.pop_due(self._clock.now())
+            now_s, next_s = self._clock.now(), self._scheduler.next_due()
+            if next_s is not None and next_s < now_s - STALL_S:
+                self._scheduler.drop_overdue(now_s - STALL_S)
+            due = self._scheduler.pop_due(now_s)
             if not due:
                 self._changed.wait(self._patience_s())
         for scheduled in due:
@@ -233,6 +257,7 @@ class SessionThread(Worker):
         clock: the present.
         inbox: what to receive.
         journal: of all that the session is told, or None.
+        show: called after each turn with how the session stands, for other threads.
         on_error: called with what was wrong.
         on_failure: called if the thread cannot go on.
     """
@@ -243,28 +268,45 @@ class SessionThread(Worker):
         clock: Clock,
         inbox: Inbox,
         journal: Journal | None,
+        show: Callable[[Snapshot], None],
         on_error: Callable[[MuseBridgeError], None],
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         super().__init__("session", on_failure)
         self._session, self._clock, self._inbox, self._journal = session, clock, inbox, journal
-        self._on_error = on_error
+        self._show, self._on_error = show, on_error
 
     def turn(self) -> None:
         """Take one message, or do one token's work, or wait for either."""
-        try:
-            message = self._next_message()
-            if message:
-                if self._journal:
-                    self._journal.heard(*message)
-                self._session.receive(*message)
-            else:
+        match self._next():
+            case None:
                 self._work(self._clock.now())
+            case at_s, Asked(requests=requests, tell=tell):
+                tell([(request, self._answer(at_s, request)) for request in requests])
+            case at_s, message:
+                if error := self._receive(at_s, message):
+                    self._on_error(error)
+        self._show(self._session.snapshot)
+
+    def _answer(self, at_s: float, request: Request) -> Snapshot | MuseBridgeError:
+        error = None if isinstance(request, Query) else self._receive(at_s, request)
+        return error or self._session.snapshot
+
+    def _receive(self, at_s: float, message: Message | Command) -> MuseBridgeError | None:
+        """Let the session receive a message; return what was wrong with it.
+
+        A failure of the model is not the asker's mistake: it ends the answer, and everybody is told.
+        """
+        if self._journal:
+            self._journal.heard(at_s, message)
+        try:
+            self._session.receive(at_s, message)
         except ConfigError as error:
-            self._on_error(error)
+            return error
         except MuseBridgeError as error:
             self._abandon(self._clock.now())
             self._on_error(error)
+        return None
 
     def _work(self, now_s: float) -> None:
         wake_s = self._session.wake_s()
@@ -272,14 +314,18 @@ class SessionThread(Worker):
             return
         if self._journal:
             self._journal.worked(now_s)
-        self._session.work(now_s)
+        try:
+            self._session.work(now_s)
+        except MuseBridgeError as error:
+            self._abandon(self._clock.now())
+            self._on_error(error)
 
     def _abandon(self, now_s: float) -> None:
         if self._journal:
             self._journal.abandoned(now_s)
         self._session.abandon(now_s)
 
-    def _next_message(self) -> tuple[float, Message | Command] | None:
+    def _next(self) -> tuple[float, Message | Command | Asked] | None:
         wake_s = self._session.wake_s()
         patience_s = _IDLE_S if wake_s is None else min(_IDLE_S, wake_s - self._clock.now())
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -74,6 +74,8 @@ class Answer:
         rng: source of randomness; the same seed gives the same answer.
         key: the player's, for settings that ask for it.
         at_once: begin with a note, not with a rest.
+        ringing: pitches that only the player's pedal lets sound, kept up to date; the model may strike them.
+        doubtful: channel and pitch of keys that may be down all the same; it does not strike these.
     """
 
     def __init__(
@@ -84,8 +86,12 @@ class Answer:
         *,
         key: Scale | None = None,
         at_once: bool = False,
+        ringing: set[int] | None = None,
+        doubtful: Set[tuple[int, int]] = frozenset(),
     ) -> None:
         self._context, self.state, self._rng, self._key = context, state, rng, key
+        self._ringing: set[int] = set() if ringing is None else ringing
+        self._doubtful = doubtful
         self.notes = Notes(must_begin=at_once)
         self.rest_until = 0
         """The step before which nothing new is written, unless a note is to come at once."""
@@ -99,6 +105,7 @@ class Answer:
         token = None if self._rest else self._overdue(settings)
         if token is None:
             token = self._sample(settings)
+        self._end_ringing(token)
         self._context.append([token])
         self._tokens_at_once = 0 if TIME_SHIFT <= token < VELOCITY else self._tokens_at_once + 1
         return self._take(token, settings)
@@ -124,12 +131,13 @@ class Answer:
             Whether it was written.
         """
         pitch, is_on = token % N_PITCHES, isinstance(event, NoteOn)
-        has_meaning = pitch not in self.state.sounding if is_on else pitch in self.notes.open
+        has_meaning = pitch not in self._untouchable if is_on else pitch in self.notes.open
         if not has_meaning:
             return False
         tokens = shift_tokens(max(0, step - self.state.step))
         if is_on and velocity_bin is not None and velocity_bin != self.state.velocity_bin:
             tokens.append(VELOCITY + velocity_bin)
+        self._end_ringing(token)
         tokens.append(token)
         self._context.append(tokens)
         for written in tokens:
@@ -146,6 +154,18 @@ class Answer:
             self._context.append([NOTE_OFF + pitch])
             self.state.apply(NOTE_OFF + pitch)
             yield Timed(self._moment_s(), self.notes.open.pop(pitch).release)
+
+    @property
+    def _untouchable(self) -> set[int]:
+        """Pitches that must not be struck."""
+        return (self.state.sounding - self._ringing) | {pitch for _, pitch in self._doubtful}
+
+    def _end_ringing(self, token: int) -> None:
+        """Before a pitch is struck that only rings, end it, as for anyone who strikes what sounds."""
+        if token < NOTE_OFF and token in self._ringing:
+            self._ringing.discard(token)
+            self._context.append([NOTE_OFF + token])
+            self.state.apply(NOTE_OFF + token)
 
     @property
     def _rest(self) -> int:
@@ -165,7 +185,7 @@ class Answer:
         sampling.note_off_bias(
             logits_V, {pitch: (now - note.step) / STEPS_PER_S for pitch, note in held if note.step < now}
         )
-        sampling.mask_grammar(logits_V, sounding=self.state.sounding, releasable=self.notes.open)
+        sampling.mask_grammar(logits_V, sounding=self._untouchable, releasable=self.notes.open)
         self._mask_constraints(logits_V, settings)
         return sampling.sample(
             logits_V, self._rng, temperature=settings.temperature, top_p=settings.top_p, min_p=settings.min_p

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from musebridge.bridge.core.clock_in import TICKS_PER_BEAT, Grid
 from musebridge.bridge.core.scheduler import Owner, Scheduled
-from musebridge.bridge.core.tempo import TICKS_PER_BEAT, Grid
 from musebridge.events import Transport
 
 _LEAD_S = 0.25
@@ -34,7 +34,7 @@ class ClockOut:
             return self._due_s - _LEAD_S if wanted else None
         return now_s
 
-    def run(self, now_s: float, grid: Grid, beats: int) -> Iterator[Scheduled]:
+    def run(self, now_s: float, grid: Grid, beats: float) -> Iterator[Scheduled]:
         """Yield what is to be sent by and by, up to a moment ahead of now.
 
         Args:
@@ -46,7 +46,7 @@ class ClockOut:
             first_s = now_s if self._tick is None else max(now_s, self._due_s)
             yield from self.stop(now_s)
             bar = math.ceil(grid.beat_at(first_s) / beats - _ROUNDING_BARS)
-            self._tick = bar * beats * TICKS_PER_BEAT
+            self._tick = round(bar * beats * TICKS_PER_BEAT)
             self._due_s = self._time_of(grid, self._tick)
         while self._due_s - _LEAD_S <= now_s:  # as the moment of waking is reckoned
             if not self._has_started:

@@ -69,4 +69,49 @@ class SetParameter:
     value: Value
 
 
-Command = HandOver | Retry | Stop | Panic | Reset | Roll | FollowSharedBeats | TellBeats | SetMode | SetParameter
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Hold the model: it ends its answer and begins none, but goes on listening; or let it play again."""
+
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Bind the controller that is moved next to a parameter; an empty name takes that back."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unlearn:
+    """Free the controller of a parameter."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """Let a controller of a channel, 1 to 16, move a parameter through its range; an empty name frees it."""
+
+    name: str
+    controller: int
+    channel: int
+
+
+Command = (
+    HandOver
+    | Retry
+    | Stop
+    | Panic
+    | Reset
+    | Roll
+    | FollowSharedBeats
+    | TellBeats
+    | SetMode
+    | SetParameter
+    | Pause
+    | Learn
+    | Unlearn
+    | Bind
+)

@@ -1,26 +1,53 @@
 """What OSC can say: the namespace, and messages to requests.
 
-One table, :data:`INCOMING`, drives what is understood and ``docs/osc.md``.
+One table, :data:`INCOMING`, drives what is understood and ``docs/osc.md``, by
+``osc_page``.
 Triggers take no argument, or a number or a truth value, and act at 0.5 and
 above, since controllers send 0 on release. Messages are untrusted: whatever
-is wrong with one is a ``ConfigError``.
+is wrong with one is a ``ConfigError``. Whether a parameter's value fits is
+for the session to say, which knows the others.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import reprlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from itertools import islice, product
 from typing import Any
 
-from musebridge.bridge.core.commands import Command, HandOver, Panic, Reset, Retry, Roll, SetMode, SetParameter, Stop
-from musebridge.bridge.core.settings import MODES, Settings, Value
+from musebridge.bridge.core.commands import (
+    Command,
+    HandOver,
+    Learn,
+    Panic,
+    Pause,
+    Reset,
+    Retry,
+    Roll,
+    SetMode,
+    SetParameter,
+    Stop,
+    Unlearn,
+)
+from musebridge.bridge.core.osc_pattern import is_pattern, matches
+from musebridge.bridge.core.settings import MODES, Settings, Value, value_at
 from musebridge.errors import ConfigError
 from musebridge.events import Message, NoteOff, NoteOn
 
 ROOT = "/musebridge"
 HEARTBEAT_S = 2.0
+KEPT_S = 10.0
+"""A time tag so far ahead is kept; one further ahead is of a clock that is wrong."""
+MAX_LENGTH, MAX_REQUESTS = 4096, 256
+"""Bytes of a datagram, far more than any message here needs: python-osc takes seconds for some of the longest ones.
+And things that it may ask for."""
+LONGEST_PATTERN, MOST_WILDCARDS, MOST_MATCHES = 128, 16, 128
+MOST_ERRORS, ERRORS_PER_S, MOST_EXTRAS, EXTRAS_PER_S = 32, 8, 512, 128
+"""What one address is sent, at once and in the long run: errors, and answers beyond the first to each datagram."""
 
 SPECS = {spec.name: spec.metadata for spec in fields(Settings)}
 
@@ -36,6 +63,12 @@ class Query:
 Request = Message | Command | Query
 
 
+NAMES = tuple(SPECS)
+RANGED = tuple(name for name, spec in SPECS.items() if "low" in spec)
+_CHANNELS, _PITCHES = (tuple(map(str, range(most + 1))) for most in (16, 127))
+Parse = Callable[[Sequence[str], Any], Request | None]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the namespace.
@@ -44,66 +77,83 @@ class Entry:
         address: with ``<name>``, ``<channel>`` and ``<pitch>`` for what varies.
         takes: the argument, for people.
         does: for people.
-        parse: address parts that vary and arguments -> what it asks for, or None.
+        parse: address parts that vary, and the argument or None -> what it asks for, or None.
+        values: of each part that varies.
     """
 
     address: str
     takes: str
     does: str
-    parse: Callable[[Sequence[str], list[Any]], Request | None]
+    parse: Parse
+    values: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    @property
-    def pattern(self) -> re.Pattern[str]:
-        """What the address matches."""
-        return re.compile(re.sub(r"<\w+>", "([^/]{1,32})", self.address))
-
-
-def _trigger(command: Command) -> Callable[[Sequence[str], list[Any]], Request | None]:
-    return lambda _, arguments: command if _number(arguments or [1.0]) >= 0.5 else None
+    def addresses(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Yield each address of this line, and its parts that vary."""
+        for parts in product(*self.values.values()):
+            left = iter(parts)
+            yield re.sub(r"<\w+>", lambda _: next(left), self.address), parts  # noqa: B023  # called at once
 
 
-def _parameter(parts: Sequence[str], arguments: list[Any]) -> SetParameter:
-    is_text = len(arguments) == 1 and isinstance(arguments[0], str)
-    value: Value = arguments[0] if is_text else _number(arguments)
-    Settings().with_value(parts[0], value)  # refuses unknown names and values out of range
-    return SetParameter(parts[0], value)
+def _number(argument: Any) -> float:
+    """Return the number that an argument is, or says as a text.
+
+    Raises:
+        ConfigError: it is none, or not finite.
+    """
+    value = _said(argument) if isinstance(argument, str) else argument
+    if not isinstance(value, bool | int | float) or not math.isfinite(value):
+        found = "none" if argument is None else reprlib.repr(argument)
+        raise ConfigError(f"takes one number, found {found}")
+    return float(value)
 
 
-def _normalised(parts: Sequence[str], arguments: list[Any]) -> SetParameter:
-    share = _number(arguments)
-    if parts[0] not in _ranged():
-        raise ConfigError(f"no parameter {parts[0]!r} with a range; known are {', '.join(_ranged())}")
+def _said(text: str) -> float | None:
+    words = {"true": 1.0, "t": 1.0, "false": 0.0, "f": 0.0}
+    with suppress(ValueError):
+        return words.get(text.strip().lower()) if "_" in text or text.strip()[:1].isalpha() else float(text)
+    return None
+
+
+def _trigger(command: Command) -> Parse:
+    return lambda _, argument: command if argument is None or _number(argument) >= 0.5 else None
+
+
+def _for_name(command: Callable[[str], Command]) -> Parse:
+    return lambda parts, argument: _trigger(command(parts[0]))(parts, argument)
+
+
+def _pause(_: Sequence[str], argument: Any) -> Pause:
+    return Pause(argument is None or _number(argument) >= 0.5)
+
+
+def _parameter(parts: Sequence[str], argument: Any) -> SetParameter:
+    """Return what is set: a text that says no number stays one, for the session to judge."""
+    (name,) = parts
+    is_text = isinstance(argument, str) and (name not in RANGED or _said(argument) is None)
+    return SetParameter(name, argument if is_text else _number(argument))
+
+
+def _normalised(parts: Sequence[str], argument: Any) -> SetParameter:
+    (name,) = parts
+    share = _number(argument)
     if not 0 <= share <= 1:
-        raise ConfigError(f"{parts[0]} must be in 0..1 here, found {share:g}")
-    return SetParameter(parts[0], denormalise(parts[0], share))
+        raise ConfigError(f"{name} must be in 0..1 here, found {share:g}")
+    return SetParameter(name, value_at(name, share))
 
 
-def denormalise(name: str, share: float) -> Value:
-    """Return the value at ``share`` of a parameter's range."""
-    low, high = float(SPECS[name]["low"]), float(SPECS[name]["high"])
-    value = low + share * (high - low)
-    return round(value) if isinstance(Settings.__dataclass_fields__[name].default, int) else value
-
-
-def _ranged() -> list[str]:
-    return [name for name, spec in SPECS.items() if "low" in spec]
-
-
-def _get(parts: Sequence[str], arguments: list[Any]) -> Query:
-    if parts[0] not in SPECS:
-        raise ConfigError(f"unknown parameter {parts[0]!r}; known are {', '.join(SPECS)}")
+def _get(parts: Sequence[str], argument: Any) -> Query:
     return Query("get", parts[0])
 
 
-def _mode(_: Sequence[str], arguments: list[Any]) -> SetMode:
-    if len(arguments) != 1 or arguments[0] not in MODES:
-        raise ConfigError(f"mode must be one of {', '.join(MODES)}, found {reprlib.repr(arguments)}")
-    return SetMode(arguments[0])
+def _mode(_: Sequence[str], argument: Any) -> SetMode:
+    if not isinstance(argument, str):
+        raise ConfigError(f"mode must be one of {', '.join(MODES)}, found {reprlib.repr(argument)}")
+    return SetMode(argument)
 
 
-def _news_for_port(what: str) -> Callable[[Sequence[str], list[Any]], Query]:
-    def parse(_: Sequence[str], arguments: list[Any]) -> Query:
-        port = _number(arguments) if arguments else None
+def _news_for_port(what: str) -> Parse:
+    def parse(_: Sequence[str], argument: Any) -> Query:
+        port = None if argument is None else _number(argument)
         if port is not None and not 1 <= port <= 65535:
             raise ConfigError(f"port must be in 1..65535, found {port:g}")
         return Query(what, port)
@@ -111,30 +161,31 @@ def _news_for_port(what: str) -> Callable[[Sequence[str], list[Any]], Query]:
     return parse
 
 
-def _record(_: Sequence[str], arguments: list[Any]) -> Query:
-    return Query("record", _number(arguments) >= 0.5 if arguments else None)
+def _record(_: Sequence[str], argument: Any) -> Query:
+    return Query("record", None if argument is None else _number(argument) >= 0.5)
 
 
-def _note(parts: Sequence[str], arguments: list[Any]) -> Message:
-    channel, pitch = (int(part) if part.isdecimal() else -1 for part in parts)
-    velocity = _number(arguments)
-    if not (0 <= channel <= 15 and 0 <= pitch <= 127 and 0 <= velocity <= 127):
-        raise ConfigError(f"a note is /vkb_midi/0..15/note/0..127 with 0..127, found {velocity:g}")
+def _note(parts: Sequence[str], argument: Any) -> Message:
+    channel, pitch = max(0, int(parts[0]) - 1), int(parts[1])
+    velocity = _number(argument)
+    if not 0 <= velocity <= 127:
+        raise ConfigError(f"a velocity is in 0..127, found {velocity:g}")
     if velocity < 1:
         return NoteOff(pitch=pitch, channel=channel)
     return NoteOn(pitch=pitch, velocity=int(velocity), channel=channel)
 
 
-def _tempo(_: Sequence[str], arguments: list[Any]) -> SetParameter:
-    return _parameter(["bpm"], arguments)
+def _tempo(_: Sequence[str], argument: Any) -> SetParameter:
+    return SetParameter("bpm", _number(argument))
 
 
-def _playing(_: Sequence[str], arguments: list[Any]) -> Roll:
-    return PLAY if _number(arguments) >= 0.5 else STOP
+def _playing(_: Sequence[str], argument: Any) -> Roll:
+    return PLAY if _number(argument) >= 0.5 else STOP
 
 
-def _asking(what: str) -> Callable[[Sequence[str], list[Any]], Request]:
-    return lambda *_: Query(what)
+def _asking(what: str) -> Parse:
+    """Return a parser of what takes no argument; a text is an answer of ours that comes back."""
+    return lambda _, argument: None if isinstance(argument, str) else Query(what)
 
 
 _ONE_OR_NONE = "nothing, or ≥ 0.5"
@@ -153,11 +204,34 @@ INCOMING = (
         "≥ 0.5: a take begins; less: it ends, and is written beside the session's log; nothing: the other of the two",
         _record,
     ),
+    Entry(f"{ROOT}/pause", "nothing, or a number", "nothing or ≥ 0.5: the model is held; less: it plays on", _pause),
     Entry(f"{ROOT}/mode", "a text", f"sets the mode: {', '.join(MODES)}", _mode),
-    Entry(f"{ROOT}/param/<name>", "a number, or a text", "sets a parameter in its own unit", _parameter),
-    Entry(f"{ROOT}/norm/<name>", "0 to 1", "sets a parameter as a share of its range", _normalised),
-    Entry(f"{ROOT}/get/<name>", "nothing", f"is answered with {ROOT}/param/<name>", _get),
-    Entry(f"{ROOT}/refresh", "nothing", "is answered with every parameter, mode and state", _asking("refresh")),
+    Entry(
+        f"{ROOT}/param/<name>", "a number, or a text", "sets a parameter in its own unit", _parameter, {"name": NAMES}
+    ),
+    Entry(f"{ROOT}/norm/<name>", "0 to 1", "sets a parameter as a share of its range", _normalised, {"name": RANGED}),
+    Entry(f"{ROOT}/get/<name>", "nothing", f"is answered with {ROOT}/param/<name>", _get, {"name": NAMES}),
+    Entry(
+        f"{ROOT}/learn/<name>",
+        _ONE_OR_NONE,
+        "the controller that is moved next, on any channel, moves this parameter from then on; saved in your preset",
+        _for_name(Learn),
+        {"name": RANGED},
+    ),
+    Entry(f"{ROOT}/learn", _ONE_OR_NONE, "no controller is waited for any longer", _trigger(Learn(""))),
+    Entry(
+        f"{ROOT}/unlearn/<name>",
+        _ONE_OR_NONE,
+        "the parameter's controller is free",
+        _for_name(Unlearn),
+        {"name": RANGED},
+    ),
+    Entry(
+        f"{ROOT}/refresh",
+        "nothing",
+        "is answered with every parameter, mode, state and learnt controller",
+        _asking("refresh"),
+    ),
     Entry(f"{ROOT}/capabilities", "nothing", "is answered with the version and the modes", _asking("capabilities")),
     Entry(
         f"{ROOT}/subscribe",
@@ -167,7 +241,12 @@ INCOMING = (
     ),
     Entry(f"{ROOT}/unsubscribe", "nothing, or a port", "no more news there", _news_for_port("unsubscribe")),
     Entry(
-        "/vkb_midi/<channel>/note/<pitch>", "a velocity, 0 ends", "plays a note to the model (REAPER, Bitwig)", _note
+        "/vkb_midi/<channel>/note/<pitch>",
+        "a velocity, 0 ends",
+        "plays a note to the model; channels are 1 to 16, as for Bitwig (DrivenByMoss), and 0, which is the first of "
+        "surfaces for REAPER, is 1",
+        _note,
+        {"channel": _CHANNELS, "pitch": _PITCHES},
     ),
     Entry(
         "/play", _ONE_OR_NONE, "the DAW's transport starts: without a clock, bars are counted from here", _trigger(PLAY)
@@ -181,12 +260,15 @@ INCOMING = (
     Entry("/live/song/get/is_playing", "0 or 1", "as /play or /stop (AbletonOSC)", _playing),
 )
 OUTGOING = (
-    (f"{ROOT}/state", "listening, answering, interrupted or stopped"),
+    (f"{ROOT}/state", "listening, answering, interrupted, stopped or paused"),
     (f"{ROOT}/mode", "the mode, when it changes"),
     (f"{ROOT}/key", "the key of the phrase, such as D minor, when the model begins; empty if there is none"),
     (f"{ROOT}/chord", "the chord that the player holds, such as Am7/G; empty if it has no name"),
     (f"{ROOT}/beat", "beat of the bar, bar (both from 1) and tempo, at each beat of the clock or of the bars"),
     (f"{ROOT}/note", "pitch and velocity of each note of the model; 0 ends it"),
+    (f"{ROOT}/param/<name>", "the value of a parameter that a controller moves"),
+    (f"{ROOT}/learning", "the parameter that waits for a controller; empty if none does"),
+    (f"{ROOT}/learnt", "a parameter, its controller and the controller's channel; -1 and 0 if it is free"),
     (f"{ROOT}/record", "1 when a take begins; 0 and its file when it was written"),
     (
         f"{ROOT}/stats",
@@ -200,71 +282,82 @@ OUTGOING = (
 )
 
 
-_PATTERNS = [(entry.pattern, entry) for entry in INCOMING]
+NEWS = frozenset(address for address, _ in OUTGOING) - {entry.address for entry in INCOMING}
+"""What only a bridge says: who sends it back is a mirror, or another bridge."""
+_ADDRESSES = {address: (entry, parts) for entry in INCOMING for address, parts in entry.addresses()}
 
 
-def request_of(address: str, arguments: list[Any]) -> Request | None:
-    """Return what a message asks for, or None where it asks for nothing.
+def _tree_of(addresses: Sequence[str]) -> dict[str, Any]:
+    """Return the addresses as dicts in dicts, one level for each part; an address itself is under ``""``."""
+    tree: dict[str, Any] = {}
+    for address in addresses:
+        below = tree
+        for part in address.split("/")[1:]:
+            below = below.setdefault(part, {})
+        below[""] = address
+    return tree
+
+
+_TREE = _tree_of(list(_ADDRESSES))
+
+
+def is_unanswered(address: str) -> bool:
+    """Return whether a message is news or an error, of ours or of another program: an answer might be answered."""
+    return address in NEWS or address.endswith("/error")
+
+
+def request_of(address: str, arguments: Sequence[Any]) -> Request | None:
+    """Return what a message to a known address asks for, or None where it asks for nothing.
+
+    Only the first argument counts.
 
     Raises:
-        ConfigError: the address or an argument is not in the table.
+        ConfigError: the argument is not what the address takes.
     """
-    for pattern, entry in _PATTERNS:
-        if found := pattern.fullmatch(address):
-            try:
-                return entry.parse(found.groups(), arguments)
-            except ConfigError as error:
-                raise ConfigError(f"{address}: {error}") from error
-    raise ConfigError(f"unknown address {address!r:.80}; docs/osc.md lists those that are known")
+    entry, parts = _ADDRESSES[address]
+    try:
+        return entry.parse(parts, arguments[0] if arguments else None)
+    except ConfigError as error:
+        raise ConfigError(f"{address}: {error}") from error
 
 
-def _number(arguments: list[Any]) -> float:
-    if len(arguments) != 1 or not isinstance(arguments[0], bool | int | float):
-        raise ConfigError(f"takes one number, found {reprlib.repr(arguments)}")
-    return float(arguments[0])
+def addresses_of(address: str) -> list[str]:
+    """Return the known addresses that a message's address, or its pattern, means.
+
+    Raises:
+        ConfigError: there are none, or too many.
+    """
+    if not is_pattern(address):
+        if address not in _ADDRESSES:
+            raise ConfigError(_unknown(address))
+        return [address]
+    if len(address) > LONGEST_PATTERN or sum(map(address.count, "*?[{")) > MOST_WILDCARDS:
+        most = f"{LONGEST_PATTERN} characters, {MOST_WILDCARDS} of them wild"
+        raise ConfigError(f"a pattern has at most {most}, found {address!r:.80}")
+    found = list(islice(_walk(_TREE, address.split("/")[1:]), MOST_MATCHES + 1))
+    if not 1 <= len(found) <= MOST_MATCHES:
+        count = f"more than {MOST_MATCHES} addresses" if found else "no address"
+        raise ConfigError(f"pattern {address!r:.80} means {count}; docs/osc.md lists those that are known")
+    return found
 
 
-def document() -> str:
-    """Return the namespace as a page, which is ``docs/osc.md``."""
-    lines = [
-        "# OSC",
-        "",
-        "`musebridge serve` listens on 127.0.0.1:9123 (`--osc HOST:PORT`, `--osc off`). This page is made from",
-        "the table in `bridge/core/osc_namespace.py` that also drives it:",
-        "`python -m musebridge.bridge.core.osc_namespace > docs/osc.md`.",
-        "",
-        "## What it understands",
-        "",
-        "| address | takes | does |",
-        "|---|---|---|",
-        *(f"| `{entry.address}` | {entry.takes} | {entry.does} |" for entry in INCOMING),
-        "",
-        "What cannot be understood is answered with `/musebridge/error`.",
-        "",
-        "## Parameters",
-        "",
-        "| name | range | at first | meaning |",
-        "|---|---|---|---|",
-        *(f"| `{name}` | {_range(spec)} | {_default(name)} | {spec['meaning']} |" for name, spec in SPECS.items()),
-        "",
-        "## What subscribers are told",
-        "",
-        "| address | says |",
-        "|---|---|",
-        *(f"| `{address}` | {says} |" for address, says in OUTGOING),
-        "",
-    ]
-    return "\n".join(lines)
+def _walk(tree: dict[str, Any], parts: Sequence[str]) -> Iterator[str]:
+    if not parts:
+        if "" in tree:
+            yield tree[""]
+        return
+    for name, below in tree.items():
+        if name and matches(parts[0], name):
+            yield from _walk(below, parts[1:])
 
 
-def _range(spec: Any) -> str:
-    return f"{spec['low']:g} to {spec['high']:g}{spec['unit']}" if "low" in spec else "a text"
-
-
-def _default(name: str) -> Value:
-    default: Value = getattr(Settings(), name)
-    return default
-
-
-if __name__ == "__main__":
-    print(document(), end="")  # noqa: T201  # this is its output
+def _unknown(address: str) -> str:
+    """Say what is unknown about an address: all of it, or what stands where the table has a choice."""
+    for entry in INCOMING:
+        shape = re.sub(r"<\w+>", "([^/]+)", entry.address)
+        if entry.values and (found := re.fullmatch(shape, address)):
+            for (what, values), part in zip(entry.values.items(), found.groups(), strict=True):
+                if part not in values:
+                    known = f"{values[0]} to {values[-1]}" if values[0].isdecimal() else ", ".join(values)
+                    return f"{entry.address}: no {what} {part!r:.40}; known are {known}"
+    return f"unknown address {address!r:.80}; docs/osc.md lists those that are known"

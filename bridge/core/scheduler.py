@@ -10,6 +10,7 @@ from typing import Protocol
 
 from musebridge.events import ALL_NOTES_OFF, ALL_SOUND_OFF, SOSTENUTO, SUSTAIN, Control, Message, NoteOff, NoteOn
 
+_ENDING = (ALL_NOTES_OFF, ALL_SOUND_OFF)
 _SILENCING = (SOSTENUTO, SUSTAIN, ALL_NOTES_OFF, ALL_SOUND_OFF)
 
 
@@ -120,6 +121,15 @@ class Scheduler:
         """Return when the next event is due, or None."""
         return self._queue[0][0] if self._queue else None
 
+    def drop_overdue(self, before_s: float) -> None:
+        """Leave out what the model was to strike before a moment; the ends of notes stay."""
+        self._queue = [
+            item
+            for item in self._queue
+            if item[0] >= before_s or item[2].owner is not Owner.MODEL or not isinstance(item[2].event, NoteOn)
+        ]
+        heapq.heapify(self._queue)
+
     def pop_due(self, now_s: float) -> list[Scheduled]:
         """Take out every event due by ``now_s``, earliest first."""
         return list(self._popped(now_s))
@@ -188,6 +198,13 @@ class Scheduler:
                         release = NoteOff(pitch=pitch, channel=channel)
                         ledger.note(release)
                         yield Scheduled(scheduled.due_s, release, owner)
+            case Control(controller=number, channel=channel) if number in _ENDING and not is_release:
+                # It is for the player's notes, and would end those of the model as well.
+                for release in mine.releases():
+                    if release.channel == channel:
+                        mine.note(release)
+                        yield Scheduled(scheduled.due_s, release, scheduled.owner)
+                return
             case Control(controller=number, value=value, channel=channel) if number == SUSTAIN and value > 0:
                 self._channels.add(channel)
                 self._pedals.add(channel)

@@ -54,7 +54,7 @@ class Stream:
 
     @property
     def state(self) -> StreamState:
-        """What the stream means at its end; whoever writes keeps it up to date."""
+        """What the stream means at its end: one object for good; whoever writes keeps it up to date."""
         return self._encoder.state
 
     @property
@@ -150,6 +150,11 @@ class Stream:
         self.go_to(self._undo_log[-1])
         return self._undo_log[-1].notes, undone[::-1]
 
+    def has_beyond(self, moment_s: float) -> bool:
+        """Return whether the last event that can be undone sounds after a moment."""
+        event = self._undo_log[-1].event if self._undo_log else None
+        return event is not None and event.due_s > moment_s + _ROUNDING_S
+
     def go_to(self, mark: Mark) -> None:
         """Go back to a mark, once."""
         if self.context.holds(mark.position):
@@ -157,4 +162,7 @@ class Stream:
         else:  # the window has nothing of what was before
             self.context.clear()
             self.context.append([BEGIN])
-        self._encoder.state, self._origin_s = mark.state, mark.origin_s
+        self._encoder.state.restore(mark.state)
+        # What rang under the player's pedal until the model struck it rings again.
+        self.key_state.ringing |= self.state.sounding - self.key_state.held - set(mark.notes.open)
+        self._origin_s = mark.origin_s

@@ -1,237 +1,164 @@
-"""Where the beats are: a steady tempo, or one that follows MIDI clock.
-
-Beats are quarter notes, counted from the start of the song.
-"""
+"""Where the beats and the bar lines are: as others share them, as MIDI clock has them, or steadily."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
-
+from musebridge.bridge.core.clock_in import ClockFollower, Grid, SteadyTempo
 from musebridge.events import SongPosition, Transport
 
-TICKS_PER_BEAT = 24
-_REMEMBERED_TICKS = 96
-_ENOUGH_TICKS = 12
-_GONE_S = 0.5
-_STRANGER_TICKS = 6
-"""So many ticks in a row far from where they were expected are right, and what was expected is not."""
-_FAR_TICKS, _NEAR_TICKS = 0.75, 0.4
-_FASTEST_S = 60 / 400 / TICKS_PER_BEAT
 _JITTER_BEATS = 0.5
 """A clock that jitters takes a beat back by less than this."""
 _ROUNDING_BEATS = 1e-6
-
-
-class Grid(Protocol):
-    """Beats against time."""
-
-    @property
-    def bpm(self) -> float:
-        """Beats a minute."""
-        ...
-
-    def beat_at(self, time_s: float) -> float:
-        """Return the beat at a moment in monotonic seconds."""
-        ...
-
-    def time_of(self, beat: float) -> float:
-        """Return the moment of a beat in monotonic seconds."""
-        ...
+_STANDS_STILL_S = 10.0
+"""A DAW that was stopped for longer is not waited for."""
 
 
 @dataclass(frozen=True, slots=True)
-class SteadyTempo:
-    """``bpm`` beats a minute, the first at ``origin_s``."""
+class _Shifted:
+    """A grid whose beat 0 is at a beat of another."""
 
-    bpm: float
-    origin_s: float
-
-    def beat_at(self, time_s: float) -> float:
-        """Return the beat at a moment in monotonic seconds."""
-        return (time_s - self.origin_s) * self.bpm / 60
-
-    def time_of(self, beat: float) -> float:
-        """Return the moment of a beat in monotonic seconds."""
-        return self.origin_s + beat * 60 / self.bpm
-
-
-class ClockFollower:
-    """Follows MIDI clock: the line through its last four beats of ticks.
-
-    A line through many ticks is steadier than any of them, so jitter of some
-    milliseconds moves the beat by a fraction of one. A tick far from the line is
-    counted but not gone by: a busy machine hands over late ticks in a bunch. When
-    a few in a row agree, ticks before them were lost, or the tempo is a new one.
-    """
-
-    def __init__(self) -> None:
-        self.running = False
-        self._next_tick = 0
-        self._ticks: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED_TICKS)
-        self._strangers: list[tuple[float, int]] = []
-        self._last_off = self._heard_s = 0.0
-        self._is_known = False
-        self._seconds_per_tick, self._tick_zero_s = 60 / 120 / TICKS_PER_BEAT, 0.0
+    grid: Grid
+    zero: float
 
     @property
     def bpm(self) -> float:
-        """Beats a minute."""
-        return 60 / (self._seconds_per_tick * TICKS_PER_BEAT)
-
-    def is_alive(self, now_s: float) -> bool:
-        """Whether the song runs and its clock is known well enough to go by."""
-        return self.running and self._is_known and now_s - self._heard_s < _GONE_S
-
-    def receive(self, now_s: float, message: Transport | SongPosition) -> None:
-        """Take a message that came at ``now_s``."""
-        match message:
-            case Transport("clock"):
-                self._tick(now_s)
-            case Transport("start"):
-                self._place(0)
-                self.running = True
-            case Transport("continue"):
-                self.running = True
-            case Transport("stop"):
-                self.running = False
-            case SongPosition(sixteenths):
-                self._place(sixteenths * TICKS_PER_BEAT // 4)
+        return self.grid.bpm
 
     def beat_at(self, time_s: float) -> float:
-        """Return the beat at a moment in monotonic seconds."""
-        return (time_s - self._tick_zero_s) / self._seconds_per_tick / TICKS_PER_BEAT
+        return self.grid.beat_at(time_s) - self.zero
 
     def time_of(self, beat: float) -> float:
-        """Return the moment of a beat in monotonic seconds."""
-        return self._tick_zero_s + beat * TICKS_PER_BEAT * self._seconds_per_tick
-
-    def _place(self, tick: int) -> None:
-        """Let the next tick be this one; the tempo stays."""
-        moved = tick - self._next_tick
-        self._next_tick = tick
-        self._ticks = deque(_relabelled(self._ticks, moved), self._ticks.maxlen)
-        self._strangers = _relabelled(self._strangers, moved)
-        self._tick_zero_s -= moved * self._seconds_per_tick
-
-    def _tick(self, now_s: float) -> None:
-        if now_s - self._heard_s > _GONE_S:
-            self._ticks.clear()
-            self._strangers.clear()
-            self._is_known = False
-        self._heard_s = now_s
-        tick = now_s, self._next_tick
-        self._next_tick += 1
-        if self._is_known and abs(self._off(*tick)) > _FAR_TICKS:
-            self._strangers.append(tick)
-            if len(self._strangers) == _STRANGER_TICKS:
-                self._hear_strangers()
-            return
-        self._strangers.clear()
-        self._last_off = self._off(*tick)
-        self._go_by([tick])
-
-    def _off(self, time_s: float, number: int) -> float:
-        """Return by how many ticks one is late."""
-        return (time_s - self._tick_zero_s) / self._seconds_per_tick - number
-
-    def _hear_strangers(self) -> None:
-        """Go by ticks that agree with each other: after lost ones they are all late by as many, and suddenly so."""
-        strangers, offs = self._strangers, [self._off(*tick) for tick in self._strangers]
-        if strangers[-1][0] - strangers[0][0] < _FASTEST_S * (_STRANGER_TICKS - 1):
-            self._strangers = strangers[1:]  # still a bunch
-            return
-        lost = round(sum(offs) / len(offs))
-        if lost > 0 and abs(self._last_off) < _NEAR_TICKS and all(abs(off - lost) < _NEAR_TICKS for off in offs):
-            self._next_tick += lost
-            strangers = _relabelled(strangers, lost)
-        else:
-            self._ticks.clear()
-        self._strangers, self._last_off = [], 0.0
-        self._go_by(strangers)
-
-    def _go_by(self, ticks: Iterable[tuple[float, int]]) -> None:
-        self._ticks.extend(ticks)
-        self._is_known = self._is_known or len(self._ticks) >= _ENOUGH_TICKS
-        if len(self._ticks) >= 2:
-            self._fit()
-
-    def _fit(self) -> None:
-        times_s, numbers = np.array(self._ticks).T
-        spread = numbers - numbers.mean()
-        slope = float(spread @ times_s / (spread @ spread))
-        if slope > 0:
-            self._seconds_per_tick = slope
-            self._tick_zero_s = float(times_s.mean() - slope * numbers.mean())
-
-
-def _relabelled(ticks: Iterable[tuple[float, int]], by: int) -> list[tuple[float, int]]:
-    return [(time_s, number + by) for time_s, number in ticks]
+        return self.grid.time_of(beat + self.zero)
 
 
 class Meter:
-    """Where the beats are: where other programs share them, or MIDI clock has them, or at a steady tempo.
+    """Where the beats and the bar lines are: where other programs share them, where MIDI clock has them, or steadily.
 
     The steady beats are counted from where a DAW started that says no more than
-    that, and where none did, from the first note of the phrase. While others follow
-    them they stay where they are.
+    that, and where none did, from the first note of the phrase; at the tempo of the
+    ticks that come in, if any do. While others follow them they stay where they are.
+    A clock leads until its song stops: where it dies, its last tempo holds.
+
+    *Elapsed* beats go on whatever the song does: a loop or a jump moves the song, not
+    them. Where a song is stopped and continues, they go on from where it was stopped.
+
+    Args:
+        bpm: of the steady beats.
+        bar_beats: quarter notes in a bar.
     """
 
-    def __init__(self, bpm: float) -> None:
+    def __init__(self, bpm: float, bar_beats: float = 4) -> None:
+        self.bar_beats = bar_beats
         self._clock = ClockFollower()
-        self._bpm, self._zero_s = bpm, 0.0
+        self._steady = SteadyTempo(bpm, 0.0)
+        self._ticked_zero: float | None = None  # where the steady beats follow ticks: how many beats had ticked at 0
+        self._bar_zero = 0.0  # the beat from which bars are counted, after a change of metre
         self._is_counting = self._is_rolling = self._is_leading = False
         self._shared: SteadyTempo | None = None
+        self._elapsed_zero = 0.0
+        self._stopped_s, self._stopped_at = -math.inf, 0.0
         self._told: int | None = None
 
     def grid(self, now_s: float) -> Grid:
-        """Return what holds at ``now_s``."""
-        match self.leader(now_s):
-            case "others":
-                assert self._shared
-                return self._shared
-            case "clock":
-                return self._clock
-        return SteadyTempo(self._bpm, self._zero_s)
+        """Return the beats that hold at ``now_s``; multiples of :attr:`bar_beats` are bar lines."""
+        if self._shared:
+            return self._shared
+        line, zero = self._line(), self._bar_zero
+        if line is not self._steady:
+            zero += self._clock.song_zero if self._clock_leads else self._ticked_zero or 0.0
+        return _Shifted(line, zero) if zero else line
 
     def leader(self, now_s: float) -> str:
         """Return who says where the beats are: ``others``, the ``clock`` or the ``phrase``."""
         if self._shared:
             return "others"
-        return "clock" if self.is_clocked(now_s) else "phrase"
+        return "clock" if self._clock_leads else "phrase"
 
-    def share(self, bpm: float | None, beat_zero_s: float) -> None:
-        """Go by the beats of others; None ends that."""
-        self._shared = None if bpm is None else SteadyTempo(bpm, beat_zero_s)
+    def elapsed(self, now_s: float) -> float:
+        """Return how many beats have passed at ``now_s``."""
+        return self._line().beat_at(now_s) - self._elapsed_zero
+
+    def line_s(self, now_s: float, elapsed: float) -> float:
+        """Return the moment of the bar line nearest to so many elapsed beats."""
+        grid = self.grid(now_s)
+        beat = grid.beat_at(now_s) + elapsed - self.elapsed(now_s)
+        return grid.time_of(round(beat / self.bar_beats) * self.bar_beats)
+
+    def next_line_s(self, now_s: float) -> float:
+        """Return the moment of the first bar line that is not past."""
+        grid = self.grid(now_s)
+        bar = math.ceil(grid.beat_at(now_s) / self.bar_beats - _ROUNDING_BEATS)
+        return grid.time_of(bar * self.bar_beats)
 
     def is_clocked(self, now_s: float) -> bool:
-        """Whether MIDI clock comes in and is gone by."""
-        return self._clock.is_alive(now_s)
+        """Whether MIDI clock comes in, whether its song runs or not."""
+        return self._clock.ticks_come(now_s)
+
+    def stands_still(self, now_s: float) -> bool:
+        """Whether a DAW has stopped and may go on: it counts no bars now, so there are none to play on."""
+        return now_s - self._stopped_s < _STANDS_STILL_S
+
+    def share(self, now_s: float, bpm: float | None, beat_zero_s: float) -> None:
+        """Go by the beats of others; None ends that."""
+        with self._going_on(now_s):
+            self._shared = None if bpm is None else SteadyTempo(bpm, beat_zero_s)
 
     def receive(self, now_s: float, message: Transport | SongPosition) -> None:
         """Take a message that came at ``now_s``."""
-        self._clock.receive(now_s, message)
+        ran = self._clock.running
+        with self._going_on(now_s):
+            beat = self.grid(now_s).beat_at(now_s)
+            self._clock.receive(now_s, message)
+            if self._ticked_zero is None and self._clock.ticks_come(now_s):
+                self._ticked_zero = self._clock.ticked.beat_at(now_s) - beat
+        match message:
+            case Transport("stop") if ran:
+                self._stand_still(now_s)
+            case Transport("continue") if not ran:
+                if self._stopped_s > -math.inf:
+                    self._elapsed_zero += self.elapsed(now_s) - self._stopped_at
+                self._stopped_s = -math.inf
+            case Transport("start"):
+                self._bar_zero, self._stopped_s = 0.0, -math.inf
 
     def set_tempo(self, now_s: float, bpm: float) -> None:
-        """Go on from where the steady beat is, at another tempo."""
-        beat = SteadyTempo(self._bpm, self._zero_s).beat_at(now_s)
-        self._bpm, self._zero_s = bpm, now_s - beat * 60 / bpm
+        """Go on from where the steady beat is, at another tempo; where a clock comes in, its tempo holds."""
+        if self._clock_leads or self.is_clocked(now_s):
+            return
+        line = self._line()
+        beat = line.beat_at(now_s) - (0.0 if line is self._steady else self._ticked_zero or 0.0)
+        with self._going_on(now_s):
+            self._ticked_zero = None
+            self._steady = SteadyTempo(bpm, now_s - beat * 60 / bpm)
+
+    def set_bar(self, now_s: float, bar_beats: float) -> None:
+        """Let a bar have so many beats, from the bar line on that is nearest; the bars before keep their numbers."""
+        if not self._shared:
+            bar = round(self.grid(now_s).beat_at(now_s) / self.bar_beats)
+            self._bar_zero += bar * (self.bar_beats - bar_beats)
+        self.bar_beats = bar_beats
 
     def begin_phrase(self, now_s: float) -> None:
         """Count steady beats from here, unless a DAW rolls or others follow."""
         if not (self._is_rolling or self._is_leading):
             self._count_from(now_s)
 
-    def roll(self, now_s: float, rolling: bool) -> None:
-        """A DAW starts here, or stops."""
-        self._is_rolling = rolling
-        if rolling:
+    def roll(self, now_s: float, rolling: bool) -> bool:
+        """A DAW starts here, or stops; return whether that is news. To say again what is known changes nothing."""
+        is_change = rolling != self._is_rolling
+        if rolling and not self._is_rolling:
+            self._stopped_s = -math.inf
+            if not self.is_clocked(now_s):
+                self._clock.running = False  # it died: whoever starts now leads
             self._count_from(now_s)
+        elif self._is_rolling and not rolling:
+            self._stand_still(now_s)
+        self._is_rolling = rolling
+        return is_change
 
     def lead(self, now_s: float, leads: bool) -> None:
         """Let others follow the steady beats, which begin here if they did not before; or no longer."""
@@ -254,5 +181,38 @@ class Meter:
         """Return when the beat after the one that was told begins, in monotonic seconds."""
         return None if self._told is None else self.grid(now_s).time_of(self._told + 1)
 
+    @property
+    def _clock_leads(self) -> bool:
+        return self._clock.running and self._clock.is_known
+
+    def _source(self) -> SteadyTempo | ClockFollower:
+        """Return whose beats pass."""
+        if self._shared:
+            return self._shared
+        return self._clock if self._clock_leads or self._ticked_zero is not None else self._steady
+
+    def _line(self) -> SteadyTempo:
+        """Return the beats that pass, wherever the song is in them."""
+        source = self._source()
+        return source.ticked if isinstance(source, ClockFollower) else source
+
     def _count_from(self, now_s: float) -> None:
-        self._zero_s, self._is_counting = now_s, True
+        with self._going_on(now_s):
+            self._steady, self._is_counting = SteadyTempo(self._steady.bpm, now_s), True
+            if self._ticked_zero is not None:
+                self._ticked_zero = self._clock.ticked.beat_at(now_s)
+            if not self._clock_leads:
+                self._bar_zero = 0.0
+
+    def _stand_still(self, now_s: float) -> None:
+        self._stopped_s, self._stopped_at = now_s, self.elapsed(now_s)
+
+    @contextmanager
+    def _going_on(self, now_s: float) -> Iterator[None]:
+        """Let elapsed beats go on where another line takes over; not where a clock corrects its own."""
+        led, elapsed, source = self.leader(now_s), self.elapsed(now_s), self._source()
+        yield
+        if self._source() is not source:
+            self._elapsed_zero = self._line().beat_at(now_s) - elapsed
+        if led != self.leader(now_s):
+            self._bar_zero = 0.0

@@ -22,6 +22,11 @@ def date_and_time() -> str:
     return time.strftime("%Y%m%d-%H%M%S")
 
 
+def unix_s() -> float:
+    """Return the seconds since 1970, which other programs count too."""
+    return time.time()
+
+
 class MonotonicClock:
     """Real time."""
 

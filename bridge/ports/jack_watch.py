@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from musebridge.errors import PortError
 
@@ -58,7 +59,7 @@ class JackWatch(ServerMonitor):
             ) from error
         jack.set_error_function(lambda _: None)  # the exception says it
         jack.set_info_function(lambda _: None)
-        self._error: type[Exception] = jack.JackError
+        self._jack = jack
         self._ended = threading.Event()
         try:
             self._client = jack.Client("MuseBridge-watch", no_start_server=True)
@@ -87,14 +88,24 @@ class JackWatch(ServerMonitor):
 
     def ports(self, client: str) -> set[str]:
         """Return the full names of the MIDI ports of clients whose names begin so."""
-        return {port.name for port in self._client.get_ports(f"^{client}", is_midi=True)}
+        lib, is_midi = self._jack._lib, self._jack._MIDI
+        return self._names(lib.jack_get_ports(self._client._ptr, f"^{client}".encode(), is_midi, 0))
 
     def peers(self, port: str) -> set[str]:
         """Return the names of the ports that one of our ports is connected to."""
-        try:
-            return {peer.name for peer in self._client.get_all_connections(port)}
-        except self._error:
-            return set()  # the server died just now
+        lib, client = self._jack._lib, self._client._ptr
+        ours = lib.jack_port_by_name(client, port.encode())
+        return self._names(lib.jack_port_get_all_connections(client, ours)) if ours else set()
+
+    def _names(self, pointers: Any) -> set[str]:
+        """Return names that libjack lists: any bytes, which the library's own calls take for UTF-8, and raise."""
+        if not pointers:
+            return set()  # there are none, or the server died just now
+        ffi, names = self._jack._ffi, list[str]()
+        listed = ffi.gc(pointers, self._jack._lib.jack_free)
+        while listed[len(names)]:
+            names.append(ffi.string(listed[len(names)]).decode(errors="surrogateescape"))
+        return set(names)
 
     def close(self) -> None:
         """Close the client."""

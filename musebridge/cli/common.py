@@ -77,12 +77,16 @@ def stages() -> Iterator[Callable[[str, float], None]]:
 
 
 def _address(context: click.Context, option: click.Parameter, text: str) -> tuple[str, int] | None:
-    """Parse ``HOST:PORT``; ``off`` is None."""
+    """Parse ``HOST:PORT``, an IPv6 host in brackets; ``off`` is None."""
     if text == "off":
         return None
     host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""  # an IPv6 host whose last group would be taken for the port
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"osc must be HOST:PORT (127.0.0.1:9123) or off, found {text!r}")
+        raise ConfigError(f"osc must be HOST:PORT (127.0.0.1:9123, [::1]:9123) or off, found {text!r}")
     return host, int(port)
 
 

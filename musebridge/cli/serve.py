@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def serve(
 ) -> None:
     """Listen to a MIDI port and answer live, until Ctrl-C."""
     from musebridge.bridge.app.bridge import Bridge
-    from musebridge.bridge.app.preset import load
+    from musebridge.bridge.app.preset import load, save_binds
     from musebridge.bridge.core.settings import check_mode
     from musebridge.bridge.inference.engine import OnnxEngine
     from musebridge.bridge.ports.clock import date_and_time
@@ -60,6 +61,8 @@ def serve(
         mode=preset.mode,
         seed=seed,
         osc=osc,
+        binds=preset.binds,
+        save=partial(save_binds, preset),
         link=link,
         journal=journal_of(log, preset) if log else None,
         notice=say,

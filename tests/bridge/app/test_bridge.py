@@ -13,7 +13,8 @@ import pytest
 from musebridge.bridge.app.bridge import Bridge
 from musebridge.bridge.app.journal import Journal, Take, replay, tracks
 from musebridge.bridge.app.testing import ScriptedEngine
-from musebridge.bridge.core.commands import FollowSharedBeats, HandOver, Retry, SetMode, SetParameter
+from musebridge.bridge.core.commands import Bind, FollowSharedBeats, HandOver, Retry, SetMode, SetParameter
+from musebridge.bridge.core.echo import LOOP
 from musebridge.bridge.core.scheduler import silence
 from musebridge.bridge.core.settings import Settings
 from musebridge.bridge.ports.base import MemoryPort
@@ -130,10 +131,11 @@ def test_a_session_with_interruptions_failures_and_commands_can_be_replayed(
     bridge: Bridge, engine: ScriptedEngine, keyboard: MemoryPort, ear: Ear, tmp_path: Path
 ) -> None:
     ear.wait_for(20)
-    for command in (SetMode("duet"), SetParameter("transpose", 3), SetParameter("transpose", 99), HandOver()):
+    refused, bound = SetParameter("transpose", 99), Bind("transpose", 5, 1)
+    for command in (SetMode("duet"), SetParameter("transpose", 3), refused, bound, HandOver()):
         bridge.inbox.put((MonotonicClock().now(), command))
     ear.wait_for(20)
-    for event in [*phrase(), NoteOn(pitch=72, velocity=5)]:
+    for event in [*phrase(), Control(controller=5, value=90), NoteOn(pitch=72, velocity=5)]:
         keyboard.send(event)
     ear.wait_for(20)
     bridge.inbox.put((MonotonicClock().now(), Retry()))
@@ -196,20 +198,43 @@ def test_a_take_needs_a_folder(engine: ScriptedEngine, keyboard: MemoryPort, ear
         bridge.record(True)
 
 
-def test_what_the_player_plays_is_passed_on_if_asked_and_echoes_are_not_heard(ear: Ear, engine: ScriptedEngine) -> None:
+def test_what_the_player_plays_is_passed_on_if_asked(ear: Ear, engine: ScriptedEngine) -> None:
     keyboard = MemoryPort("keyboard")
     with Bridge(engine, keyboard, ear, settings=replace(QUICK, thru=1), mode="manual", seed=0) as bridge:
-        bend, wheel = Other(bytes([0xE0, 1, 2])), Control(controller=1, value=9)
-        for message in (*phrase(), bend, wheel):
+        played = [*phrase(), Other(bytes([0xE0, 1, 2])), Control(controller=1, value=9)]
+        for message in played * 2:  # at once, and equal: no echoes
             keyboard.send(message)
-        ear.wait_for(4)
-        assert ear.events == [*phrase(), bend, wheel]
-        bridge.inbox.put((MonotonicClock().now(), HandOver()))
-        ear.wait_for(1)
-        keyboard.send(ear.events[4])  # the output is wired to the input
-        ear.wait_for(10)
-        assert bridge.stats.heard == 1
-        assert ear.events.count(ear.events[4]) == 1
+        ear.wait_for(8)
+        assert ear.events == played * 2
+        assert bridge.stats.heard == 2
+
+
+class Loop(Ear):
+    """An output that a DAW sends back to the input, louder and on another channel."""
+
+    def __init__(self, keyboard: MemoryPort) -> None:
+        super().__init__()
+        self._keyboard = keyboard
+
+    def send(self, event: Message) -> None:
+        super().send(event)
+        match event:
+            case NoteOn(pitch=pitch):
+                self._keyboard.send(NoteOn(pitch=pitch, velocity=100, channel=2))
+            case NoteOff(pitch=pitch):
+                self._keyboard.send(NoteOff(pitch=pitch, channel=2))
+
+
+def test_a_loop_through_the_daw_is_told_once_and_the_answer_goes_on(engine: ScriptedEngine) -> None:
+    keyboard, notices = MemoryPort("keyboard"), list[str]()
+    loop = Loop(keyboard)
+    with Bridge(engine, keyboard, loop, settings=QUICK, seed=0, notice=notices.append) as bridge:
+        for message in phrase():
+            keyboard.send(message)
+        loop.wait_for(100)
+        assert bridge.failure is None
+    assert [notice for notice in notices if "DAW" in notice] == [LOOP]
+    assert notices.count("answering") < 20
 
 
 def test_a_flood_of_bends_pressure_and_controllers_passes_in_order_and_the_phrase_is_answered(

@@ -344,7 +344,7 @@ def test_a_window_that_fills_up_is_read_again_in_small_pieces_beside_the_answer(
     prefill = stage.engine.prefill
     stage.engine.prefill = lambda tokens: pieces.append(len(tokens)) or prefill(tokens)
     stage.play(PHRASE, until_s=30.0)
-    assert stage.session._stream.context.forgotten > 128
+    assert stage.session._performer.stream.context.forgotten > 128
     assert max(pieces) == 16
 
 
@@ -841,3 +841,13 @@ def test_no_interleaving_leaves_a_note_sounding_or_breaks_the_model(moves, mode,
     assert witness.wrongs == []
     assert not witness.sounding
     assert stage.scheduler.pop_due(1e9) == []
+
+
+def test_a_snapshot_stays_as_it_was_when_the_session_goes_on() -> None:
+    stage = Stage(mode="manual", thru=1)
+    before = stage.session.snapshot
+    stage.play([(0.5, SetParameter("thru", 0)), *PHRASE, (1.6, HandOver())], until_s=1.7)
+    after = stage.session.snapshot
+    assert (before.state, after.state) == ("listening", "answering")
+    assert before.passes_on(on(22))
+    assert not after.passes_on(on(22))

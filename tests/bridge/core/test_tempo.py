@@ -4,7 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from musebridge.bridge.core.tempo import TICKS_PER_BEAT, ClockFollower, Meter, SteadyTempo
+from musebridge.bridge.core.clock_in import TICKS_PER_BEAT, ClockFollower, SteadyTempo
+from musebridge.bridge.core.tempo import Meter
 from musebridge.events import SongPosition, Transport
 
 Times = npt.NDArray[np.float64]

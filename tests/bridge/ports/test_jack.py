@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -22,10 +23,22 @@ from musebridge.errors import PortError
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="real MIDI ports through JACK need Linux")
 
+C = TypeVar("C")
 DEADLINE_S = 60
 NOTE_ON, NOTE_OFF = 0x90, 0x80
 DOCTOR = [sys.executable, "-m", "musebridge", "doctor"]
 PHRASE = [(60, 0.15), (64, 0.15), (67, 0.15), (72, 0.3)]
+
+
+def let_in(make: Callable[[Any, str], C], api: Any, name: str) -> C:
+    """Return a client of a JACK server, which may be too busy to let one in at once."""
+    for _ in range(DEADLINE_S):
+        try:
+            return make(api, name)
+        except Exception as error:  # the libraries' own error types share no base but this
+            refusal = error
+            threading.Event().wait(1)
+    raise refusal
 
 
 class Client:
@@ -35,9 +48,9 @@ class Client:
         self._pause = threading.Event()
         self.received: list[list[int]] = []
         ports = midi.list_ports("jack")
-        self._out = library.output(library.apis["jack"], "keyboard")
+        self._out = let_in(library.output, library.apis["jack"], "keyboard")
         self._out.open_port(next(i for i, name in enumerate(ports.outputs) if _is_bridge(name, "in")), "out")
-        self._in = library.input(library.apis["jack"], "recorder")
+        self._in = let_in(library.input, library.apis["jack"], "recorder")
         self._in.ignore_types(False, False, False)
         self._in.open_port(next(i for i, name in enumerate(ports.inputs) if _is_bridge(name, "out")), "in")
 
