@@ -35,7 +35,7 @@ def let_in(make: Callable[[Any, str], C], api: Any, name: str) -> C:
     for _ in range(DEADLINE_S):
         try:
             return make(api, name)
-        except Exception as error:  # the libraries' own error types share no base but this
+        except Exception as error:  # noqa: BLE001  # the libraries' own error types share no base but this
             refusal = error
             threading.Event().wait(1)
     raise refusal
