@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 JSON = click.option("--json", "json_file", type=FILE, help="Write the rows there too.")
 STUDY = click.option(
-    "-o", "--out", type=FOLDER, default=Path("docs/study"), show_default=True, help="Where trials and tables go."
+    "-o", "--out", type=FOLDER, default=Path("out/study"), show_default=True, help="Where trials and tables go."
 )
 PARTS = ("play", "sender", "rolls")
 
