@@ -229,3 +229,41 @@ def test_answers_are_set_beside_players_and_other_real_music(tmp_path, small_cor
     assert all(100 >= float(three) >= float(five) >= float(ten) for _, three, five, ten in shares)
     told = re.findall(r"^(.*): Fréchet distance (\S+), MMD", done.output, re.MULTILINE)
     assert [who for who, _ in told] == ["the bridge", "other real music"]
+
+
+# Memory
+
+
+def test_what_the_bridge_keeps_is_set_beside_what_players_keep(tmp_path, small_corpus):
+    save_generator(tmp_path / "generator.safetensors", engine.random_generator(replace(TINY, context=64)), {})
+    export(tmp_path, tmp_path / "m.onnx", precision="int8")
+    (tmp_path / "daring.toml").write_text('description = "."\n[settings]\ntemperature = 2.0\n')
+    command = ["bench", "memory", small_corpus, "--model", tmp_path / "m.onnx", "--pieces", 2, "--opening", 4]
+    options = [
+        "--slices",
+        1,
+        "--preset",
+        "call",
+        "--preset",
+        tmp_path / "daring.toml",
+        "--json",
+        tmp_path / "cells.json",
+    ]
+    done = CliRunner().invoke(main, [*map(str, command + options)])
+    assert done.exit_code == 0, done.output
+    cells = json.loads((tmp_path / "cells.json").read_text())
+    assert {cell["who"] for cell in cells} == {"players", "call", "daring"}
+    assert all(cell["beyond_players"]["value"] == 0 for cell in cells if cell["who"] == "players")
+    players = {cell["measure"]: cell["mean"]["value"] for cell in cells if cell["who"] == "players"}
+    assert players["longest_note_s"] == pytest.approx(0.15, abs=0.011)
+    assert players["longest_silence_s"] == pytest.approx(0.05, abs=0.011)
+    assert 0.5 < players["figures"] <= 1
+    told = re.findall(r"^(\S.*), (players|call|daring): (\S+) \[", done.output, re.MULTILINE)
+    assert [who for _, who, _ in told] == ["players", "call", "daring"] * 4
+    assert float(told[0][2]) == pytest.approx(players["figures"], abs=5e-4)
+
+
+def test_pieces_too_short_to_be_continued_are_refused(tmp_path, small_corpus):
+    done = CliRunner().invoke(main, ["bench", "memory", str(small_corpus)])
+    assert done.exit_code == 1
+    assert done.output.endswith("0 validation pieces of 80 s, 24 needed\n")

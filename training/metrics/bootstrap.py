@@ -43,6 +43,12 @@ class ClusterBootstrap:
         self._both_RQ = (self._weight_RP[:, :, None] * self._weight_RP[:, None]).reshape(resamples + 1, -1)
         self._pair_NN = self._member_N[:, None] * self.pieces + self._member_N
 
+    def mean(self, value_N: Array) -> Array:
+        """Return the mean of the windows' values; NaN is none."""
+        known_N = ~np.isnan(value_N)
+        weight_RN = self._weight_RP[:, self._member_N[known_N]]
+        return np.asarray(weight_RN @ value_N[known_N] / np.maximum(weight_RN.sum(1), 1))
+
     def auroc(self, real_N: Scores, fake_N: Scores) -> Array:
         """Return how often a real window is scored above an artificial one; a tie counts half."""
         wins_NN = (real_N[:, None] > fake_N) + 0.5 * (real_N[:, None] == fake_N)
