@@ -13,7 +13,8 @@ import torch
 from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
-from musebridge.benchmarks import engine, measure, study, train
+from musebridge.benchmarks import engine, measure, recall, study, train
+from musebridge.bridge.core.recall import LONGEST
 from musebridge.cli import main
 from musebridge.errors import ConfigError
 from musebridge.export.graph import export
@@ -267,3 +268,38 @@ def test_pieces_too_short_to_be_continued_are_refused(tmp_path, small_corpus):
     done = CliRunner().invoke(main, ["bench", "memory", str(small_corpus)])
     assert done.exit_code == 1
     assert done.output.endswith("0 validation pieces of 80 s, 24 needed\n")
+
+
+# Recall
+
+
+def test_the_strengths_that_music_was_drawn_with_are_found_again():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 4, (20_000, 2, 128)) * (rng.random((20_000, 2, 128)) < 0.05)
+    lengths[:, 1][lengths[:, 1] == 1] = 0
+    drawn_from = np.zeros((2, LONGEST + 1))
+    drawn_from[0, 1:4], drawn_from[1, 2:4] = (0.5, 1.0, 1.5), (-1.0, 2.0)
+    log_p = rng.normal(size=(20_000, 128))
+    unknown = recall.Notes(
+        log_p_NP=log_p - np.logaddexp.reduce(log_p, 1, keepdims=True),
+        length_NKP=lengths.astype(np.int8),
+        pitch_N=np.zeros(20_000, np.int64),
+        piece_N=np.zeros(20_000, np.int64),
+    )
+    pitches = (unknown.recalled(drawn_from) + rng.gumbel(size=log_p.shape)).argmax(1)
+    np.testing.assert_allclose(recall.fit(replace(unknown, pitch_N=pitches)), drawn_from, atol=0.15)
+
+
+def test_recall_is_fitted_and_measured_on_other_pieces(tmp_path, small_corpus):
+    save_generator(tmp_path / "generator.safetensors", engine.random_generator(TINY), {})
+    command = ["bench", "recall", tmp_path, small_corpus, "--pieces", 2, "--json", tmp_path / "rows.json"]
+    done = CliRunner().invoke(main, [*map(str, command)])
+    assert done.exit_code == 0, done.output
+    told = re.search(r"(\d+) notes of 2 pieces: (\S+) nats a struck pitch; less by (\S+) \[", done.output)
+    assert told is not None
+    assert float(told[3]) > 0.5  # broken chords return, and a random generator does not know it
+    assert [
+        len(line.split(",")) for line in re.findall("^strengths, (?:exact|by interval): (.*)$", done.output, re.M)
+    ] == [LONGEST + 1] * 2
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    assert (row["name"], row["unit"], row["n"]) == ("recall, a note", "ms", 240)

@@ -10,6 +10,7 @@ import numpy as np
 
 from musebridge.bridge.core import sampling
 from musebridge.bridge.core.harmony import Scale, allowed_pitches, parse_scale
+from musebridge.bridge.core.recall import Figures
 from musebridge.bridge.core.sampling import Logits
 from musebridge.bridge.core.settings import DETECT, OFF, Settings
 from musebridge.events import Message, NoteOff, NoteOn, Timed
@@ -17,7 +18,13 @@ from musebridge.vocab import N_PITCHES, NOTE_OFF, STEPS_PER_S, TIME_SHIFT, VELOC
 
 
 class Prompt(Protocol):
-    """What an answer follows, and is written to; a :class:`musebridge.bridge.core.context.Context` is one."""
+    """What an answer follows, and is written to; a :class:`musebridge.bridge.core.context.Context` is one.
+
+    Attributes:
+        figures: what was struck in it.
+    """
+
+    figures: Figures
 
     def append(self, tokens: Sequence[int]) -> None:
         """Write tokens."""
@@ -161,6 +168,8 @@ class Answer:
 
     def _sample(self, settings: Settings) -> int:
         logits_V = self._context.logits()
+        if settings.recall:
+            sampling.favour(logits_V, settings.recall * self._context.figures.weights())
         now, held = self.state.step, self.notes.open.items()
         sampling.note_off_bias(
             logits_V, {pitch: (now - note.step) / STEPS_PER_S for pitch, note in held if note.step < now}

@@ -156,5 +156,6 @@ class Stream:
             self.context.rollback(mark.position)
         else:  # the window has nothing of what was before
             self.context.clear()
+            self.context.figures.rewind(mark.position)
             self.context.append([BEGIN])
         self._encoder.state, self._origin_s = mark.state, mark.origin_s

@@ -227,6 +227,24 @@ def bench_memory(
         say(line)
 
 
+@bench.command("recall")
+@CHECKPOINT
+@CORPUS
+@click.option("--pieces", type=click.IntRange(2), default=60, show_default=True, help="From the validation split.")
+@click.option("--windows", type=click.IntRange(1), default=2, show_default=True, help="Of each piece.")
+@JSON
+def bench_recall(checkpoint: Path, corpus_dir: Path, pieces: int, windows: int, json_file: Path | None) -> None:
+    """Fit how strongly figures that return go on as before; what is it worth on other pieces?"""
+    from musebridge.benchmarks import recall
+
+    with progress("Reading") as move:
+        measured = recall.Bench(checkpoint, corpus_dir, pieces=pieces, windows=windows, on_progress=move)
+    console.print(measured.table())
+    for line in measured.lines():
+        say(line)
+    _tell(measured.times(), json_file)
+
+
 @bench.command("live")
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="Default all.")
 @click.option("--cycles", type=click.IntRange(1), default=150, show_default=True, help="Hand-overs of each kind.")
