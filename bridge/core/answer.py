@@ -168,14 +168,14 @@ class Answer:
 
     def _sample(self, settings: Settings) -> int:
         logits_V = self._context.logits()
-        if settings.recall:
-            sampling.favour(logits_V, settings.recall * self._context.figures.weights())
         now, held = self.state.step, self.notes.open.items()
         sampling.note_off_bias(
             logits_V, {pitch: (now - note.step) / STEPS_PER_S for pitch, note in held if note.step < now}
         )
         sampling.mask_grammar(logits_V, sounding=self.state.sounding, releasable=self.notes.open)
         self._mask_constraints(logits_V, settings)
+        if settings.recall:
+            sampling.favour(logits_V, settings.recall * self._context.figures.weights())
         return sampling.sample(
             logits_V, self._rng, temperature=settings.temperature, top_p=settings.top_p, min_p=settings.min_p
         )

@@ -113,6 +113,20 @@ def test_pitches_are_favoured_but_notes_are_not():
     np.testing.assert_allclose(gained - gained[0], weights, atol=1e-5)
 
 
+def test_what_is_forbidden_stays_so_and_the_rest_shares_its_likelihood():
+    logits, weights = np.zeros(N_TOKENS, np.float32), np.zeros(128, np.float32)
+    logits[:100] = -np.inf
+    weights[[20, 110]] = 3.0, 1.0
+    favour(logits, weights)
+    assert np.isneginf(logits[:100]).all()
+    assert np.exp(logits[100:NOTE_OFF]).sum() == pytest.approx(28, rel=1e-5)
+    assert logits[110] - logits[111] == pytest.approx(1.0)
+    logits[:NOTE_OFF] = -np.inf
+    favour(logits, weights)
+    assert np.isneginf(logits[:NOTE_OFF]).all()
+    assert not np.isnan(logits).any()
+
+
 def test_a_context_remembers_what_its_window_forgot():
     context = Context(ScriptedEngine(lambda tokens: 0, 8))
     context.append([*TUNE, *range(20, 30), *TUNE[:3]])
