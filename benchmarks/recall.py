@@ -35,6 +35,8 @@ Array = npt.NDArray[np.float64]
 
 _RIDGE = 1e-4
 """Holds strengths back that hang on few notes."""
+_TIMED = 10
+"""Pieces on which recall is timed."""
 _FITTED_KL = np.ones((len(KINDS), LONGEST + 1), bool)
 _FITTED_KL[0, 0] = _FITTED_KL[1, :2] = False  # no match, no weight
 
@@ -138,7 +140,7 @@ class Bench:
         for i, piece_T in enumerate(found):
             parts.append(_read(generator, piece_T, i, windows))
             on_progress((i + 1) / pieces)
-        self._pitches = [piece_T[piece_T < vocab.NOTE_OFF] for piece_T in found]
+        self._timed = found[:_TIMED]
         self.notes = Notes(
             log_p_NP=np.concatenate([part.log_p_NP for part in parts]),
             length_NKP=np.concatenate([part.length_NKP for part in parts]),
@@ -183,18 +185,22 @@ class Bench:
         return table
 
     def times(self) -> list[Row]:
-        """Return how long recall takes for a note, in milliseconds."""
-        logits_V, taken_s = np.zeros(vocab.N_TOKENS, np.float32), []
-        for pitch_N in self._pitches:
+        """Return how long recall takes for a note and for another token, in milliseconds."""
+        logits_V = np.zeros(vocab.N_TOKENS, np.float32)
+        taken_s: dict[bool, list[float]] = {True: [], False: []}
+        for piece_T in self._timed:
             figures = Figures()
-            for position, pitch in enumerate(pitch_N.tolist()):
+            for position, token in enumerate(piece_T.tolist()):
 
-                def recall(figures: Figures = figures, position: int = position, pitch: int = pitch) -> None:
-                    figures.append(position, [pitch])
+                def recall(figures: Figures = figures, position: int = position, token: int = token) -> None:
+                    figures.append(position, [token])
                     sampling.favour(logits_V, figures.weights())
 
-                taken_s.append(seconds(recall))
-        return [row_of("recall, a note", "ms", np.array(taken_s) * 1e3)]
+                taken_s[token < vocab.NOTE_OFF].append(seconds(recall))
+        return [
+            row_of(f"recall, {what}", "ms", np.array(taken_s[is_note]) * 1e3)
+            for what, is_note in (("a note", True), ("another token", False))
+        ]
 
 
 def _pieces(tokens: npt.NDArray[np.uint16]) -> list[npt.NDArray[np.int64]]:
