@@ -13,7 +13,8 @@ import torch
 from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
-from musebridge.benchmarks import engine, measure, study, train
+from musebridge.benchmarks import engine, measure, recall, study, train
+from musebridge.bridge.core.recall import LONGEST
 from musebridge.cli import main
 from musebridge.errors import ConfigError
 from musebridge.export.graph import export
@@ -229,3 +230,77 @@ def test_answers_are_set_beside_players_and_other_real_music(tmp_path, small_cor
     assert all(100 >= float(three) >= float(five) >= float(ten) for _, three, five, ten in shares)
     told = re.findall(r"^(.*): Fréchet distance (\S+), MMD", done.output, re.MULTILINE)
     assert [who for who, _ in told] == ["the bridge", "other real music"]
+
+
+# Memory
+
+
+def test_what_the_bridge_keeps_is_set_beside_what_players_keep(tmp_path, small_corpus):
+    save_generator(tmp_path / "generator.safetensors", engine.random_generator(replace(TINY, context=64)), {})
+    export(tmp_path, tmp_path / "m.onnx", precision="int8")
+    (tmp_path / "daring.toml").write_text('description = "."\n[settings]\ntemperature = 2.0\n')
+    command = ["bench", "memory", small_corpus, "--model", tmp_path / "m.onnx", "--pieces", 2, "--opening", 4]
+    options = [
+        "--slices",
+        1,
+        "--preset",
+        "call",
+        "--preset",
+        tmp_path / "daring.toml",
+        "--json",
+        tmp_path / "cells.json",
+    ]
+    done = CliRunner().invoke(main, [*map(str, command + options)])
+    assert done.exit_code == 0, done.output
+    cells = json.loads((tmp_path / "cells.json").read_text())
+    assert {cell["who"] for cell in cells} == {"players", "call", "daring"}
+    assert all(cell["beyond_players"]["value"] == 0 for cell in cells if cell["who"] == "players")
+    players = {cell["measure"]: cell["mean"]["value"] for cell in cells if cell["who"] == "players"}
+    assert players["longest_note_s"] == pytest.approx(0.15, abs=0.011)
+    assert players["longest_silence_s"] == pytest.approx(0.05, abs=0.011)
+    assert 0.5 < players["figures"] <= 1
+    told = re.findall(r"^(\S.*), (players|call|daring): (\S+) \[", done.output, re.MULTILINE)
+    assert [who for _, who, _ in told] == ["players", "call", "daring"] * 4
+    assert float(told[0][2]) == pytest.approx(players["figures"], abs=5e-4)
+
+
+def test_pieces_too_short_to_be_continued_are_refused(tmp_path, small_corpus):
+    done = CliRunner().invoke(main, ["bench", "memory", str(small_corpus)])
+    assert done.exit_code == 1
+    assert done.output.endswith("0 validation pieces of 80 s, 24 needed\n")
+
+
+# Recall
+
+
+def test_the_strengths_that_music_was_drawn_with_are_found_again():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 4, (20_000, 2, 128)) * (rng.random((20_000, 2, 128)) < 0.05)
+    lengths[:, 1][lengths[:, 1] == 1] = 0
+    drawn_from = np.zeros((2, LONGEST + 1))
+    drawn_from[0, 1:4], drawn_from[1, 2:4] = (0.5, 1.0, 1.5), (-1.0, 2.0)
+    log_p = rng.normal(size=(20_000, 128))
+    unknown = recall.Notes(
+        log_p_NP=log_p - np.logaddexp.reduce(log_p, 1, keepdims=True),
+        length_NKP=lengths.astype(np.int8),
+        pitch_N=np.zeros(20_000, np.int64),
+        piece_N=np.zeros(20_000, np.int64),
+    )
+    pitches = (unknown.recalled(drawn_from) + rng.gumbel(size=log_p.shape)).argmax(1)
+    np.testing.assert_allclose(recall.fit(replace(unknown, pitch_N=pitches)), drawn_from, atol=0.15)
+
+
+def test_recall_is_fitted_and_measured_on_other_pieces(tmp_path, small_corpus):
+    save_generator(tmp_path / "generator.safetensors", engine.random_generator(TINY), {})
+    command = ["bench", "recall", tmp_path, small_corpus, "--pieces", 2, "--json", tmp_path / "rows.json"]
+    done = CliRunner().invoke(main, [*map(str, command)])
+    assert done.exit_code == 0, done.output
+    told = re.search(r"(\d+) notes of 2 pieces: (\S+) nats a struck pitch; less by (\S+) \[", done.output)
+    assert told is not None
+    assert float(told[3]) > 0.5  # broken chords return, and a random generator does not know it
+    assert [
+        len(line.split(",")) for line in re.findall("^strengths, (?:exact|by interval): (.*)$", done.output, re.M)
+    ] == [LONGEST + 1] * 2
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["name"], row["unit"]) for row in rows] == [("recall, a note", "ms"), ("recall, another token", "ms")]
+    assert rows[0]["n"] == 240

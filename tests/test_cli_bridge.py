@@ -267,6 +267,17 @@ def test_a_log_that_comes_out_otherwise_is_one_line(tmp_path: Path) -> None:
     assert "differs from message 1 of" in refused(run("replay", log))
 
 
+def test_a_log_from_before_recall_is_played_again_without_it(tmp_path: Path) -> None:
+    log, preset = tmp_path / "demo.jsonl", tmp_path / "plain.toml"
+    preset.write_text('description = "."\n[settings]\nrecall = 0\n')
+    run("demo", "--preset", preset, "--port", "memory", "--phrase-seconds", 2, "--seconds", 3, "-o", tmp_path)
+    begin, *rest = log.read_text().splitlines(keepends=True)
+    told = json.loads(begin)
+    del told["settings"]["recall"]
+    log.write_text(json.dumps(told) + "\n" + "".join(rest))
+    assert "messages, every one the same and at the same time" in run("replay", log).output
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]\n[2]", '{"kind": "begin"}', "music\nmusic\n"])
 def test_what_is_no_log_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "log.jsonl").write_text(text)

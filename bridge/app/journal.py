@@ -37,6 +37,8 @@ from musebridge.config import RENAMED, build
 from musebridge.errors import ConfigError, ReplayError
 from musebridge.events import Event, Message, NoteOff, NoteOn, Timed
 
+_BEFORE = {"recall": 0.0}
+"""Settings of a log that does not tell them: it was written before there were any."""
 _COMMANDS = {kind.__name__: kind for kind in get_args(Command)}
 
 
@@ -209,7 +211,8 @@ def replay(path: Path, engine: Engine, *, model: str) -> tuple[Written, Written]
         begin, *rest = _rows(path)
         if begin["model"] != model:
             raise ReplayError(f"{path}: was played by the model {begin['model']}; give that with --model")
-        settings, mode = build(Settings, begin["settings"], str(path)), begin["mode"]
+        settings = build(Settings, {**_BEFORE, **begin["settings"]}, str(path))
+        mode = begin["mode"]
         if mode not in MODES:
             raise ReplayError(f"{path}: has no mode {mode!r}")
         outbox = _Answers([row["count"] for row in rest if row["kind"] == "dropped"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from musebridge.bridge.core import sampling
 from musebridge.bridge.core.harmony import Scale, allowed_pitches, parse_scale
+from musebridge.bridge.core.recall import Figures
 from musebridge.bridge.core.sampling import Logits
 from musebridge.bridge.core.settings import DETECT, OFF, Settings
 from musebridge.events import Message, NoteOff, NoteOn, Timed
@@ -17,7 +18,13 @@ from musebridge.vocab import N_PITCHES, NOTE_OFF, STEPS_PER_S, TIME_SHIFT, VELOC
 
 
 class Prompt(Protocol):
-    """What an answer follows, and is written to; a :class:`musebridge.bridge.core.context.Context` is one."""
+    """What an answer follows, and is written to; a :class:`musebridge.bridge.core.context.Context` is one.
+
+    Attributes:
+        figures: what was struck in it.
+    """
+
+    figures: Figures
 
     def append(self, tokens: Sequence[int]) -> None:
         """Write tokens."""
@@ -187,6 +194,8 @@ class Answer:
         )
         sampling.mask_grammar(logits_V, sounding=self._untouchable, releasable=self.notes.open)
         self._mask_constraints(logits_V, settings)
+        if settings.recall:
+            sampling.favour(logits_V, settings.recall * self._context.figures.weights())
         return sampling.sample(
             logits_V, self._rng, temperature=settings.temperature, top_p=settings.top_p, min_p=settings.min_p
         )

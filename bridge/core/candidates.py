@@ -25,6 +25,7 @@ from musebridge.artifact import DiscriminatorInfo
 from musebridge.bridge.core.answer import Answer
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.continuation import cut, read
+from musebridge.bridge.core.recall import Figures
 from musebridge.bridge.core.sampling import Logits
 from musebridge.bridge.core.settings import Settings
 from musebridge.errors import ModelError
@@ -69,17 +70,20 @@ class Candidate:
 
     Attributes:
         tokens, events: what was written.
+        figures: what was struck in the stream so far.
         logits_V: after the last token.
         answer: that writes it.
     """
 
     tokens: list[int] = field(default_factory=list)
     events: list[Timed] = field(default_factory=list)
+    figures: Figures = field(default_factory=Figures)
     logits_V: Logits = field(init=False)
     answer: Answer = field(init=False)
 
     def append(self, tokens: Sequence[int]) -> None:
         """Write tokens."""
+        self.figures.append(len(self.tokens), tokens)
         self.tokens += tokens
 
     def logits(self) -> Logits:
@@ -102,7 +106,9 @@ class Candidates:
         self, engine: ForkingEngine, tokens: Sequence[int], state: StreamState, rng: np.random.Generator, count: int
     ) -> None:
         self._engine, self._count, self.tokens = engine, count, [*tokens]
-        self._answer = Answer(Candidate(), state, rng)
+        self._figures = Figures()
+        self._figures.append(0, self.tokens)
+        self._answer = Answer(Candidate(figures=self._figures), state, rng)
 
     @property
     def state(self) -> StreamState:
@@ -113,7 +119,7 @@ class Candidates:
         """Return candidates of so many tokens each."""
         self._engine.rollback(0)
         logits_V = self._engine.prefill(self.tokens[-min(_CONTEXT, self._engine.capacity - length) :])
-        candidates = [Candidate() for _ in range(self._count)]
+        candidates = [Candidate(figures=self._figures.copy()) for _ in range(self._count)]
         for candidate in candidates:
             candidate.logits_V, candidate.answer = logits_V.copy(), self._answer.branch(candidate)
         fork = self._engine.fork(self._count)
@@ -135,7 +141,7 @@ class Candidates:
 
     def choose(self, candidate: Candidate) -> None:
         """Go on from the end of this one."""
-        self._answer = candidate.answer
+        self._answer, self._figures = candidate.answer, candidate.figures
         self.tokens += candidate.tokens
 
 

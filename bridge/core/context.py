@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from musebridge.bridge.core.recall import Figures
 from musebridge.bridge.core.sampling import Logits
 
 
@@ -60,6 +61,8 @@ class Context:
         self._begin: int | None = None  # where in the window the other cache begins
         self.forgotten = 0
         """How many tokens have left the window."""
+        self.figures = Figures()
+        """What was struck, also before the window."""
 
     @property
     def position(self) -> int:
@@ -88,6 +91,7 @@ class Context:
         if list(tokens) == self._prefetched:
             self._prefetched = []
         self._forget_prefetched()
+        self.figures.append(self.position, tokens)
         self._window += tokens
         if len(self._window) > self._engine.capacity:
             kept = self._window[-(self._engine.capacity // 2) :]
@@ -132,6 +136,7 @@ class Context:
         if not self.holds(position):
             raise ValueError(f"position must be in {self.forgotten + 1}..{self.position}, found {position}")
         self._forget_prefetched()
+        self.figures.rewind(position)
         del self._window[keep:]
         if keep < self._engine.length:
             self._engine.rollback(keep)

@@ -42,6 +42,20 @@ def note_off_bias(logits_V: Logits, age_s: Mapping[int, float]) -> None:
     logits_V[offs] = np.logaddexp(logits_V[offs], logits_V[pitches]) + _NOTE_OFF_BIAS_PER_S * late_s
 
 
+def favour(logits_V: Logits, weight_P: npt.NDArray[np.float32]) -> None:
+    """Make some pitches likelier than others, in place; that a note is struck at all stays as likely as it was.
+
+    Args:
+        logits_V: one row of logits, shape (N_TOKENS,); forbidden tokens are -inf, and stay so.
+        weight_P: what each pitch gains, in nats, shape (128,).
+    """
+    struck_P = logits_V[:NOTE_OFF]
+    whole = np.logaddexp.reduce(struck_P)
+    if np.isfinite(whole) and weight_P.any():
+        struck_P += weight_P
+        struck_P += whole - np.logaddexp.reduce(struck_P)
+
+
 def mask_grammar(logits_V: Logits, *, sounding: Collection[int], releasable: Collection[int]) -> None:
     """Forbid, in place, what has no musical meaning now.
 

@@ -41,6 +41,7 @@ class Settings:
     temperature: float = _ranged(1.0, 0.05, 3.0, "", "how daring the model is; 1 is as trained")
     top_p: float = _ranged(1.0, 0.05, 1.0, "", "share of the likeliest tokens that may be chosen")
     min_p: float = _ranged(0.0, 0.0, 1.0, "", "least likelihood of a token, as a share of the likeliest one's")
+    recall: float = _ranged(1.0, 0.0, 3.0, "", "how much figures that return go on as before; 1 is as fitted, 0 is off")
     silence_s: float = _ranged(0.6, 0.05, 30.0, " s", "silence after which the model answers")
     answer_s: float = _ranged(
         20.0, 0.5, 3600.0, " s", "longest answer; in duet, how long it goes on after your last note"

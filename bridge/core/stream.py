@@ -161,6 +161,7 @@ class Stream:
             self.context.rollback(mark.position)
         else:  # the window has nothing of what was before
             self.context.clear()
+            self.context.figures.rewind(mark.position)
             self.context.append([BEGIN])
         self._encoder.state.restore(mark.state)
         # What rang under the player's pedal until the model struck it rings again.

@@ -189,6 +189,62 @@ def bench_answers(
         say(line)
 
 
+@bench.command("memory")
+@CORPUS
+@click.option("--pieces", type=click.IntRange(2), default=24, show_default=True, help="From the validation split.")
+@click.option(
+    "--opening", "opening_s", type=click.FloatRange(1), default=20.0, show_default=True, help="Heard of each."
+)
+@click.option("--slices", type=click.IntRange(1), default=6, show_default=True, help="Of 10 s each, to be written.")
+@click.option(
+    "--preset", "preset_names", multiple=True, default=("call",), show_default=True, help="May be given again."
+)
+@MODEL
+@JSON
+def bench_memory(
+    corpus_dir: Path,
+    pieces: int,
+    opening_s: float,
+    slices: int,
+    preset_names: tuple[str, ...],
+    model: Path | None,
+    json_file: Path | None,
+) -> None:
+    """What the bridge keeps of what it heard, as presets set it, beside how the players went on."""
+    from musebridge.benchmarks import memory
+    from musebridge.bridge.app.preset import load
+
+    presets = [load(name, model) for name in preset_names]
+    with progress("Playing") as move:
+        measured = memory.Bench(
+            presets, corpus_dir, pieces=pieces, opening_s=opening_s, slices=slices, on_progress=move
+        )
+    cells = measured.cells()
+    memory.show(cells, slices, console)
+    if json_file:
+        memory.write(cells, json_file)
+    for line in measured.lines():
+        say(line)
+
+
+@bench.command("recall")
+@CHECKPOINT
+@CORPUS
+@click.option("--pieces", type=click.IntRange(2), default=60, show_default=True, help="From the validation split.")
+@click.option("--windows", type=click.IntRange(1), default=2, show_default=True, help="Of each piece.")
+@JSON
+def bench_recall(checkpoint: Path, corpus_dir: Path, pieces: int, windows: int, json_file: Path | None) -> None:
+    """Fit how strongly figures that return go on as before; what is it worth on other pieces?"""
+    from musebridge.benchmarks import recall
+
+    with progress("Reading") as move:
+        measured = recall.Bench(checkpoint, corpus_dir, pieces=pieces, windows=windows, on_progress=move)
+    console.print(measured.table())
+    for line in measured.lines():
+        say(line)
+    _tell(measured.times(), json_file)
+
+
 @bench.command("live")
 @click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="Default all.")
 @click.option("--cycles", type=click.IntRange(1), default=150, show_default=True, help="Hand-overs of each kind.")

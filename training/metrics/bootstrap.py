@@ -11,6 +11,8 @@ same seed; P pieces; R draws, the first of which takes every piece once; F featu
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
@@ -41,7 +43,18 @@ class ClusterBootstrap:
         drawn_RP = np.random.default_rng(seed).multinomial(self.pieces, even_P, resamples)
         self._weight_RP = np.concatenate([np.ones((1, self.pieces)), drawn_RP])
         self._both_RQ = (self._weight_RP[:, :, None] * self._weight_RP[:, None]).reshape(resamples + 1, -1)
-        self._pair_NN = self._member_N[:, None] * self.pieces + self._member_N
+
+    @cached_property
+    def _pair_NN(self) -> Ids:  # noqa: N802  # the name ends in its shape
+        """The number of the pair of pieces that a pair of windows is from; of many windows it is large."""
+        return np.asarray(self._member_N[:, None] * self.pieces + self._member_N)
+
+    def mean(self, value_N: Array) -> Array:
+        """Return the mean of the windows' values; NaN is none."""
+        known_N = ~np.isnan(value_N)
+        sums_P = np.bincount(self._member_N[known_N], value_N[known_N], self.pieces)
+        counts_P = np.bincount(self._member_N[known_N], minlength=self.pieces)
+        return np.asarray((self._weight_RP @ sums_P) / np.maximum(self._weight_RP @ counts_P, 1))
 
     def auroc(self, real_N: Scores, fake_N: Scores) -> Array:
         """Return how often a real window is scored above an artificial one; a tie counts half."""

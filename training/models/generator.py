@@ -11,7 +11,7 @@ K key/value heads, P head dimension, V tokens, S cached positions.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -219,6 +219,25 @@ class Generator(nn.Module):
         copies = [(k_BKSP.repeat_interleave(n, 0), v_BKSP.repeat_interleave(n, 0)) for k_BKSP, v_BKSP in cache]
         later_MCV, _ = self.extend(written_MC, copies)
         return logits_BTV, torch.cat([logits_BTV[:, -1:].repeat_interleave(n, 0), later_MCV[:, :-1]], 1)
+
+
+def deepen(trained: Generator, n_layers: int) -> Generator:
+    """Return a generator of more layers that computes the same function (Chen et al. 2016, "Net2Net").
+
+    The new blocks are in the middle. Their output projections are zero, as in every new generator, so they add
+    nothing yet.
+
+    Args:
+        trained: its weights are copied.
+        n_layers: at least as many as it has.
+    """
+    deeper = Generator(replace(trained.config, n_layers=n_layers))
+    half, more = len(trained.blocks) // 2, n_layers - len(trained.blocks)
+    for i, block in enumerate(trained.blocks):
+        deeper.blocks[i if i < half else i + more].load_state_dict(block.state_dict())
+    deeper.embedding.load_state_dict(trained.embedding.state_dict())
+    deeper.head.load_state_dict(trained.head.state_dict())
+    return deeper
 
 
 def count_parameters(generator: nn.Module) -> int:

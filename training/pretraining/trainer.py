@@ -28,7 +28,7 @@ from musebridge.training.data.augment import Augmentation
 from musebridge.training.data.corpus import Corpus, Mixture, Windows
 from musebridge.training.metrics.likelihood import cross_entropy, nll
 from musebridge.training.models import checkpoint
-from musebridge.training.models.generator import count_parameters
+from musebridge.training.models.generator import Generator, count_parameters, deepen
 from musebridge.training.models.registry import AnyGenerator, Shape, create, shape_from, table_of
 
 SCORED_WHILE_TRAINING = 65_536
@@ -49,7 +49,7 @@ class PretrainConfig:
         ema: keep an exponential moving average of the weights that forgets 1 - ``ema`` a step; it
             is what is validated and saved. 0 for none.
         patience: end after this many validations without a new best, with the best weights; 0 for never.
-        transpose, stretch, velocity_shift: see :class:`Augmentation`.
+        transpose, stretch, velocity_shift, repeat: see :class:`Augmentation`.
         validate_s, save_s: seconds between validations and between checkpoints.
     """
 
@@ -68,6 +68,7 @@ class PretrainConfig:
     transpose: int = 5
     stretch: float = 0.0
     velocity_shift: int = 0
+    repeat: float = 0.0
     seed: int = 0
     validate_s: float = 300.0
     save_s: float = 120.0
@@ -90,7 +91,9 @@ class PretrainConfig:
     @property
     def augmentation(self) -> Augmentation:
         """How windows are moved."""
-        return Augmentation(transpose=self.transpose, stretch=self.stretch, velocity_shift=self.velocity_shift)
+        return Augmentation(
+            transpose=self.transpose, stretch=self.stretch, velocity_shift=self.velocity_shift, repeat=self.repeat
+        )
 
 
 @dataclass(slots=True)
@@ -118,7 +121,8 @@ class Pretraining:
         folder: of the run.
         shape: of the generator.
         config: how to train.
-        init: weights to begin with instead of random ones, of the same shape but for the context.
+        init: weights to begin with instead of random ones, of the same shape but for the context; of fewer layers, they
+            get new ones that add nothing at first.
         compile: compile the loss; slower to start, faster to run.
 
     Raises:
@@ -306,10 +310,13 @@ class Pretraining:
 
     def _begin_with(self, path: Path) -> None:
         trained, self.init_record = checkpoint.load_generator(path)
+        found, n_layers = trained.config, self.generator.config.n_layers
+        if isinstance(trained, Generator) and found.n_layers < n_layers:
+            trained = deepen(trained, n_layers)
         try:
             self.generator.load_state_dict(trained.state_dict())
         except RuntimeError as error:
-            raise CheckpointError(f"{path}: has another shape than this run: {trained.config}") from error
+            raise CheckpointError(f"{path}: has another shape than this run: {found}") from error
 
     @property
     def _data(self) -> list[Any]:

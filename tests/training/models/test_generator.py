@@ -10,7 +10,15 @@ import torch
 from musebridge import vocab
 from musebridge.errors import ConfigError
 from musebridge.training.metrics.likelihood import cross_entropy
-from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters, norm, rope_table, rotate
+from musebridge.training.models.generator import (
+    Generator,
+    GeneratorConfig,
+    count_parameters,
+    deepen,
+    norm,
+    rope_table,
+    rotate,
+)
 
 SHAPES = {
     "grouped heads": GeneratorConfig(n_layers=2, d_model=32, n_heads=4, n_kv_heads=2, d_ff=48, context=24),
@@ -45,6 +53,21 @@ def test_a_token_changes_no_logits_before_it_and_those_at_it(generator):
         changed_BTV = generator(changed_BT)
         torch.testing.assert_close(changed_BTV[:, :t], logits_BTV[:, :t], rtol=0, atol=0)
         assert ((changed_BTV - logits_BTV)[0, t:].abs().amax(dim=-1) > 1e-4).all()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("more", [0, 1, 3])
+def test_a_deeper_generator_says_the_same_and_can_learn_more(generator, more):
+    tokens_BT, n_layers = some_tokens(2, 24), generator.config.n_layers + more
+    deeper = deepen(generator, n_layers)
+    assert len(deeper.blocks) == deeper.config.n_layers == n_layers
+    torch.testing.assert_close(deeper(tokens_BT), generator(tokens_BT), rtol=0, atol=0)
+    half = generator.config.n_layers // 2
+    for block in deeper.blocks[half : half + more]:
+        assert not block.attention.out.weight.any()
+        assert not block.down.weight.any()
+        assert block.up.weight.any()
+        assert block.attention.query.weight.any()
 
 
 @torch.inference_mode()

@@ -216,11 +216,29 @@ def test_a_run_can_begin_with_the_weights_of_another(finished, small_corpus, tmp
     assert begin(small_corpus, tmp_path, shape=half).record("")["init"] == record
 
 
-def test_weights_of_another_shape_are_no_beginning(finished, small_corpus, tmp_path):
-    with pytest.raises(CheckpointError, match="has another shape than this run"):
+def test_weights_of_fewer_layers_are_a_beginning(finished, small_corpus, tmp_path):
+    deeper = replace(SHAPE, n_layers=3)
+    training = Pretraining(corpus.load(small_corpus), tmp_path, deeper, CONFIG, init=finished[2], compile=False)
+    before, validation = checkpoint.load_generator(finished[2])[0], corpus.load(small_corpus).splits["validation"]
+    assert nll(training.generator.eval(), validation, warm=16) == nll(before, validation, warm=16)
+    run(training)
+    assert [bool(block.down.weight.any()) for block in training.generator.blocks] == [True] * 3
+
+
+@pytest.mark.parametrize("change", [{"n_layers": 2, "d_ff": 32}, {"n_layers": 2, "n_kv_heads": 2}, {"d_ff": 32}])
+def test_weights_of_another_shape_are_no_beginning(finished, small_corpus, tmp_path, change):
+    with pytest.raises(CheckpointError) as caught:
         Pretraining(
-            corpus.load(small_corpus), tmp_path, replace(SHAPE, d_ff=32), CONFIG, init=finished[2], compile=False
+            corpus.load(small_corpus), tmp_path, replace(SHAPE, **change), CONFIG, init=finished[2], compile=False
         )
+    assert str(caught.value) == f"{finished[2]}: has another shape than this run: {SHAPE}"
+
+
+def test_weights_of_more_layers_are_no_beginning(finished, small_corpus, tmp_path):
+    deeper = begin(small_corpus, tmp_path / "deeper", shape=replace(SHAPE, n_layers=2))
+    deeper.save("musebridge train")
+    with pytest.raises(CheckpointError, match=r"has another shape than this run: GeneratorConfig\(n_layers=2"):
+        Pretraining(corpus.load(small_corpus), tmp_path, SHAPE, CONFIG, init=tmp_path / "deeper", compile=False)
 
 
 def test_adamw_trains_the_matrices_too_if_asked(small_corpus, tmp_path):
