@@ -176,7 +176,7 @@ class ClockFollower:
     def _is_drifting(self, count: int) -> bool:
         """Whether the latest ticks were further and further off on one side, by more than they jitter: a new tempo."""
         latest = list(self._trend)[-count:]
-        if len(latest) < count or abs(latest[-1]) < _JITTERS * self._noise + _EXACT_TICKS:
+        if len(latest) < count or abs(latest[0]) < _JITTERS * self._noise + _EXACT_TICKS:
             return False
         sign = math.copysign(1.0, latest[-1])
         return all(0 < sign * before < sign * after for before, after in pairwise(latest))

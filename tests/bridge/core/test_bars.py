@@ -86,8 +86,8 @@ class Daw:
             self.beat += self.is_running / 24
 
     def off_line_s(self, time_s: float) -> float:
-        """Return how far a moment is from the nearest bar line, in seconds; one that comes at once counts."""
-        return min(self._off_line_s(time_s), self._off_line_s(time_s + 0.002))
+        """Return how far a moment is from the nearest bar line, in seconds, be it just before or after a change."""
+        return min(self._off_line_s(time_s + late_s) for late_s in (-0.002, 0.0, 0.002))
 
     def _off_line_s(self, time_s: float) -> float:
         starts = [piece[0] for piece in self._pieces]
@@ -340,6 +340,6 @@ def beginnings(daw: Daw, phrases_s: Sequence[float]) -> list[float]:
     onsets = [s.actual_s for s in sent if isinstance(s.event, NoteOn) and s.owner is Owner.MODEL]
     ends_s = [*begun_s[1:], daw.now_s]  # one that was taken back has no note before the next begins
     firsts = (
-        next((s for s in onsets if begin_s < s < end_s), None) for begin_s, end_s in zip(begun_s, ends_s, strict=False)
+        next((s for s in onsets if begin_s <= s < end_s), None) for begin_s, end_s in zip(begun_s, ends_s, strict=False)
     )
     return [first for first in firsts if first is not None]
