@@ -124,7 +124,7 @@ with Jack("musebridge-dead") as jack:
             target.send(NoteOn(pitch=60, velocity=64))
         except PortError:
             refused += 1
-    print(refused, source.mend(), target.mend(), source.mend())
+    print(refused, source.reconnect(), target.reconnect(), source.reconnect())
     jack.start()
     make, failures = system.client, iter([PortError("too busy")])
     def client(kind):
@@ -132,7 +132,7 @@ with Jack("musebridge-dead") as jack:
             raise failure
         return make(kind)
     system.client = client
-    print(source.mend(), target.mend(), source.mend(), (source.name, target.name) == names)
+    print(source.reconnect(), target.reconnect(), source.reconnect(), (source.name, target.name) == names)
     source.close()
     target.close()
 """
