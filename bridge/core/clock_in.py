@@ -9,6 +9,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,9 @@ _ENOUGH_TICKS = 12
 _GONE_S = 0.5
 _STRANGER_TICKS = 6
 """So many ticks in a row far from where they were expected are right, and what was expected is not."""
+_TREND_TICKS = 4
+_JITTERS, _EXACT_TICKS = 3.0, 0.02
+"""Ticks that are off by more than so many times what they usually are, and this, say that the tempo changes."""
 _FAR_TICKS, _NEAR_TICKS = 0.75, 0.4
 _FASTEST_S = 60 / 400 / TICKS_PER_BEAT
 
@@ -80,6 +84,8 @@ class ClockFollower:
         self._ticks: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED_TICKS)
         self._strangers: list[tuple[float, int]] = []
         self._last_off = 0.0
+        self._trend: deque[float] = deque(maxlen=_TREND_TICKS)  # by how many ticks the latest were off
+        self._noise = 0.0  # by how many they usually are
         self._heard_s = -math.inf
         self._assumed = 0  # ticks that were taken to be lost in the last gap
         self._least_ticks = _ENOUGH_TICKS
@@ -97,6 +103,11 @@ class ClockFollower:
     def is_alive(self, now_s: float) -> bool:
         """Whether the song runs and its clock is known well enough to go by."""
         return self.running and self.ticks_come(now_s)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the latest ticks came where they were expected; a late bunch does, as nobody sends one early."""
+        return not self._is_drifting(2)
 
     def receive(self, now_s: float, message: Transport | SongPosition) -> None:
         """Take a message that came at ``now_s``."""
@@ -146,6 +157,7 @@ class ClockFollower:
         tick = now_s, self._next_tick
         self._next_tick += 1
         self._was_placed = False
+        self._trend.append(self._off(*tick))
         if self.is_known and abs(self._off(*tick)) > _FAR_TICKS:
             self._strangers.append(tick)
             if len(self._strangers) == _STRANGER_TICKS:
@@ -153,12 +165,27 @@ class ClockFollower:
             return
         self._strangers.clear()
         self._last_off = self._off(*tick)
+        if self.is_known and self._is_drifting(_TREND_TICKS):
+            self._ticks = deque(list(self._ticks)[1 - _TREND_TICKS :], self._ticks.maxlen)
+            self._least_ticks = 2
+            self._trend.clear()
+        elif not self._is_drifting(2):
+            self._noise += (abs(self._last_off) - self._noise) / _REMEMBERED_TICKS
         self._go_by([tick])
+
+    def _is_drifting(self, count: int) -> bool:
+        """Whether the latest ticks were further and further off on one side, by more than they jitter: a new tempo."""
+        latest = list(self._trend)[-count:]
+        if len(latest) < count or abs(latest[0]) < _JITTERS * self._noise + _EXACT_TICKS:
+            return False
+        sign = math.copysign(1.0, latest[-1])
+        return all(0 < sign * before < sign * after for before, after in pairwise(latest))
 
     def _come_back(self, now_s: float) -> None:
         """Go on after a gap at the tempo there was; a song that ran went on meanwhile."""
         self._ticks.clear()
         self._strangers.clear()
+        self._trend.clear()
         self._assumed = max(0, round(self._off(now_s, self._next_tick))) if self.is_known else 0
         if self._was_placed or not self.running:
             self._song_zero += self._assumed
@@ -190,6 +217,7 @@ class ClockFollower:
             self._ticks.clear()
             self._least_ticks = 2
         self._strangers, self._last_off, self._assumed = [], 0.0, 0
+        self._trend.clear()
         self._go_by(strangers)
 
     def _go_by(self, ticks: Iterable[tuple[float, int]]) -> None:

@@ -197,17 +197,25 @@ class Performer:
 
     def close(self, now_s: float, end_s: float) -> None:
         """End the answer's notes at a moment: it is written. What was written beyond is left out."""
-        assert self._answer is not None
-        end_s = max(now_s, end_s)
-        if self.stream.has_beyond(end_s):
-            self._answer.notes, undone = self.stream.rewind(self._outbox.withdraw())
-            for mark in undone:
-                self._play_again(now_s, self._answer, mark, end_s)
-        for timed in self._answer.close():
-            due_s = min(self.stream.due_s(timed.time_s), end_s)
-            self._push(now_s, self._answer, Scheduled(due_s, timed.event))
+        self._end_notes(now_s, max(now_s, end_s))
         self._answer = None
         self._publish("state", "listening")
+
+    def trim(self, now_s: float, end_s: float) -> None:
+        """Let an answer that is written end earlier than it would, if it is to sound beyond a moment."""
+        if self._answer is None and self.stream.has_beyond(max(now_s, end_s)):
+            self._end_notes(now_s, max(now_s, end_s))
+
+    def _end_notes(self, now_s: float, end_s: float) -> None:
+        answer = self._latest
+        assert answer is not None
+        if self.stream.has_beyond(end_s):
+            answer.notes, undone = self.stream.rewind(self._outbox.withdraw())
+            for mark in undone:
+                self._play_again(now_s, answer, mark, end_s)
+        for timed in answer.close():
+            due_s = min(self.stream.due_s(timed.time_s), end_s)
+            self._push(now_s, answer, Scheduled(due_s, timed.event))
 
     def end(self, now_s: float, why: str) -> None:
         """End the answer, if there is one or its last notes still sound.

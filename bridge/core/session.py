@@ -319,8 +319,10 @@ class Session:
         self._phrase.waits = self._phrase.is_early = False
 
     def _check_line(self, now_s: float) -> None:
-        """Take an answer back that waits for a bar line which is no longer where it was."""
-        if self.answering and self._turns.missed(now_s):
+        """Take an answer back that waits for a bar line which is no longer where it was, or let it end on one."""
+        if self._turns.on_grid and not self.answering:
+            self._performer.trim(now_s, self._turns.end_s(now_s))
+        elif self.answering and self._turns.missed(now_s):
             self._performer.take_back()
             self._phrase.begun_s, self._asked_s = self._asked_s, None
 

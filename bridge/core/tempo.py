@@ -56,7 +56,7 @@ class Meter:
         self._clock = ClockFollower()
         self._steady = SteadyTempo(bpm, 0.0)
         self._ticked_zero: float | None = None  # where the steady beats follow ticks: how many beats had ticked at 0
-        self._bar_zero = 0.0  # the beat from which bars are counted, after a change of metre
+        self._bar_zero = {"clock": 0.0, "phrase": 0.0}  # the beat from which bars are counted, after a change of metre
         self._is_counting = self._is_rolling = self._is_leading = False
         self._shared: SteadyTempo | None = None
         self._elapsed_zero = 0.0
@@ -67,7 +67,7 @@ class Meter:
         """Return the beats that hold at ``now_s``; multiples of :attr:`bar_beats` are bar lines."""
         if self._shared:
             return self._shared
-        line, zero = self._line(), self._bar_zero
+        line, zero = self._line(), self._bar_zero[self.leader(now_s)]
         if line is not self._steady:
             zero += self._clock.song_zero if self._clock_leads else self._ticked_zero or 0.0
         return _Shifted(line, zero) if zero else line
@@ -102,6 +102,10 @@ class Meter:
         """Whether a DAW has stopped and may go on: it counts no bars now, so there are none to play on."""
         return now_s - self._stopped_s < _STANDS_STILL_S
 
+    def is_settled(self, now_s: float) -> bool:
+        """Whether the beats are where :meth:`grid` has them, as far as that is known: no clock changes its tempo."""
+        return self._shared is not None or self._clock.is_settled or not self.is_clocked(now_s)
+
     def share(self, now_s: float, bpm: float | None, beat_zero_s: float) -> None:
         """Go by the beats of others; None ends that."""
         with self._going_on(now_s):
@@ -123,7 +127,7 @@ class Meter:
                     self._elapsed_zero += self.elapsed(now_s) - self._stopped_at
                 self._stopped_s = -math.inf
             case Transport("start"):
-                self._bar_zero, self._stopped_s = 0.0, -math.inf
+                self._bar_zero["clock"], self._stopped_s = 0.0, -math.inf
 
     def set_tempo(self, now_s: float, bpm: float) -> None:
         """Go on from where the steady beat is, at another tempo; where a clock comes in, its tempo holds."""
@@ -139,7 +143,7 @@ class Meter:
         """Let a bar have so many beats, from the bar line on that is nearest; the bars before keep their numbers."""
         if not self._shared:
             bar = round(self.grid(now_s).beat_at(now_s) / self.bar_beats)
-            self._bar_zero += bar * (self.bar_beats - bar_beats)
+            self._bar_zero[self.leader(now_s)] += bar * (self.bar_beats - bar_beats)
         self.bar_beats = bar_beats
 
     def begin_phrase(self, now_s: float) -> None:
@@ -201,8 +205,7 @@ class Meter:
             self._steady, self._is_counting = SteadyTempo(self._steady.bpm, now_s), True
             if self._ticked_zero is not None:
                 self._ticked_zero = self._clock.ticked.beat_at(now_s)
-            if not self._clock_leads:
-                self._bar_zero = 0.0
+            self._bar_zero["phrase"] = 0.0
 
     def _stand_still(self, now_s: float) -> None:
         self._stopped_s, self._stopped_at = now_s, self.elapsed(now_s)
@@ -210,9 +213,7 @@ class Meter:
     @contextmanager
     def _going_on(self, now_s: float) -> Iterator[None]:
         """Let elapsed beats go on where another line takes over; not where a clock corrects its own."""
-        led, elapsed, source = self.leader(now_s), self.elapsed(now_s), self._source()
+        elapsed, source = self.elapsed(now_s), self._source()
         yield
         if self._source() is not source:
             self._elapsed_zero = self._line().beat_at(now_s) - elapsed
-        if led != self.leader(now_s):
-            self._bar_zero = 0.0

@@ -144,7 +144,7 @@ class Bars(TurnTaking):
 
     def begin_s(self, now_s: float, phrase: Phrase, settings: Settings) -> float | None:
         """Return the bar line that the answer is to begin on; where it was missed, the next."""
-        if phrase.begun_s is None or phrase.waits:
+        if phrase.begun_s is None or phrase.waits or not self._meter.is_settled(now_s):
             return None
         if self._begun is None:
             self.phrase_began(now_s, phrase)
@@ -163,11 +163,10 @@ class Bars(TurnTaking):
     def missed(self, now_s: float) -> bool:
         """Return whether the bar line that the answer waits for has moved; then the phrase is still to be answered."""
         begun, line, start_s = self._asked
-        if (
-            self._answer_bars is None
-            or now_s >= start_s
-            or abs(self._meter.line_s(now_s, self._line) - start_s) < SAME_S
-        ):
+        if self._answer_bars is None or now_s >= start_s:
+            return False
+        is_there = abs(self._meter.line_s(now_s, self._line) - start_s) < SAME_S
+        if is_there and self._meter.is_settled(now_s):
             return False
         self._begun, self._line, self._answer_bars = begun, line, None
         return True

@@ -257,6 +257,37 @@ def test_a_flood_of_bends_pressure_and_controllers_passes_in_order_and_the_phras
         assert bridge.stats.heard == 1
 
 
+class Sleeper:
+    """A clock of a computer that may have stood still."""
+
+    def __init__(self) -> None:
+        self.slept_s = 0.0
+
+    def now(self) -> float:
+        return MonotonicClock().now() + self.slept_s
+
+
+@pytest.mark.parametrize("mode", ["call", "bars"])
+def test_after_a_stall_what_is_overdue_is_left_out_and_the_answer_goes_on(engine: ScriptedEngine, mode: str) -> None:
+    keyboard, ear, clock = MemoryPort("keyboard"), Ear(), Sleeper()
+    late_s: list[float] = []
+    settings = replace(QUICK, lookahead_s=2.0, bpm=400, listen_bars=1, answer_bars=64)
+    with Bridge(engine, keyboard, ear, settings=settings, mode=mode, seed=0, clock=clock) as bridge:
+        on_sent = bridge._sender._on_sent
+        bridge._sender._on_sent = lambda sent: (
+            on_sent(sent),
+            late_s.append((sent.actual_s - sent.due_s) * isinstance(sent.event, NoteOn)),
+        )
+        for event in phrase():
+            keyboard.send(event)
+        ear.wait_for(20)
+        late_s.clear()
+        clock.slept_s = 5.0
+        ear.wait_for(20)
+        assert max(late_s) < 1.0
+    assert still_sounding(ear.events) == set()
+
+
 def test_the_player_silences_the_model(bridge: Bridge, keyboard: MemoryPort, ear: Ear) -> None:
     ear.wait_for(20)
     keyboard.send(NoteOn(pitch=50, velocity=64))

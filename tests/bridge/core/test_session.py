@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from musebridge.bridge.app.testing import ScriptedEngine, Witness, babble, simulate
 from musebridge.bridge.core.commands import (
+    Bind,
     Command,
     FollowSharedBeats,
     HandOver,
+    Learn,
     Panic,
+    Pause,
     Reset,
     Retry,
     Roll,
@@ -783,6 +786,8 @@ commands = (
     | st.builds(SetMode, st.sampled_from(MODES))
     | st.builds(Roll, rolling=st.booleans())
     | st.builds(TellBeats, wanted=st.booleans())
+    | st.builds(Pause, paused=st.booleans())
+    | st.sampled_from([Learn("thru"), Learn("transpose"), Bind("channel", 20, 1), Bind("", 20, 1)])
     | st.sampled_from([FollowSharedBeats(), FollowSharedBeats(90.0, 0.3), FollowSharedBeats(200.0, -4000.0)])
 )
 parameters = st.one_of([parameter(spec) for spec in fields(Settings)])

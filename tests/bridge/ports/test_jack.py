@@ -210,6 +210,19 @@ def test_a_player_who_vanishes_with_a_key_held_is_answered(served: Served, clien
     assert "heard 1 notes" in served.end(signal.SIGINT)
 
 
+def test_a_port_whose_name_is_no_utf8_is_only_a_port(served: Served, client: Client) -> None:
+    jack = pytest.importorskip("jack")
+    stranger, lib = jack.Client("stage", no_start_server=True), jack._lib
+    stranger.set_process_callback(lambda frames: None)
+    port = lib.jack_port_register(stranger._ptr, b"pianoforte n\xba 2", b"8 bit raw midi", lib.JackPortIsOutput, 0)
+    stranger.activate()
+    assert lib.jack_connect(stranger._ptr, lib.jack_port_name(port), b"MuseBridge:in") == 0
+    client.listen(4 * KEEP_S)  # it is looked at
+    client.play(PHRASE)
+    client.listen_for_notes(1)
+    stranger.close()
+
+
 def test_other_programs_see_in_and_out_of_the_client_musebridge(served: Served) -> None:
     ports = midi.list_ports("jack")
     assert [name for name in ports.outputs if _is_bridge(name, "in")]
