@@ -9,7 +9,7 @@ import numpy as np
 from musebridge.smf.container import Smf
 from musebridge.smf.track import Ints
 
-NOTE_OFF, NOTE_ON, CONTROL, PROGRAM = 0x80, 0x90, 0xB0, 0xC0
+NOTE_OFF, NOTE_ON, CONTROL, PROGRAM, PITCH_BEND = 0x80, 0x90, 0xB0, 0xC0, 0xE0
 BANK, DATA_ENTRY, BANK_LOW, RPN_LOW, RPN_HIGH = 0, 6, 32, 100, 101
 """Controllers that choose sounds and parameters."""
 

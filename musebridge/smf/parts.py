@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from musebridge.errors import MidiFileError
-from musebridge.smf.columns import BANK, BANK_LOW, DATA_ENTRY, PROGRAM, RPN_HIGH, RPN_LOW, Columns
+from musebridge.smf.columns import BANK, BANK_LOW, DATA_ENTRY, PITCH_BEND, PROGRAM, RPN_HIGH, RPN_LOW, Columns
 from musebridge.smf.container import Smf
 from musebridge.smf.general_midi import INSTRUMENTS
 from musebridge.smf.notes import Notes
@@ -24,7 +24,7 @@ _MPE_CONFIGURATION = (0, 6)
 _MPE_MASTERS = (0, 15)
 _GS_RESET = bytes([0x42, 0x12, 0x40, 0x00, 0x7F, 0x00])
 _XG_ON = bytes([0x4C, 0x00, 0x00, 0x7E, 0x00])
-_BEND, _LEAST_MPE_CHANNELS = 0xE0, 4
+_LEAST_MPE_CHANNELS = 4
 
 _Kits = dict[int, list[tuple[int, bool]]]
 """A channel of a port (16 ports + channel) -> from which ticks on it is a drum kit, or none."""
@@ -101,7 +101,7 @@ def _mpe_without_a_word(messages: Columns, notes: Notes) -> Iterator[int]:
     for track in np.unique(notes.track[notes.channel == DRUM_CHANNEL]).tolist():
         own = messages.track == track
         used = np.unique(notes.channel[notes.track == track])
-        bent = np.unique(messages.channel[own & (messages.kind == _BEND)])
+        bent = np.unique(messages.channel[own & (messages.kind == PITCH_BEND)])
         if (
             len(used) >= _LEAST_MPE_CHANNELS
             and np.isin(used, bent).all()
@@ -113,7 +113,7 @@ def _mpe_without_a_word(messages: Columns, notes: Notes) -> Iterator[int]:
 def drums(smf: Smf, messages: Columns, notes: Notes, instrument: Ints, tempos: TempoMap) -> Bools:
     """Return which notes belong to a drum kit: by channel 10, by bank, or by GS or XG SysEx, shape (N,)."""
     ports = ports_of(smf)
-    by_sysex, is_gs = _kits_by_sysex(smf, ports)
+    by_sysex, is_gs = kits_by_sysex(smf, ports)
     by_bank = _kits_by_bank(messages, ports, is_gs)
     line = ports[notes.track] << 4 | notes.channel
     is_drums = np.zeros(len(notes), bool)
@@ -155,7 +155,7 @@ def _kits_by_bank(messages: Columns, ports: Ints, is_gs: bool) -> _Kits:
     return kits
 
 
-def _kits_by_sysex(smf: Smf, ports: Ints) -> tuple[_Kits, bool]:
+def kits_by_sysex(smf: Smf, ports: Ints) -> tuple[_Kits, bool]:
     """Return where SysEx makes channels drum kits, or takes that from them, and whether a file is for GS alone."""
     kits: _Kits = defaultdict(list)
     is_gs = is_xg = False

@@ -16,6 +16,7 @@ from musebridge.smf.notes import Notes, pair
 from musebridge.smf.parts import Part, chosen, drums, instruments, parts
 from musebridge.smf.repairs import Repairs, describe
 from musebridge.smf.timing import Bars, Bools, TempoMap
+from musebridge.smf.track import Ints
 from musebridge.smf.voices import MAX_DURATION_S, events
 
 _MOST_BYTES = 32 << 20
@@ -34,7 +35,8 @@ class Piece:
         events: what they play, in seconds from their first note.
         start_s: when that note comes, in seconds of the file.
         end: the tick at which the last note of the whole file ends, by its length.
-        notes: how many notes were read.
+        notes: of the whole file.
+        grouped_channels: those that are one instrument, as MPE has it.
         repairs: what was mended.
     """
 
@@ -47,8 +49,14 @@ class Piece:
     events: list[Timed]
     start_s: float
     end: int
-    notes: int
+    notes: Notes
+    grouped_channels: frozenset[int]
     repairs: Repairs
+
+    @property
+    def notes_read(self) -> int:
+        """How many notes the chosen parts have."""
+        return sum(part.notes for part in self.chosen)
 
     @property
     def end_s(self) -> float:
@@ -132,9 +140,15 @@ def parse_piece(data: bytes, track: str | None = None) -> Piece:
         events=timed,
         start_s=start_s,
         end=end,
-        notes=len(read),
+        notes=notes,
+        grouped_channels=frozenset(_grouped(instrument)),
         repairs=+repairs,
     )
+
+
+def _grouped(instrument: Ints) -> set[int]:
+    masters = set(instrument[instrument != np.arange(16)].tolist())
+    return masters | set(np.flatnonzero((instrument != np.arange(16)).any(axis=0)).tolist())
 
 
 def _end(smf: Smf, notes: Notes, is_drums: Bools) -> int:
