@@ -155,12 +155,16 @@ def _place(piece: Piece, wanted: int) -> _Place:
         for channel in order:
             if channel not in taken | reserved:
                 is_free = taken is used
-                remark = (
-                    "" if is_free else f"no channel is free; the continuation is on {channel + 1}, which has no notes"
-                )
-                return _Place(part, channel, is_free, remark)
+                remark = f"no channel is free; the continuation is on {channel + 1}, which has no notes"
+                return _Place(part, channel, is_free, _displaced(wanted, channel) if is_free else remark)
     channel = part.channels[0]
-    return _Place(part, channel, False, f"no channel is free; the continuation is on {channel + 1}, with {part.name}")
+    return _Place(part, channel, False, f"no channel is free; the continuation is on {channel + 1}, with {part.label}")
+
+
+def _displaced(wanted: int, channel: int) -> str:
+    if wanted in (0, channel):  # the first is what settings say that ask for none
+        return ""
+    return f"channel {wanted + 1} is taken; the continuation is on {channel + 1}"
 
 
 def _track(piece: Piece, place: _Place, events: Iterable[Timed], span: Span, silence: Sequence[Message]) -> bytes:

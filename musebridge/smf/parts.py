@@ -38,7 +38,7 @@ class Part:
         number: by which a user names it.
         track: of the file, from 0.
         channels: from 0; several where each note has its own, as MPE has it.
-        name: of its track, or else its instrument.
+        name: of its track, or else its instrument; may be empty.
         program, bank: at the end; None where the file names none.
         is_drums: whether it has no pitches.
         notes: how many.
@@ -55,7 +55,12 @@ class Part:
 
     def __str__(self) -> str:
         few = f"channel {self.channels[0] + 1}" if len(self.channels) == 1 else f"{len(self.channels)} channels"
-        return f"{self.number} {self.name} ({few}, {self.notes:,} note{'s' * (self.notes != 1)})"
+        return f"{self.label} ({few}, {self.notes:,} note{'s' * (self.notes != 1)})"
+
+    @property
+    def label(self) -> str:
+        """What a user may call it: by its number or its name."""
+        return f"track {self.number} {self.name}".rstrip()
 
 
 def instruments(smf: Smf, messages: Columns, notes: Notes) -> Ints:
@@ -198,17 +203,17 @@ def parts(smf: Smf, messages: Columns, notes: Notes, instrument: Ints, is_drums:
         shown = place + 1 if tracks.count(track) == len(tracks) > 1 else track + 1
         program, *bank = setting.at(track, channels[0], int(notes.on[rows].max()))
         title = smf.tracks[track].name() if tracks.count(track) == 1 else ""
-        name = title or _instrument_name(channels[0], program, bool(number & 1))
+        name = title or _instrument_name(program, bool(number & 1))
         found.append(
             (Part(shown, track, channels, name, program, (bank[0], bank[1]), bool(number & 1), len(rows)), rows)
         )
     return found
 
 
-def _instrument_name(channel: int, program: int | None, is_drums: bool) -> str:
+def _instrument_name(program: int | None, is_drums: bool) -> str:
     if is_drums:
         return "Drums"
-    return f"channel {channel + 1}" if program is None else INSTRUMENTS[program]
+    return "" if program is None else INSTRUMENTS[program]
 
 
 class _Setting:
@@ -255,8 +260,8 @@ def chosen(all_parts: Iterable[Part], wanted: str | None) -> list[Part]:
         )
         what = f" in track {wanted}"
     if not found:
-        known = ", ".join(f"{part.number} {part.name}" for part in listed)
-        raise MidiFileError(f"has no track {wanted!r} that plays; known are {known}")
+        known = ", ".join(part.label for part in listed)
+        raise MidiFileError(f"has no track {wanted!r} that plays; known are: {known}")
     pitched = [part for part in found if not part.is_drums]
     if not pitched:
         raise MidiFileError(f"holds only drums{what}; choose {'a track' if wanted else 'a file'} with pitched notes")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,8 +106,15 @@ def open_piece(path: str | Path, track: str | None = None) -> Piece:
             claims to last longer than a day.
     """
     data = read_bytes(Path(path))
-    try:
+    with naming(path):
         return parse_piece(data, track)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Begin the message of a MidiFileError with the path of the file that it is about."""
+    try:
+        yield
     except MidiFileError as error:
         raise MidiFileError(f"{path}: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 
 import mido
@@ -32,7 +33,18 @@ def write(path: str | Path, tracks: Mapping[str, Iterable[Timed]]) -> None:
             track.append(to_message(timed.event).copy(time=due - tick))
             tick = due
         file.tracks.append(track)
+    buffer = BytesIO()
+    file.save(file=buffer)
+    save(path, buffer.getvalue())
+
+
+def save(path: str | Path, data: bytes) -> None:
+    """Write the bytes of a MIDI file.
+
+    Raises:
+        MidiFileError: the file cannot be written.
+    """
     try:
-        file.save(str(path))
+        Path(path).write_bytes(data)
     except OSError as error:
         raise MidiFileError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
