@@ -46,7 +46,8 @@ class Group(click.Group):
 
 
 def say(text: str) -> None:
-    """Print a line as it is, however long."""
+    """Print a line as it is, however long; what the terminal has no character for, as an escape."""
+    text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
     console.print(text, markup=False, soft_wrap=True)
 
 

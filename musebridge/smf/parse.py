@@ -235,8 +235,11 @@ class _Reader:
             try:
                 _, place = self._delta(at)
                 status = data[place]
+                if status in (META, SYSEX, ESCAPE):
+                    return _LOOK_AHEAD
                 if status >= 0xF0:
-                    return _LOOK_AHEAD if status in (META, SYSEX, ESCAPE) else seen
+                    at = place + 1 + _SYSTEM_DATA.get(status, 0)
+                    continue
                 if status > 127:
                     running, place = status, place + 1
                 needed = 1 if 0xC0 <= running < 0xE0 else 2
