@@ -480,5 +480,5 @@ def test_a_file_of_a_size_that_no_music_has_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "huge.mid"
     with path.open("wb") as file:
         file.truncate(1 << 30)
-    with pytest.raises(MidiFileError, match="is 1024 MiB long; choose a file of at most 32 MiB"):
+    with pytest.raises(MidiFileError, match="is 1024 MiB long; choose a file of at most 64 MiB"):
         open_piece(path)

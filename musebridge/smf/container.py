@@ -13,6 +13,8 @@ from musebridge.smf.track import Track
 _HEADER_BYTES, _CHUNK_BYTES = 14, 8
 _FARTHEST_HEADER = 1 << 16
 """How far into a file one looks for its header."""
+_MOST_BYTES = 8 << 20
+"""Forty times as much as the longest recital; what a hostile file of this size costs can be borne."""
 MOST_TRACKS = 65534
 """A header cannot count more, with one that is added."""
 
@@ -55,6 +57,8 @@ def load(data: bytes) -> Smf:
     at = data.find(b"MThd", 0, _FARTHEST_HEADER + 4)
     if at < 0:
         raise MidiFileError(f"is not a MIDI file (it begins with {begins_with!r}); choose another file")
+    if len(data) > _MOST_BYTES:
+        raise MidiFileError(f"is {len(data) >> 20} MiB long; choose a file of at most {_MOST_BYTES >> 20} MiB")
     repairs["before"] += at
     data = data[at:]
     if len(data) < _HEADER_BYTES:
@@ -105,6 +109,9 @@ class _Chunks:
         alien_from = None
         while at < len(self._data):
             is_track = self._data[at : at + 4] == b"MTrk"
+            if is_track and len(self._tracks) == MOST_TRACKS:
+                self._repairs["tracks"] += self._data.count(b"MTrk", at)
+                break
             if alien_from is not None and (is_track or not self._is_chunk(at)):
                 self._aliens.append((len(self._tracks), self._data[alien_from:at]))
                 alien_from = None
@@ -157,11 +164,8 @@ class _Chunks:
         )
         repairs["length"] += not is_right and not repairs["cut"]
         self._repairs["behind"] += limit - stop
-        if len(self._tracks) < MOST_TRACKS:
-            self._tracks.append(track)
-            self._repairs += repairs
-        else:
-            self._repairs["tracks"] += 1
+        self._tracks.append(track)
+        self._repairs += repairs
         return limit
 
     def _starts_chunk(self, at: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ _MPE_CONFIGURATION = (0, 6)
 _MPE_MASTERS = (0, 15)
 _GS_RESET = bytes([0x42, 0x12, 0x40, 0x00, 0x7F, 0x00])
 _XG_ON = bytes([0x4C, 0x00, 0x00, 0x7E, 0x00])
-_LEAST_MPE_CHANNELS = 4
+_LEAST_MPE_CHANNELS, _MOST_MPE_TRACKS = 4, 64
 
 _Kits = dict[int, list[tuple[int, bool]]]
 """A channel of a port (16 ports + channel) -> from which ticks on it is a drum kit, or none."""
@@ -101,9 +101,9 @@ def _zones(messages: Columns) -> list[tuple[int, list[int]]]:
 
 def _mpe_without_a_word(messages: Columns, notes: Notes) -> Iterator[int]:
     """Yield the tracks that use channel 10 and others as one instrument: each of them is bent, none has a program."""
-    if not np.any(notes.channel == DRUM_CHANNEL):
-        return
-    for track in np.unique(notes.track[notes.channel == DRUM_CHANNEL]).tolist():
+    is_bent = (messages.kind == PITCH_BEND) & (messages.channel == DRUM_CHANNEL)
+    candidates = np.intersect1d(notes.track[notes.channel == DRUM_CHANNEL], messages.track[is_bent])
+    for track in candidates[:_MOST_MPE_TRACKS].tolist():
         own = messages.track == track
         used = np.unique(notes.channel[notes.track == track])
         bent = np.unique(messages.channel[own & (messages.kind == PITCH_BEND)])
@@ -121,13 +121,12 @@ def drums(smf: Smf, messages: Columns, notes: Notes, instrument: Ints, tempos: T
     by_sysex, is_gs = kits_by_sysex(smf, ports)
     by_bank = _kits_by_bank(messages, ports, is_gs)
     line = ports[notes.track] << 4 | notes.channel
-    is_drums = np.zeros(len(notes), bool)
-    for one in np.unique(line).tolist():
+    is_drums = notes.channel == DRUM_CHANNEL
+    for one in {*by_bank, *by_sysex}:
         rows = np.flatnonzero(line == one)
         is_kit = _state(by_bank.get(one, []), False, notes.on[rows], tempos)
-        is_kit |= _state(by_sysex.get(one, []), one % 16 == DRUM_CHANNEL, notes.on[rows], tempos)
-        is_drums[rows] = is_kit & (instrument[notes.track[rows], one % 16] == one % 16)
-    return is_drums
+        is_drums[rows] = is_kit | _state(by_sysex.get(one, []), one % 16 == DRUM_CHANNEL, notes.on[rows], tempos)
+    return np.asarray(is_drums & (instrument[notes.track, notes.channel] == notes.channel))
 
 
 def ports_of(smf: Smf) -> Ints:
@@ -192,7 +191,7 @@ def parts(smf: Smf, messages: Columns, notes: Notes, instrument: Ints, is_drums:
     group = (notes.track << 4 | instrument[notes.track, notes.channel]) << 1 | is_drums
     order = np.argsort(group, kind="stable")
     numbers, begin = np.unique(group[order], return_index=True)
-    tracks = (numbers >> 5).tolist()
+    parts_of = Counter((numbers >> 5).tolist())
     setting = _Setting(messages, ports_of(smf))
     found = []
     groups = np.split(order, begin[1:]) if len(order) else []
@@ -200,9 +199,9 @@ def parts(smf: Smf, messages: Columns, notes: Notes, instrument: Ints, is_drums:
         track = number >> 5
         channels = tuple(np.unique(notes.channel[rows]).tolist())
         # Of one track with many channels a user counts these.
-        shown = place + 1 if tracks.count(track) == len(tracks) > 1 else track + 1
+        shown = place + 1 if parts_of[track] == len(numbers) > 1 else track + 1
         program, *bank = setting.at(track, channels[0], int(notes.on[rows].max()))
-        title = smf.tracks[track].name() if tracks.count(track) == 1 else ""
+        title = smf.tracks[track].name() if parts_of[track] == 1 else ""
         name = title or _instrument_name(program, bool(number & 1))
         found.append(
             (Part(shown, track, channels, name, program, (bank[0], bank[1]), bool(number & 1), len(rows)), rows)
@@ -220,24 +219,43 @@ class _Setting:
     """Programs and banks of every channel."""
 
     def __init__(self, messages: Columns, ports: Ints) -> None:
-        chosen = (
-            messages[np.flatnonzero(messages.kind == PROGRAM)],
-            *(messages.controls(controller) for controller in (BANK, BANK_LOW)),
-        )
+        programs = messages[np.flatnonzero(messages.kind == PROGRAM)]
+        banks, banks_low = (messages.controls(controller) for controller in (BANK, BANK_LOW))
         self._ports = ports
-        self._choices = [choice.in_time() for choice in chosen]
+        self._choices = [
+            (
+                _by_key(rows.track << 4 | rows.channel, rows, values),
+                _by_key(ports[rows.track] << 4 | rows.channel, rows, values),
+            )
+            for rows, values in ((programs, programs.first), (banks, banks.second), (banks_low, banks_low.second))
+        ]
 
     def at(self, track: int, channel: int, tick: int) -> list[int | None]:
-        """Return program, bank and the bank's lower half as they are for a track's channel at a tick."""
-        return [self._last(choice, track, channel, tick) for choice in self._choices]
+        """Return program, bank and the bank's lower half as they are for a track's channel at a tick.
 
-    def _last(self, choice: Columns, track: int, channel: int, tick: int) -> int | None:
-        is_meant = (choice.channel == channel) & (choice.ticks <= tick)
-        own = np.flatnonzero(is_meant & (choice.track == track))
-        rows = own if len(own) else np.flatnonzero(is_meant & (self._ports[choice.track] == self._ports[track]))
-        if not len(rows):
-            return None
-        return int((choice.first if choice.kind[rows[-1]] == PROGRAM else choice.second)[rows[-1]])
+        Those of the track itself count before those of others.
+        """
+        found: list[int | None] = []
+        for of_track, of_port in self._choices:
+            own = _last(of_track.get(track << 4 | channel), tick)
+            found.append(_last(of_port.get(int(self._ports[track]) << 4 | channel), tick) if own is None else own)
+        return found
+
+
+def _by_key(key: Ints, rows: Columns, values: Ints) -> dict[int, tuple[Ints, Ints]]:
+    """Return for each key its ticks, in order, and the values that hold from them on."""
+    order = np.lexsort((rows.ticks, key))
+    keys, begin = np.unique(key[order], return_index=True)
+    cuts = (np.split(column[order], begin[1:]) for column in (rows.ticks, values))
+    return dict(zip(keys.tolist(), zip(*cuts, strict=True), strict=False))
+
+
+def _last(choice: tuple[Ints, Ints] | None, tick: int) -> int | None:
+    if choice is None:
+        return None
+    ticks, values = choice
+    i = int(np.searchsorted(ticks, tick, side="right")) - 1
+    return int(values[i]) if i >= 0 else None
 
 
 def chosen(all_parts: Iterable[Part], wanted: str | None) -> list[Part]:

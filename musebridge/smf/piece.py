@@ -11,7 +11,7 @@ import numpy as np
 
 from musebridge.errors import MidiFileError
 from musebridge.events import Timed
-from musebridge.smf.columns import Columns, columns
+from musebridge.smf.columns import NOTE_ON, Columns, columns
 from musebridge.smf.container import Smf, load
 from musebridge.smf.notes import Notes, pair
 from musebridge.smf.parts import Part, chosen, drums, instruments, parts
@@ -20,7 +20,9 @@ from musebridge.smf.timing import Bars, Bools, TempoMap
 from musebridge.smf.track import Ints
 from musebridge.smf.voices import MAX_DURATION_S, events
 
-_MOST_BYTES = 32 << 20
+_MOST_BYTES = 64 << 20
+"""A container may hold samples beside the music."""
+_MOST_NOTES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,9 @@ def parse_piece(data: bytes, track: str | None = None) -> Piece:
     smf = load(data)
     repairs = smf.repairs.copy()
     messages = columns(smf)
+    struck = int(np.count_nonzero(messages.kind == NOTE_ON))
+    if struck > _MOST_NOTES:
+        raise MidiFileError(f"holds {struck:,} notes; choose a file of at most {_MOST_NOTES:,}")
     notes = pair(smf, messages, repairs)
     tempos = TempoMap(smf, repairs)
     bars = None if TempoMap.is_smpte(smf) else Bars(smf, repairs)

@@ -16,6 +16,8 @@ TIME_SIGNATURE, KEY_SIGNATURE = 0x58, 0x59
 SYSEX, ESCAPE, META = 0xF0, 0xF7, 0xFF
 END_OF_TRACK = b"\xff\x2f\x00"
 LONGEST_DELTA = 0x0FFFFFFF
+_LONGEST_SYSEX = 1 << 16
+"""Of one in packets, more is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Others:
         for i in np.flatnonzero(self.kind >= 256).tolist():
             packet = self.data[self.start[i] : self.stop[i]]
             begins = self.kind[i] == SYSEX + 256
-            whole, since = (packet, int(self.ticks[i])) if begins else (whole + packet, since)
+            whole, since = (packet, int(self.ticks[i])) if begins else (whole[:_LONGEST_SYSEX] + packet, since)
             if whole.endswith(b"\xf7"):
                 yield since, whole[:-1]
                 whole = b""

@@ -69,26 +69,34 @@ def events(
     """
     voice = notes.track << 4 | instrument[notes.track, notes.channel]
     voices = np.unique(voice).tolist()
-    pedals = {one: _pedals_of(one, messages, instrument, playing) for one in voices}
-    has_pedal = any(len(pedal.down) for pair in pedals.values() for pedal in pair.values())
+    pedals = _pedals(voices, messages, instrument, playing)
     on_s = tempos.seconds(notes.on)
     start_s = float(on_s.min())
-    if (len(voices) == 1 or not has_pedal) and not _overlap(notes):
+    if (len(voices) == 1 or not pedals) and not _overlap(notes):
         off_s = np.maximum(tempos.seconds(notes.off), on_s + _MIN_LENGTH_S)
-        return _as_played(notes, on_s - start_s, off_s - start_s, pedals[voices[0]], tempos, start_s), start_s
+        return _as_played(notes, on_s - start_s, off_s - start_s, pedals.get(voices[0], {}), tempos, start_s), start_s
     end = _sounding_ends(notes, voice, pedals)
     end_s = np.maximum(tempos.seconds(end), on_s + _MIN_LENGTH_S)
     return _as_heard(notes, on_s - start_s, end_s - start_s), start_s
 
 
-def _pedals_of(voice: int, messages: Columns, instrument: Ints, playing: Ints) -> dict[int, _Pedal]:
-    """Return the pedals of a voice; a track that has only pedals on a channel moves those of all who play there."""
-    feet = messages.controls(SUSTAIN, SOSTENUTO, RESET_CONTROLLERS)
+def _pedals(voices: list[int], messages: Columns, instrument: Ints, playing: Ints) -> dict[int, dict[int, _Pedal]]:
+    """Return the pedals of the voices that use any.
+
+    A track that has only pedals on a channel moves those of all who play there.
+    """
+    feet = messages.controls(SUSTAIN, SOSTENUTO, RESET_CONTROLLERS).in_time()
     whose = feet.track << 4 | instrument[feet.track, feet.channel]
-    is_meant = whose == voice
-    is_meant |= (whose & 15 == voice & 15) & ~np.isin(whose, playing)
-    feet = feet[np.flatnonzero(is_meant)].in_time()
-    return {pedal: _pedal(feet, pedal) for pedal in (SUSTAIN, SOSTENUTO)}
+    is_everyones = ~np.isin(whose, playing)
+    own = {one: np.flatnonzero(whose == one) for one in np.unique(whose[~is_everyones]).tolist()}
+    shared = {channel: np.flatnonzero(is_everyones & (whose & 15 == channel)) for channel in range(16)}
+    pedals: dict[int, dict[int, _Pedal]] = {}
+    for voice in voices:
+        rows = np.union1d(own.get(voice, np.empty(0, np.int64)), shared[voice & 15]).astype(np.int64)
+        pair = {pedal: _pedal(feet[rows], pedal) for pedal in (SUSTAIN, SOSTENUTO)} if len(rows) else {}
+        if any(len(pedal.down) for pedal in pair.values()):
+            pedals[voice] = pair
+    return pedals
 
 
 def _pedal(feet: Columns, pedal: int) -> _Pedal:
@@ -140,7 +148,9 @@ def _as_played(
         pedal_s.append(times_s)
         moves += [_move(number, value) for value in values[: len(times_s)].tolist()]
     strikes = map(_note_on, notes.pitch.tolist(), notes.velocity.tolist())
-    return _merge(on_s, off_s, np.concatenate(pedal_s), [*strikes, *map(_note_off, notes.pitch.tolist()), *moves])
+    return _merge(
+        on_s, off_s, np.concatenate([np.empty(0), *pedal_s]), [*strikes, *map(_note_off, notes.pitch.tolist()), *moves]
+    )
 
 
 def _as_heard(notes: Notes, on_s: Floats, end_s: Floats) -> list[Timed]:
