@@ -23,6 +23,7 @@ from musebridge.smf.voices import MAX_DURATION_S, events
 _MOST_BYTES = 64 << 20
 """A container may hold samples beside the music."""
 _MOST_NOTES = 1_000_000
+_MOST_NAMED = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,14 +69,19 @@ class Piece:
 
     def report(self) -> list[str]:
         """Return what was read, in one line, and what was mended, in another where anything was."""
-        left_out = [part for part in self.parts if part not in self.chosen]
-        drums = [part for part in left_out if part.is_drums]
-        others = [part for part in left_out if not part.is_drums]
-        lines = ["read " + ", ".join(map(str, sorted(self.chosen, key=self.parts.index)))]
-        for what, some in (("left out", others), ("left out as drums", drums)):
-            if some:
-                lines[0] += f"; {what}: " + ", ".join(map(str, some))
+        chosen = set(self.chosen)
+        left_out = [part for part in self.parts if part not in chosen]
+        told = [f"read {_listed([part for part in self.parts if part in chosen])}"]
+        for what, is_drums in (("left out", False), ("left out as drums", True)):
+            if some := [part for part in left_out if part.is_drums is is_drums]:
+                told.append(f"{what}: {_listed(some)}")
+        lines = ["; ".join(told)]
         return lines + ([f"mended: {describe(self.repairs)}"] if self.repairs else [])
+
+
+def _listed(parts: Sequence[Part]) -> str:
+    rest = len(parts) - _MOST_NAMED
+    return ", ".join(map(str, parts[:_MOST_NAMED])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -135,7 +141,7 @@ def parse_piece(data: bytes, track: str | None = None) -> Piece:
     instrument = instruments(smf, messages, notes)
     is_drums = drums(smf, messages, notes, instrument, tempos)
     found = parts(smf, messages, notes, instrument, is_drums)
-    wanted = chosen([part for part, _ in found], track)
+    wanted = set(chosen([part for part, _ in found], track))
     read = notes[np.concatenate([rows for part, rows in found if part in wanted])]
     end = _end(smf, notes, is_drums)
     # Ticks add up beyond what is music before times do.
@@ -149,7 +155,7 @@ def parse_piece(data: bytes, track: str | None = None) -> Piece:
         tempos=tempos,
         bars=bars,
         parts=[part for part, _ in found],
-        chosen=sorted(wanted, key=lambda part: -part.notes),
+        chosen=sorted((part for part, _ in found if part in wanted), key=lambda part: -part.notes),
         events=timed,
         start_s=start_s,
         end=end,
