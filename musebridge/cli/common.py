@@ -46,9 +46,13 @@ class Group(click.Group):
 
 
 def say(text: str) -> None:
-    """Print a line as it is, however long; what the terminal has no character for, as an escape."""
-    text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
-    console.print(text, markup=False, soft_wrap=True)
+    """Print a line as it is, however long."""
+    console.print(printable(text, console.encoding), markup=False, soft_wrap=True)
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """Return a text with escapes for what an encoding has no character for, as names of files may hold."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def command_line() -> str:

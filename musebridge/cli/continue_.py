@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from musebridge.cli.common import FILE, MODEL, PRESET, SEED, progress, say
+from musebridge.cli.common import FILE, MODEL, PRESET, SEED, printable, progress, say
 from musebridge.errors import ConfigError, MidiFileError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def continue_(
     if roll:
         from musebridge.roll import save_roll
 
-        save_roll(roll, {"seed": piece.events, "continuation": written}, title=seed_file.stem)
+        save_roll(roll, {"seed": piece.events, "continuation": written}, title=printable(seed_file.stem))
     for remark in remarks:
         say(f"{out.name}: {remark}")
     length = f"{bars} bar{'s' * (bars > 1)}" if bars else f"{round(end_s - begin_s, 2):g} s"
