@@ -142,7 +142,7 @@ def parse_piece(data: bytes, track: str | None = None) -> Piece:
     is_drums = drums(smf, messages, notes, instrument, tempos)
     found = parts(smf, messages, notes, instrument, is_drums)
     wanted = set(chosen([part for part, _ in found], track))
-    read = notes[np.concatenate([rows for part, rows in found if part in wanted])]
+    read = notes[np.sort(np.concatenate([rows for part, rows in found if part in wanted]))]
     end = _end(smf, notes, is_drums)
     # Ticks add up beyond what is music before times do.
     if tempos.second(end) > MAX_DURATION_S:

@@ -164,7 +164,10 @@ def _as_heard(notes: Notes, on_s: Floats, end_s: Floats) -> list[Timed]:
     is_unison = goes_on & np.append(False, step[1:] == step[:-1])
     begins = np.flatnonzero(~is_unison)
     loudest = np.maximum.reduceat(velocity, begins)
+    as_in_file = np.argsort(order[begins])
+    begins, loudest = begins[as_in_file], loudest[as_in_file]
     last = np.flatnonzero(np.append(~goes_on[1:], True))
+    last = last[np.argsort(order[last])]
     off_s = until_s[last]
     strikes = map(_note_on, pitch[begins].tolist(), loudest.tolist())
     return _merge(on_s[begins], off_s, np.empty(0), [*strikes, *map(_note_off, pitch[last].tolist())])
