@@ -290,6 +290,11 @@ def test_an_opening_ends_its_notes_and_keeps_all_else_before_it() -> None:
     assert (piece.end, piece.notes_read) == (960, 2)
 
 
+def test_a_continuation_shorter_than_a_tick_lasts_one() -> None:
+    piece = parse_piece(smf(track((0, on(60)), (4, off(60))), division=1))
+    assert append.span_of_seconds(piece, 0.1) == Span(4, 5)
+
+
 # Bars
 
 

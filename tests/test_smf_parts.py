@@ -60,6 +60,9 @@ def test_drums_are_known_and_left_out(kind: str) -> None:
 
 PITCHED = {
     "a bank of variations": [(0, control(0, 8, 4)), (0, program(16, 4)), *HITS],
+    "bank 127 of both halves, for none": [(0, control(0, 127, 4)), (1, control(32, 127, 4)), (1, program(0, 4)), *HITS],
+    "bank 127 with a program that is no kit": [(0, control(0, 127, 4)), (0, program(60, 4)), *HITS],
+    "bank 126 without a word of XG": [(0, control(0, 126, 4)), (0, program(33, 4)), *HITS],
     "GS bank 127, an older module's sounds": [(0, GS_RESET), (0, control(0, 127, 4)), (0, program(16, 4)), *HITS],
     "GS channel 10 made melodic": [(0, gs_rhythm(0, 0)), (0, on(36, channel=9)), (60, off(36, channel=9))],
     "XG channel 10 made melodic": [(0, xg_mode(9, 0)), (0, on(36, channel=9)), (60, off(36, channel=9))],

@@ -46,8 +46,8 @@ class Span:
 
 
 def span_of_seconds(piece: Piece, seconds: float) -> Span:
-    """Return so many seconds from the end of the last note on."""
-    return Span(piece.end, piece.tempos.tick(piece.tempos.second(piece.end) + seconds))
+    """Return so many seconds from the end of the last note on; a tick at least."""
+    return Span(piece.end, max(piece.end + 1, piece.tempos.tick(piece.tempos.second(piece.end) + seconds)))
 
 
 def span_of_bars(piece: Piece, count: int) -> Span:

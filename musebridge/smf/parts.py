@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from musebridge.smf.track import Ints
 
 DRUM_CHANNEL = 9
 _GM2_RHYTHM_BANK, _XG_DRUM_BANKS = 120, (126, 127)
+_XG_KITS = frozenset({*range(9), 16, 24, 25, 26, 27, 32, 33, 40, 41, 48})
 _SETTING_UP_S = 1.0
 """Notes that come so shortly before their channel is made a drum kit are meant for it."""
 _MPE_CONFIGURATION = (0, 6)
@@ -25,6 +27,8 @@ _MPE_MASTERS = (0, 15)
 _GS_RESET = bytes([0x42, 0x12, 0x40, 0x00, 0x7F, 0x00])
 _XG_ON = bytes([0x4C, 0x00, 0x00, 0x7E, 0x00])
 _LEAST_MPE_CHANNELS, _MOST_MPE_TRACKS = 4, 64
+
+_NEVER = 1 << 62
 
 _Kits = dict[int, list[tuple[int, bool]]]
 """A channel of a port (16 ports + channel) -> from which ticks on it is a drum kit, or none."""
@@ -118,8 +122,8 @@ def _mpe_without_a_word(messages: Columns, notes: Notes) -> Iterator[int]:
 def drums(smf: Smf, messages: Columns, notes: Notes, instrument: Ints, tempos: TempoMap) -> Bools:
     """Return which notes belong to a drum kit: by channel 10, by bank, or by GS or XG SysEx, shape (N,)."""
     ports = ports_of(smf)
-    by_sysex, is_gs = kits_by_sysex(smf, ports)
-    by_bank = _kits_by_bank(messages, ports, is_gs)
+    by_sysex, standards = kits_by_sysex(smf, ports)
+    by_bank = _kits_by_bank(messages, ports, standards)
     line = ports[notes.track] << 4 | notes.channel
     is_drums = notes.channel == DRUM_CHANNEL
     for one in {*by_bank, *by_sysex}:
@@ -146,21 +150,38 @@ def _state(moves: list[tuple[int, bool]], default: bool, ticks: Ints, tempos: Te
     return np.asarray(values[np.searchsorted(since, ticks, side="right")])
 
 
-def _kits_by_bank(messages: Columns, ports: Ints, is_gs: bool) -> _Kits:
-    """Return where bank select chooses kits; of GS, banks 126 and 127 are the sounds of an older module."""
-    kit_banks = {_GM2_RHYTHM_BANK} | (set() if is_gs else set(_XG_DRUM_BANKS))
+def _kits_by_bank(messages: Columns, ports: Ints, standards: Standards) -> _Kits:
+    """Return where bank select chooses kits.
+
+    Banks 126 and 127 are kits of XG; of GS, they are the sounds of an older module.
+    Where a file names neither, 127 is a kit if its lower half and its program are
+    those of one: many a sequencer wrote 127 for no bank at all.
+    """
     banks = messages.controls(BANK)
     kits: _Kits = defaultdict(list)
-    if np.isin(banks.second, list(kit_banks)).any():
-        banks = banks.in_time()
-        line = ports[banks.track] << 4 | banks.channel
-        for one, tick, bank in zip(line.tolist(), banks.ticks.tolist(), banks.second.tolist(), strict=True):
-            kits[one].append((tick, bank in kit_banks))
+    if not np.isin(banks.second, (_GM2_RHYTHM_BANK, *_XG_DRUM_BANKS)).any():
+        return kits
+    setting = _Setting(messages, ports)
+    banks = banks.in_time()
+    rows = zip(*(c.tolist() for c in (banks.track, banks.channel, banks.ticks, banks.second)), strict=True)
+    for track, channel, tick, bank in rows:
+        is_kit = bank == _GM2_RHYTHM_BANK or (standards.is_xg and bank in _XG_DRUM_BANKS)
+        if bank == _XG_DRUM_BANKS[-1] and not (standards.is_xg or standards.is_gs):
+            program, _, bank_low = setting.at(track, channel, setting.next_program(track, channel, tick))
+            is_kit = not bank_low and (program is None or program in _XG_KITS)
+        kits[int(ports[track]) << 4 | channel].append((tick, is_kit))
     return kits
 
 
-def kits_by_sysex(smf: Smf, ports: Ints) -> tuple[_Kits, bool]:
-    """Return where SysEx makes channels drum kits, or takes that from them, and whether a file is for GS alone."""
+class Standards(NamedTuple):
+    """For which extensions of General MIDI a file is written; XG counts where it asks for both."""
+
+    is_gs: bool
+    is_xg: bool
+
+
+def kits_by_sysex(smf: Smf, ports: Ints) -> tuple[_Kits, Standards]:
+    """Return where SysEx makes channels drum kits, or takes that from them, and what a file is written for."""
     kits: _Kits = defaultdict(list)
     is_gs = is_xg = False
     for port, track in zip(ports.tolist(), smf.tracks, strict=True):
@@ -178,7 +199,7 @@ def kits_by_sysex(smf: Smf, ports: Ints) -> tuple[_Kits, bool]:
                 kits[port << 4 | _channel_of_gs_part(data[3] & 15)].append((tick, data[5] > 0))
             elif maker == b"\x43" and data[:2] == b"\x4c\x08" and len(data) > 4 and data[2] < 16 and data[3] == 7:
                 kits[port << 4 | data[2]].append((tick, data[4] > 0))
-    return {line: sorted(moves, key=lambda move: move[0]) for line, moves in kits.items()}, is_gs and not is_xg
+    return {line: sorted(moves, key=lambda move: move[0]) for line, moves in kits.items()}, Standards(is_gs, is_xg)
 
 
 def _channel_of_gs_part(part: int) -> int:
@@ -229,6 +250,12 @@ class _Setting:
             )
             for rows, values in ((programs, programs.first), (banks, banks.second), (banks_low, banks_low.second))
         ]
+
+    def next_program(self, track: int, channel: int, tick: int) -> int:
+        """Return when the next program comes on a channel, from a tick on; one behind all music if none does."""
+        ticks, _ = self._choices[0][1].get(int(self._ports[track]) << 4 | channel, (np.empty(0, np.int64), None))
+        i = int(np.searchsorted(ticks, tick))
+        return int(ticks[i]) if i < len(ticks) else _NEVER
 
     def at(self, track: int, channel: int, tick: int) -> list[int | None]:
         """Return program, bank and the bank's lower half as they are for a track's channel at a tick.
