@@ -167,7 +167,6 @@ def _as_heard(notes: Notes, on_s: Floats, end_s: Floats) -> list[Timed]:
     as_in_file = np.argsort(order[begins])
     begins, loudest = begins[as_in_file], loudest[as_in_file]
     last = np.flatnonzero(np.append(~goes_on[1:], True))
-    last = last[np.argsort(order[last])]
     off_s = until_s[last]
     strikes = map(_note_on, pitch[begins].tolist(), loudest.tolist())
     return _merge(on_s[begins], off_s, np.empty(0), [*strikes, *map(_note_off, pitch[last].tolist())])
