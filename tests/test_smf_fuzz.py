@@ -22,6 +22,8 @@ from musebridge.smf import append
 from musebridge.smf.piece import parse_piece
 from musebridge.smf.voices import MAX_DURATION_S
 
+pytestmark = pytest.mark.slow
+
 END = b"\0\xff\x2f\0"
 SOUND = smf(
     track((0, name("Song")), (0, tempo(600_000)), (0, metre(3, 2)), (960, tempo(300_000))),

@@ -179,6 +179,7 @@ def test_notes_of_unisons_are_counted_and_none_lasts_no_time(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_of_a_thousand_odd_files_each_is_counted(tmp_path):
     """Pieces of which one thing after another is damaged: all are used, or listed with the reason."""
     rng = random.Random(0)
