@@ -15,7 +15,7 @@ from musebridge.events import PEDALS_UP, Control, NoteOn, Timed
 from musebridge.vocab import BEGIN, STEPS_PER_S, TIME_SHIFT, VELOCITY, Encoder, StreamState, shorten_rests
 
 UNUSED = (
-    *("silence_s", "lookahead_s", "thru", "bpm", "beats", "listen_bars"),
+    *("silence_s", "lookahead_s", "in_channels", "pedal_polarity", "offset_ms", "thru", "bpm", "beats", "listen_bars"),
     *("trigger_key", "trigger_cc", "trigger_pedal", "clock_out"),
 )
 """Parameters of playing live that mean nothing for a file: it has a beat of its own, and nobody waits or hands over."""
