@@ -29,7 +29,7 @@ from musebridge.bridge.core.scheduler import NoteLedger, silence
 from musebridge.bridge.ports.backends import CLIENT
 from musebridge.bridge.ports.jack_watch import JackWatch
 from musebridge.errors import PortError
-from musebridge.midifile import from_message
+from musebridge.wire import from_message
 
 KINDS = ("SIGINT", "SIGTERM", "exception", "JACK killed")
 _LATEST_S = 1.5

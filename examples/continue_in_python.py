@@ -4,15 +4,23 @@ import sys
 
 import numpy as np
 
-from musebridge import midifile
 from musebridge.bridge.app import preset
 from musebridge.bridge.core.continuation import continue_piece
 from musebridge.bridge.inference.engine import OnnxEngine
+from musebridge.smf import append
+from musebridge.smf.piece import open_piece
+from musebridge.smf.write import save
 
 seed_file, out_file = sys.argv[1:]
 call = preset.load("call")
-seed = midifile.read(seed_file)
+seed = open_piece(seed_file)
 answer = continue_piece(
-    OnnxEngine(call.model), seed, seconds=10.0, settings=call.settings, rng=np.random.default_rng(7)
+    OnnxEngine(call.model),
+    seed.events,
+    seconds=10.0,
+    settings=call.settings,
+    rng=np.random.default_rng(7),
+    begin_s=seed.end_s,
 )
-midifile.write(out_file, {"seed": seed, "continuation": answer})
+data, _ = append.continued(seed, answer, append.span_of_seconds(seed, 10.0))
+save(out_file, data)

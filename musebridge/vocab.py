@@ -22,8 +22,10 @@ time is rounded once, so the grid never drifts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from musebridge.events import (
     ALL_NOTES_OFF,
@@ -47,6 +49,9 @@ N_EVENTS = 388
 N_TOKENS = 389
 """All tokens, BEGIN included."""
 STEPS_PER_S = 100
+LONGEST_REST_S, LONGEST_HOLD_S = 5.0, 30.0
+"""A longer silence is read as the first, and notes that sound on for longer as the second, lest they fill a model's
+window."""
 CONTROLLERS = frozenset({SUSTAIN, SOSTENUTO, ALL_SOUND_OFF, RESET_CONTROLLERS, *range(ALL_NOTES_OFF, 128)})
 """Those that hold or end notes; nothing is written for others."""
 KINDS = (
@@ -280,6 +285,32 @@ def encode(events: Iterable[Timed]) -> list[int]:
         last_s = timed.time_s
         tokens += encoder.feed(last_s, timed.event)
     return tokens + encoder.release_all(last_s)
+
+
+def shorten_rests(tokens: Sequence[int]) -> tuple[list[int], int]:
+    """Cut short what is too long without any event in the tokens of one piece.
+
+    A silence keeps :data:`LONGEST_REST_S`, and where notes sound, which a pedal or a key
+    may hold, :data:`LONGEST_HOLD_S`.
+
+    Returns:
+        The tokens, and how many steps were left out.
+    """
+    all_T = np.asarray(tokens, np.int64)
+    is_shift = (all_T >= TIME_SHIFT) & (all_T < VELOCITY)
+    edges = np.diff(is_shift, prepend=False, append=False).nonzero()[0]
+    begins, ends = edges[::2], edges[1::2]
+    passed = np.concatenate([[0], np.cumsum(np.where(is_shift, all_T - TIME_SHIFT + 1, 0))])
+    sounding = np.concatenate(
+        [[0], np.cumsum(np.where(all_T < NOTE_OFF, 1, 0) - ((all_T >= NOTE_OFF) & (all_T < TIME_SHIFT)))]
+    )
+    most = np.where(sounding[begins] > 0, LONGEST_HOLD_S, LONGEST_REST_S) * STEPS_PER_S
+    surplus = passed[ends] - passed[begins] - most.astype(np.int64)
+    out, done = [], 0
+    for i in np.flatnonzero(surplus > 0).tolist():
+        out += [*tokens[done : begins[i]], *shift_tokens(int(most[i]))]
+        done = int(ends[i])
+    return [*out, *tokens[done:]], int(surplus[surplus > 0].sum())
 
 
 def decode(tokens: Iterable[int]) -> Iterator[Timed]:

@@ -449,7 +449,7 @@ def test_a_missing_midi_folder_is_one_line(tmp_path):
 
 def test_a_folder_without_midi_is_one_line(tmp_path):
     assert complaint("prepare", tmp_path, "-o", tmp_path / "out") == (
-        f"{tmp_path}: holds no .mid or .midi file; give the folder that holds them"
+        f"{tmp_path}: holds no .mid, .midi, .kar, .rmi or .smf file; give the folder that holds them"
     )
 
 

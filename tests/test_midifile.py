@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import random
-import struct
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -12,58 +11,15 @@ import mido
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from smf_bytes import ONE_NOTE, chunk, off, on, pedal, smf, tempo, track
 from symusic.core import ScoreSecond
 
 from musebridge import midifile
 from musebridge.errors import MidiFileError
-from musebridge.events import SOSTENUTO, SUSTAIN, Control, NoteOff, NoteOn, Other, SongPosition, Timed, Transport
+from musebridge.events import SOSTENUTO, SUSTAIN, Control, NoteOff, NoteOn, Timed
 
 MAESTRO = Path(__file__).parents[2] / "shared" / "data" / "maestro"
 LONGEST_DELTA = 0x0FFFFFFF
-
-
-# Files are built from bytes, so that what is tested is the format and not a library.
-
-
-def variable_length(number: int) -> bytes:
-    out = [number & 0x7F]
-    while number := number >> 7:
-        out.append(number & 0x7F | 0x80)
-    return bytes(reversed(out))
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack(">I", len(body)) + body
-
-
-def track(*messages: tuple[int, bytes]) -> bytes:
-    """Return a track of (ticks since the last message, bytes)."""
-    body = b"".join(variable_length(delta) + message for delta, message in messages)
-    return chunk(b"MTrk", body + b"\x00\xff\x2f\x00")
-
-
-def smf(*chunks: bytes, tracks: int | None = None, division: int = 480) -> bytes:
-    count = len(chunks) if tracks is None else tracks
-    return chunk(b"MThd", struct.pack(">HHH", 1, count, division)) + b"".join(chunks)
-
-
-def on(pitch: int, velocity: int = 64, channel: int = 0) -> bytes:
-    return bytes([0x90 | channel, pitch, velocity])
-
-
-def off(pitch: int, channel: int = 0) -> bytes:
-    return bytes([0x80 | channel, pitch, 0])
-
-
-def pedal(value: int, controller: int = SUSTAIN) -> bytes:
-    return bytes([0xB0, controller, value])
-
-
-def tempo(us_per_beat: int) -> bytes:
-    return b"\xff\x51\x03" + us_per_beat.to_bytes(3, "big")
-
-
-ONE_NOTE = track((0, on(60)), (480, off(60)))
 
 
 @pytest.fixture
@@ -169,9 +125,9 @@ def test_a_pedal_that_is_down_before_the_first_note_is_down_at_its_start(read):
     ]
 
 
-def test_overlapping_strikes_of_a_pitch_are_all_kept(read):
+def test_overlapping_strikes_of_a_pitch_are_all_kept_and_it_sounds_until_its_last_key_is_up(read):
     assert read(smf(track((0, on(60, 50)), (480, on(60, 90)), (480, off(60)), (480, off(60))))) == [
-        *((0.0, strike(60, 50)), (0.5, strike(60, 90)), (1.0, lift(60)), (1.5, lift(60))),
+        *((0.0, strike(60, 50)), (0.5, strike(60, 90)), (1.5, lift(60))),
     ]
 
 
@@ -261,51 +217,6 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, where):
     assert "\n" not in str(caught.value)
 
 
-# Messages
-
-
-@pytest.mark.parametrize(
-    ("event", "data"),
-    [
-        (NoteOn(pitch=60, velocity=100, channel=3), [0x93, 60, 100]),
-        (NoteOff(pitch=60, channel=15), [0x8F, 60, 64]),
-        (Control(controller=64, value=127, channel=1), [0xB1, 64, 127]),
-    ],
-)
-def test_an_event_and_its_message_are_one_to_one(event, data):
-    message = midifile.to_message(event)
-    assert message.bytes() == data
-    assert midifile.from_message(message) == event
-
-
-def test_a_message_of_velocity_0_is_a_release():
-    assert midifile.from_message(mido.Message("note_on", note=60, velocity=0)) == lift(60)
-
-
-@pytest.mark.parametrize(
-    ("message", "data"),
-    [
-        (Transport("clock"), [0xF8]),
-        (Transport("start"), [0xFA]),
-        (Transport("continue"), [0xFB]),
-        (Transport("stop"), [0xFC]),
-        (SongPosition(16383), [0xF2, 0x7F, 0x7F]),
-        (Other(bytes([0xE3, 0, 64])), [0xE3, 0, 64]),
-        (Other(bytes([0xA0, 60, 1])), [0xA0, 60, 1]),
-        (Other(bytes([0xD0, 5])), [0xD0, 5]),
-        (Other(bytes([0xCF, 7])), [0xCF, 7]),
-    ],
-)
-def test_what_is_not_music_comes_and_goes_unchanged(message, data):
-    assert midifile.to_message(message).bytes() == data
-    assert midifile.from_message(mido.Message.from_bytes(data)) == message
-
-
-@pytest.mark.parametrize("kind", ["active_sensing", "sysex", "quarter_frame"])
-def test_other_messages_are_not_played(kind):
-    assert midifile.from_message(mido.Message(kind)) is None
-
-
 # Bad files
 
 
@@ -315,16 +226,9 @@ REFUSED = {
     "is not a MIDI file (it begins with b'dear'); choose another file": b"dear diary, today I played\n" * 20,
     "is not a MIDI file (it begins with b'RIFF'); choose another file": b"RIFF\0\0\0\0RMIDdata",
     "is cut off after 4 bytes; export it again": b"MThd",
-    "is cut off after 150 bytes; export it again": CUT[:150],
-    "is cut off after 18 bytes; export it again": CUT[:18],
     "holds no notes; choose a file with pitched notes": smf(),
     "holds only drums; choose a file with pitched notes": smf(track((0, on(36, channel=9)), (9, off(36, channel=9)))),
     "counts time in 0 ticks per beat; export it with 1 or more ticks per beat": smf(ONE_NOTE, division=0),
-    "counts time in SMPTE frames; export it with 1 or more ticks per beat": smf(ONE_NOTE, division=0xE728),
-    "has a tempo of 0 µs per beat; export it again": smf(track((0, tempo(0)), (0, on(60)), (9, off(60)))),
-    "is damaged (found velocity=128); export it again": smf(track((0, on(60, 128)), (9, off(60)))),
-    "is damaged (found pitch=200); export it again": smf(track((0, on(200)), (9, off(60)))),
-    "is damaged (found control_value=255); export it again": smf(track((0, pedal(255)), (0, on(60)), (9, off(60)))),
 }
 
 
@@ -333,10 +237,16 @@ def test_a_bad_file_is_one_line_that_says_what_and_what_to_do(refusal, message):
     assert refusal(REFUSED[message]) == message
 
 
-def test_a_file_cut_off_anywhere_is_refused(refusal):
-    kinds = {refusal(CUT[:length]).partition("(")[0].split(" after ")[0] for length in range(1, len(CUT))}
-    # Header and nothing else is a whole file without notes.
-    assert kinds == {"is not a MIDI file ", "is cut off", "holds no notes; choose a file with pitched notes"}
+def test_a_file_cut_off_anywhere_is_read_as_far_as_it_goes(tmp_path):
+    path, struck = tmp_path / "cut.mid", []
+    for length in range(1, len(CUT) + 1):
+        path.write_bytes(CUT[:length])
+        try:
+            struck.append(sum(isinstance(t.event, NoteOn) for t in midifile.read(path)))
+        except MidiFileError:
+            struck.append(0)
+    assert struck == sorted(struck)
+    assert set(struck) == set(range(41))
 
 
 @pytest.mark.parametrize(
@@ -345,12 +255,6 @@ def test_a_file_cut_off_anywhere_is_refused(refusal):
         pytest.param([(LONGEST_DELTA, on(60)), (480, off(60))], id="78 hours"),
         pytest.param([(LONGEST_DELTA, on(60)), (LONGEST_DELTA, off(60))] * 6, id="more than 32 bits of ticks"),
         pytest.param([(LONGEST_DELTA, b"\xff\x01\x00")] * 8 + [(999, on(60)), (9, off(60))], id="notes behind 32 bits"),
-        pytest.param(
-            [(0, on(60)), (480, off(60)), (0, pedal(127)), (LONGEST_DELTA, pedal(0))], id="a pedal of 78 hours"
-        ),
-        pytest.param(
-            [(0, on(60)), (480, off(60))] + [(LONGEST_DELTA, pedal(v)) for v in (127, 0)] * 6, id="32-bit pedal"
-        ),
         pytest.param([(0, tempo(0xFFFFFF)), (0, on(60)), (480 * 6000, off(60))], id="a slow tempo"),
     ],
 )
@@ -358,12 +262,18 @@ def test_a_file_that_claims_to_last_longer_than_a_day_is_refused(refusal, messag
     assert refusal(smf(track(*messages))) == "claims to last more than 24 h; choose a shorter file"
 
 
+@pytest.mark.parametrize("presses", [1, 6], ids=["78 hours", "more than 32 bits of ticks"])
+def test_a_pedal_that_moves_on_for_days_makes_no_piece_longer(read, presses):
+    feet = [(LONGEST_DELTA, pedal(v)) for v in (0, 127)] * presses
+    assert read(smf(track((0, on(60)), (480, off(60)), (0, pedal(127)), *feet))) == [
+        *((0.0, strike(60)), (0.5, lift(60)), (0.5, foot(127))),
+    ]
+
+
 def test_a_file_that_ends_in_a_meta_event_of_the_wrong_length_reads_the_same_every_time(read):
     body = b"\x00" + on(60) + b"\x83\x60" + off(60) + b"\x00\xff\x51\x00"
-    data = smf(chunk(b"MTrk", body))
-    # The tempo comes too late for the notes; its missing bytes are never looked for beyond the file.
-    with pytest.raises(MidiFileError, match="a tempo of 0 µs per beat"):
-        read(data)
+    # Its missing bytes are never looked for beyond the file.
+    assert read(smf(chunk(b"MTrk", body))) == [(0.0, strike(60)), (0.5, lift(60))]
 
 
 def test_a_missing_file_is_one_line(tmp_path):
@@ -395,7 +305,8 @@ def test_damaged_bytes_are_read_or_refused_and_nothing_else(tmp_path):
             assert times_s == sorted(times_s)
             assert 0 <= times_s[0] <= times_s[-1] <= midifile.MAX_DURATION_S
     assert not any("\n" in message for message in messages)
-    assert min(outcomes.count("read"), outcomes.count("refused")) > 300
+    assert outcomes.count("read") > 1500
+    assert outcomes.count("refused") > 30
 
 
 # A real collection
@@ -420,8 +331,7 @@ def test_all_of_maestro_is_read_to_the_note():
         for path, figures in zip(paths, pool.map(measure, paths, chunksize=8), strict=True):
             row = totals[split_of[path.relative_to(MAESTRO).as_posix()]]
             row[:] = [total + figure for total, figure in zip(row, figures, strict=True)]
-    # One file holds a note that never ends, which is left out.
-    assert (totals["train"][0], totals["validation"][0]) == (5_659_329 - 1, 639_425)
+    assert (totals["train"][0], totals["validation"][0]) == (5_659_329, 639_425)
     # The published 159.48 h are of whole files, from tick 0; read() starts at the first note
     # and ends at the last event that it keeps, which leaves out 1.2 s of silence a file.
     assert totals["train"][2] / 3600 == pytest.approx(159.48, abs=0.005)

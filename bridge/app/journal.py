@@ -27,7 +27,7 @@ from typing import Any, get_args
 import mido
 import numpy as np
 
-from musebridge import midifile
+from musebridge import wire
 from musebridge.bridge.core.commands import Command
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.scheduler import Outbox, Owner, Scheduled, Sent
@@ -36,6 +36,7 @@ from musebridge.bridge.core.settings import MODES, Settings
 from musebridge.config import RENAMED, build
 from musebridge.errors import ConfigError, ReplayError
 from musebridge.events import Event, Message, NoteOff, NoteOn, Timed
+from musebridge.smf.write import write
 
 _BEFORE = {"recall": 0.0}
 """Settings of a log that does not tell them: it was written before there were any."""
@@ -80,7 +81,7 @@ class Journal:
         with self._lock:
             take, self._take = self._take, None
         path = self.path.with_name(f"{self.path.stem}-take{self._takes}.mid")
-        midifile.write(path, take.tracks() if take else {})
+        write(path, take.tracks() if take else {})
         return path
 
     def heard(self, now_s: float, message: Message | Command) -> None:
@@ -89,7 +90,7 @@ class Journal:
         if isinstance(message, Command):
             self._write("command", at_s=now_s, name=type(message).__name__, values=asdict(message))
         else:
-            self._write("heard", at_s=now_s, bytes=midifile.to_message(message).bytes())
+            self._write("heard", at_s=now_s, bytes=wire.to_message(message).bytes())
 
     def worked(self, now_s: float) -> None:
         """Take down that the session was let work."""
@@ -101,7 +102,7 @@ class Journal:
 
     def pushed(self, scheduled: Scheduled) -> None:
         """Take down what the session wrote."""
-        self._write("pushed", due_s=scheduled.due_s, bytes=midifile.to_message(scheduled.event).bytes())
+        self._write("pushed", due_s=scheduled.due_s, bytes=wire.to_message(scheduled.event).bytes())
 
     def dropped(self, count: int) -> None:
         """Take down what the outbox answered."""
@@ -111,7 +112,7 @@ class Journal:
         """Take down what left."""
         if sent.owner is Owner.MODEL:
             self._add("model", sent.actual_s, sent.event)
-        data = midifile.to_message(sent.event).bytes()
+        data = wire.to_message(sent.event).bytes()
         self._write("sent", at_s=sent.actual_s, due_s=sent.due_s, owner=sent.owner.value, bytes=data)
 
     def close(self) -> None:
@@ -280,7 +281,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _message(data: list[int]) -> Message:
-    message = midifile.from_message(mido.Message.from_bytes(data))
+    message = wire.from_message(mido.Message.from_bytes(data))
     if message is None:
         raise ValueError(f"nobody plays {data}")
     return message

@@ -24,7 +24,8 @@ import numpy.typing as npt
 from musebridge.artifact import DiscriminatorInfo
 from musebridge.bridge.core.answer import Answer
 from musebridge.bridge.core.context import Engine
-from musebridge.bridge.core.continuation import cut, read
+from musebridge.bridge.core.continuation import cut, end_of, key_of, moved, read
+from musebridge.bridge.core.harmony import Scale
 from musebridge.bridge.core.recall import Figures
 from musebridge.bridge.core.sampling import Logits
 from musebridge.bridge.core.settings import Settings
@@ -100,15 +101,22 @@ class Candidates:
         state: what it means.
         rng: source of randomness of all candidates.
         count: of candidates.
+        key: the player's, for settings that ask for it.
     """
 
     def __init__(
-        self, engine: ForkingEngine, tokens: Sequence[int], state: StreamState, rng: np.random.Generator, count: int
+        self,
+        engine: ForkingEngine,
+        tokens: Sequence[int],
+        state: StreamState,
+        rng: np.random.Generator,
+        count: int,
+        key: Scale | None = None,
     ) -> None:
         self._engine, self._count, self.tokens = engine, count, [*tokens]
         self._figures = Figures()
         self._figures.append(0, self.tokens)
-        self._answer = Answer(Candidate(figures=self._figures), state, rng)
+        self._answer = Answer(Candidate(figures=self._figures), state, rng, key=key)
 
     @property
     def state(self) -> StreamState:
@@ -154,6 +162,7 @@ def continue_with_best(
     seconds: float,
     settings: Settings,
     rng: np.random.Generator,
+    begin_s: float | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Timed]:
     """Return ``seconds`` of music that follow ``seed``: piece by piece the most real of ``count`` candidates.
@@ -165,7 +174,7 @@ def continue_with_best(
         seed: events in seconds from the first note.
         judge: chooses.
         count: of candidates.
-        seconds, settings, rng, on_progress: as in :func:`musebridge.bridge.core.continuation.continue_piece`.
+        seconds, settings, rng, begin_s, on_progress: as in :func:`musebridge.bridge.core.continuation.continue_piece`.
 
     Returns:
         Events in seconds on the seed's time line.
@@ -179,7 +188,8 @@ def continue_with_best(
             f"the discriminator judges {length} tokens at once, the generator reads {engine.capacity} at most; "
             "take two that belong together"
         )
-    stream = Candidates(engine, *read(seed), rng, count)
+    begin_s = end_of(seed) if begin_s is None else begin_s
+    stream = Candidates(engine, *read(seed, begin_s), rng, count, key_of(seed))
     start_s = stream.state.step / STEPS_PER_S
     events: list[Timed] = []
     while (written_s := stream.state.step / STEPS_PER_S - start_s) < seconds:
@@ -189,4 +199,4 @@ def continue_with_best(
         stream.choose(best)
         events += best.events
     on_progress(seconds)
-    return cut(events, start_s + seconds)
+    return moved(cut(events, start_s + seconds), begin_s - start_s)

@@ -13,10 +13,8 @@ from musebridge.bridge.core.answer import Notes
 from musebridge.bridge.core.context import Context, Engine
 from musebridge.bridge.core.scheduler import Scheduled
 from musebridge.events import Event
-from musebridge.vocab import BEGIN, STEPS_PER_S, Encoder, KeyState, StreamState, shift_tokens, to_step
+from musebridge.vocab import BEGIN, LONGEST_REST_S, STEPS_PER_S, Encoder, KeyState, StreamState, shift_tokens, to_step
 
-_LONGEST_REST_S = 5.0
-"""A longer pause is read as this, lest the model's window fill with silence."""
 _LONGEST_UNDO = 1024
 """Events that can be undone: more than are ever written ahead, and all that an answer keeps in memory."""
 _ROUNDING_S = 1e-4
@@ -78,7 +76,7 @@ class Stream:
         if self._origin_s is None:
             self.context.append([BEGIN])
             self._origin_s = now_s
-        self.shift(max(0.0, now_s - self.end_s - _LONGEST_REST_S))
+        self.shift(max(0.0, now_s - self.end_s - LONGEST_REST_S))
 
     def rest_until(self, moment_s: float) -> None:
         """Let time pass to a moment, exactly: the stream's steps are coarser."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import mido
 
-from musebridge import midifile
+from musebridge import wire
 from musebridge.bridge.ports import midi_library
 from musebridge.bridge.ports.jack_watch import NO_SERVER, JackWatch, ServerMonitor
 from musebridge.bridge.ports.midi_library import Client, MidiLibrary
@@ -131,13 +131,13 @@ def close(port: Client) -> None:
 @lru_cache(maxsize=4096)
 def encode(message: Message) -> list[int]:
     """Return a message's bytes: the same few messages are sent again and again."""
-    data: list[int] = midifile.to_message(message).bytes()
+    data: list[int] = wire.to_message(message).bytes()
     return data
 
 
 def decode(data: list[int]) -> Message | None:
     """Return what bytes mean, or None where they mean nothing."""
     try:
-        return midifile.from_message(mido.Message.from_bytes(data))
+        return wire.from_message(mido.Message.from_bytes(data))
     except (ValueError, IndexError):  # the latter for a pitch bend that is cut off
         return None  # a device sent nonsense; playing goes on

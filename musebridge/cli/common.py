@@ -47,7 +47,12 @@ class Group(click.Group):
 
 def say(text: str) -> None:
     """Print a line as it is, however long."""
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(printable(text, console.encoding), markup=False, soft_wrap=True)
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """Return a text with escapes for what an encoding has no character for, as names of files may hold."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def command_line() -> str:

@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from musebridge.cli.common import FILE, MODEL, PRESET, SEED, progress, say
-from musebridge.errors import ConfigError
+from musebridge.cli.common import FILE, MODEL, PRESET, SEED, printable, progress, say
+from musebridge.errors import ConfigError, MidiFileError
 
 if TYPE_CHECKING:
-    pass
+    from musebridge.bridge.app.preset import Preset
+    from musebridge.smf.append import Span
+    from musebridge.smf.piece import Piece
 
 
 @click.command("continue")
 @click.argument("seed_file", metavar="SEED.mid", type=FILE)
-@click.option("-o", "--out", required=True, type=FILE, help="The .mid to write: seed and continuation, two tracks.")
-@click.option("--seconds", type=click.FloatRange(0.1, 3600), default=20.0, show_default=True)
+@click.option("-o", "--out", required=True, type=FILE, help="The .mid to write: the seed as it is, and one track more.")
+@click.option(
+    "--only", is_flag=True, help="Write the continuation without the seed, at its place on the seed's time line."
+)
+@click.option("--force", is_flag=True, help="Let -o be the seed itself, and write over it.")
+@click.option("--seconds", type=click.FloatRange(0.1, 3600), help="How much to write; default the preset's answer.")
+@click.option("--bars", type=click.IntRange(1, 512), help="Write whole bars of the seed's metre and tempo instead.")
+@click.option("--track", metavar="N|NAME", help="The track to follow; default all but drums.")
 @click.option("--opening", "opening_s", type=click.FloatRange(0.1), help="Seconds of the seed to take; default all.")
 @click.option("--roll", type=FILE, help="Draw a piano roll of both into this .png.")
 @click.option(
@@ -31,7 +39,11 @@ if TYPE_CHECKING:
 def continue_(
     seed_file: Path,
     out: Path,
-    seconds: float,
+    only: bool,
+    force: bool,
+    seconds: float | None,
+    bars: int | None,
+    track: str | None,
     opening_s: float | None,
     roll: Path | None,
     count: int,
@@ -42,24 +54,39 @@ def continue_(
 ) -> None:
     """Continue a MIDI file.
 
+    The seed's tracks stay as they are; the continuation is a track of its own, with the instrument of the part it
+    follows, and begins where the last note ends.
+
     With --candidates, each piece of the music (192 tokens, some 5 s) is written so many times, and the one goes on
     that a discriminator takes for the most real; see "musebridge export" for how to make one.
     """
     import numpy as np
 
-    from musebridge import midifile
     from musebridge.bridge.app.preset import load
     from musebridge.bridge.core.candidates import continue_with_best
-    from musebridge.bridge.core.continuation import continue_piece, opening
+    from musebridge.bridge.core.continuation import continue_piece, unused
     from musebridge.bridge.inference.discriminator import OnnxDiscriminator
     from musebridge.bridge.inference.engine import OnnxEngine
+    from musebridge.smf import append
+    from musebridge.smf.piece import naming, open_piece
+    from musebridge.smf.write import save
 
     if discriminator and count == 1:
         raise ConfigError("--discriminator chooses among candidates; give --candidates 2 or more")
+    if bars and seconds:
+        raise ConfigError("--bars and --seconds both say how long; give one of them")
+    for written_to in (out, roll):
+        _keep_the_seed(seed_file, written_to, force)
     preset = load(preset_name, model)
-    events = midifile.read(seed_file)
-    if opening_s:
-        events = opening(events, opening_s)
+    piece = open_piece(seed_file, track)
+    with naming(seed_file):
+        piece = append.opening(piece, opening_s, track) if opening_s else piece
+        span = _span(piece, preset, seconds, bars)
+    for line in piece.report():
+        say(f"{seed_file.name}: {line}")
+    if names := unused(preset.settings):
+        say(f"preset {preset.name}: for a file, {', '.join(names)} {'has' if len(names) == 1 else 'have'} no meaning")
+    begin_s, end_s = (piece.tempos.second(tick) for tick in (span.begin, span.end))
     write = continue_piece
     if count > 1:
         judge = OnnxDiscriminator(discriminator or preset.discriminator)
@@ -67,16 +94,43 @@ def continue_(
     with progress("Writing music") as move:
         written = write(
             OnnxEngine(preset.model),
-            events,
-            seconds=seconds,
+            piece.events,
+            seconds=end_s - begin_s,
             settings=preset.settings,
             rng=np.random.default_rng(seed),
-            on_progress=lambda done_s: move(done_s / seconds),
+            begin_s=begin_s - piece.start_s,
+            on_progress=lambda done_s: move(done_s / (end_s - begin_s)),
         )
-    parts = {"seed": events, "continuation": written}
-    midifile.write(out, parts)
+    compose = append.alone if only else append.continued
+    with naming(seed_file):
+        data, remarks = compose(piece, written, span, channel=preset.settings.channel - 1)
+    save(out, data)
     if roll:
         from musebridge.roll import save_roll
 
-        save_roll(roll, parts, title=seed_file.stem)
-    say(f"wrote {out}: {seconds:g} s, {len(written) // 2} notes, follow {seed_file.name}")
+        save_roll(roll, {"seed": piece.events, "continuation": written}, title=printable(seed_file.stem))
+    for remark in remarks:
+        say(f"{out.name}: {remark}")
+    length = f"{bars} bar{'s' * (bars > 1)}" if bars else f"{round(end_s - begin_s, 2):g} s"
+    say(f"wrote {out}: {length}, {len(written) // 2} notes, follow {seed_file.name} from {round(begin_s, 2):g} s on")
+
+
+def _keep_the_seed(seed_file: Path, out: Path | None, force: bool) -> None:
+    """Refuse to write over the seed, by whatever name, unless told to."""
+    try:
+        is_seed = out is not None and seed_file.samefile(out)
+    except (OSError, ValueError):  # one of them is not there yet
+        return
+    if is_seed and not force:
+        raise MidiFileError(f"{out}: is the seed itself; choose another place, or give --force to write over it")
+
+
+def _span(piece: Piece, preset: Preset, seconds: float | None, bars: int | None) -> Span:
+    """Return where the continuation lies: as asked, or as long as the preset's answers."""
+    from musebridge.smf import append
+
+    if not (seconds or bars) and preset.mode == "bars" and piece.bars:
+        bars = preset.settings.answer_bars
+    if bars:
+        return append.span_of_bars(piece, bars)
+    return append.span_of_seconds(piece, seconds or preset.settings.answer_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,5 +31,15 @@ def prepare(midi_dir: Path, out: Path, licence: str, workers: int | None) -> Non
     for split, row in card["splits"].items():
         table.add_row(split, *(f"{row[k]:,}" for k in ("files", "notes", "tokens")), f"{row['hours']:.2f}")
     console.print(table)
+    for mend in card["mended"]:
+        say(f"mended {mend['file']}: {mend['what']}")
+    strangers = [skip for skip in card["skipped"] if skip["reason"] == corpora.NOT_NAMED]
     for skip in card["skipped"]:
-        say(f"skipped {skip['file']}: {skip['reason']}")
+        if skip not in strangers:
+            say(f"skipped {skip['file']}: {skip['reason']}")
+    if strangers:
+        kinds = Counter(Path(skip["file"]).suffix or "no suffix" for skip in strangers)
+        told = ", ".join(f"{n} of {kind}" for kind, n in kinds.most_common(9))
+        say(f"passed over {len(strangers)} files not named {', '.join(corpora.SUFFIXES)}: {told}")
+    used = sum(row["files"] for row in card["splits"].values())
+    say(f"{card['found']} files found: {used} used, {len(card['skipped'])} passed over, {len(card['mended'])} mended")

@@ -5,31 +5,45 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from musebridge import midifile, vocab
+from musebridge import vocab
 from musebridge.errors import CorpusError, MidiFileError
+from musebridge.smf.piece import open_piece
+from musebridge.smf.repairs import Repairs, describe
 from musebridge.training.data.corpus import CARD, SPLITS, Tokens
 
-_SUFFIXES = {".mid", ".midi"}
+SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".smf")
+"""Names of MIDI files end so, in whatever case."""
+NOT_NAMED = f"is not named as a MIDI file ({', '.join(SUFFIXES)})"
 _MAESTRO_CSV, _MAESTRO_LICENCE = "maestro-*.csv", "CC BY-NC-SA 4.0"
 _VALIDATION_SHARE, _TEST_SHARE = 0.1, 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """One file, read: its tokens, or the reason why it was skipped."""
+    """One file, read: its tokens, or the reason why it was skipped.
+
+    Attributes:
+        name: its path in the folder, in characters that can be written.
+        tokens: of its notes, behind a BEGIN; long rests are cut short.
+        notes, seconds: how many, and how long they last, rests included.
+        repairs: what was mended in it.
+        skipped: why it is of no use.
+    """
 
     name: str
     tokens: Tokens | None
     notes: int = 0
     seconds: float = 0.0
+    repairs: Repairs = field(default_factory=Repairs)
     skipped: str = ""
 
 
@@ -48,24 +62,27 @@ def prepare(
     their path. The result does not depend on the number of workers.
 
     Args:
-        midi_dir: a folder, searched recursively for .mid and .midi.
+        midi_dir: a folder, searched recursively for files that are named as in :data:`SUFFIXES`.
         out_dir: made where missing; an older corpus there is replaced.
         licence: of the MIDI files; a model trained on them carries it. MAESTRO's is known.
         workers: processes; default one a core.
         on_progress: called with the share that is done, 0..1.
 
     Returns:
-        The card, as written to ``corpus.json``.
+        The card, as written to ``corpus.json``: every file of the folder is counted
+        in a split or listed with the reason why it was passed over.
 
     Raises:
         CorpusError: ``midi_dir`` holds no MIDI file that can be used, its csv
             is damaged, or ``out_dir`` cannot be written.
     """
-    paths = find_midi(midi_dir)
+    paths, skipped = find_midi(midi_dir, out_dir)
     splits = split_of(midi_dir, paths)
+    found = len(paths) + len(skipped)
     packed: dict[str, list[Tokens]] = {split: [] for split in SPLITS}
     rows: dict[str, dict[str, float]] = {s: {"files": 0, "tokens": 0, "notes": 0, "hours": 0.0} for s in SPLITS}
-    skipped: list[dict[str, str]] = []
+    mended: list[dict[str, str]] = []
+    repairs: Repairs = Repairs()
     seen: dict[bytes, str] = {}
     for i, (path, piece) in enumerate(zip(paths, _read_all(midi_dir, paths, workers), strict=True)):
         on_progress((i + 1) / len(paths))
@@ -79,26 +96,66 @@ def prepare(
         row["tokens"] += len(piece.tokens)
         row["notes"] += piece.notes
         row["hours"] += piece.seconds / 3600
+        repairs += piece.repairs
+        if piece.repairs:
+            mended.append({"file": piece.name, "what": describe(piece.repairs)})
     if not any(packed.values()):
-        raise CorpusError(f"{midi_dir}: none of {len(paths)} MIDI files could be used: {skipped[0]['reason']}")
+        reason = next(skip["reason"] for skip in skipped if skip["reason"] != NOT_NAMED)
+        raise CorpusError(f"{midi_dir}: none of {len(paths)} MIDI files could be used: {reason}")
     sheets = sorted(midi_dir.glob(_MAESTRO_CSV))
     name = sheets[0].stem if sheets else midi_dir.resolve().name
     licence = licence or (_MAESTRO_LICENCE if sheets else "unknown; ask the owner of the MIDI files")
-    return _write(out_dir, packed, {"name": name, "licence": licence, "splits": rows, "skipped": skipped})
+    card = {
+        "name": name_of(Path(name)),
+        "licence": licence,
+        "found": found,
+        "splits": rows,
+        "skipped": sorted(skipped, key=lambda skip: skip["file"]),
+        "mended": mended,
+        "repairs": dict(sorted(repairs.items())),
+    }
+    return _write(out_dir, packed, card)
 
 
-def find_midi(midi_dir: Path) -> list[Path]:
-    """Return every MIDI file below a folder, sorted by path.
+def find_midi(midi_dir: Path, out_dir: Path) -> tuple[list[Path], list[dict[str, str]]]:
+    """Return every MIDI file below a folder, sorted by path, and all else there is with the reason to pass it over.
+
+    Lists of files that come with a collection, and what lies in ``out_dir``, are neither.
 
     Raises:
         CorpusError: it is no folder, or holds no MIDI file.
     """
     if not midi_dir.is_dir():
         raise CorpusError(f"{midi_dir}: is not a folder; give the folder that holds the MIDI files")
-    paths = sorted(p for p in midi_dir.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    paths: list[Path] = []
+    skipped: list[dict[str, str]] = []
+
+    def skip(path: Path, reason: str) -> None:
+        skipped.append({"file": name_of(path.relative_to(midi_dir)), "reason": reason})
+
+    def cannot_open(error: OSError) -> None:
+        skip(Path(error.filename), f"cannot be read: {error.strerror}")
+
+    sheets = set(midi_dir.glob(_MAESTRO_CSV))
+    for folder, subfolders, names in os.walk(midi_dir, onerror=cannot_open):
+        here = Path(folder)
+        subfolders[:] = [name for name in subfolders if (here / name).resolve() != out_dir.resolve()]
+        for path in (here / name for name in names):
+            if path in sheets:
+                continue
+            if path.suffix.lower() in SUFFIXES:
+                paths.append(path)
+            else:
+                skip(path, NOT_NAMED)
     if not paths:
-        raise CorpusError(f"{midi_dir}: holds no .mid or .midi file; give the folder that holds them")
-    return paths
+        named = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise CorpusError(f"{midi_dir}: holds no {named} file; give the folder that holds them")
+    return sorted(paths), skipped
+
+
+def name_of(path: Path) -> str:
+    """Return a path so that it can be printed and written, whatever the bytes of its name on disk."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def split_of(midi_dir: Path, paths: Iterable[Path]) -> dict[Path, str]:
@@ -127,7 +184,7 @@ def _read_sheet(sheet: Path) -> dict[str, str]:
 
 
 def _hashed_split(name: str) -> str:
-    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+    share = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:4], "big") / 2**32
     if share < _VALIDATION_SHARE:
         return "validation"
     return "test" if share < _VALIDATION_SHARE + _TEST_SHARE else "train"
@@ -141,14 +198,19 @@ def _read_all(midi_dir: Path, paths: list[Path], workers: int | None) -> Iterato
 
 def read_piece(path: Path, root: Path) -> Piece:
     """Read and tokenise one file; a bad file comes back as skipped, never raises."""
-    name = path.relative_to(root).as_posix()
+    name = name_of(path.relative_to(root))
     try:
-        events = midifile.read(path)
+        piece = open_piece(path)
     except MidiFileError as error:
         return Piece(name=name, tokens=None, skipped=str(error).removeprefix(f"{path}: "))
-    tokens = np.array([vocab.BEGIN, *vocab.encode(events)], dtype=np.uint16)
-    notes = int((tokens < vocab.NOTE_OFF).sum())
-    return Piece(name=name, tokens=tokens, notes=notes, seconds=events[-1].time_s)
+    tokens, _ = vocab.shorten_rests([vocab.BEGIN, *vocab.encode(piece.events)])
+    return Piece(
+        name=name,
+        tokens=np.array(tokens, dtype=np.uint16),
+        notes=piece.notes_read,
+        seconds=piece.events[-1].time_s,
+        repairs=piece.repairs,
+    )
 
 
 def _duplicate(piece: Piece, seen: dict[bytes, str]) -> str:

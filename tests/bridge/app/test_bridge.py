@@ -21,8 +21,8 @@ from musebridge.bridge.ports.base import MemoryPort
 from musebridge.bridge.ports.clock import MonotonicClock
 from musebridge.errors import ConfigError, PortError
 from musebridge.events import Control, Message, NoteOff, NoteOn, Other
-from musebridge.midifile import to_message
 from musebridge.vocab import NOTE_OFF, TIME_SHIFT
+from musebridge.wire import to_message
 
 QUICK = Settings(silence_s=0.05, answer_s=600, lookahead_s=0.2)
 DEADLINE_S = 20

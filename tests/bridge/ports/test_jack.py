@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musebridge import midifile
+from musebridge import wire
 from musebridge.bridge.app.threads import KEEP_S, POLL_S
 from musebridge.bridge.ports import backends
 from musebridge.bridge.ports import rtmidi as midi
@@ -199,7 +199,7 @@ def test_system_exclusive_time_code_and_sensing_do_not_disturb(served: Served, c
 @given(st.lists(st.integers(0, 255), max_size=6))
 def test_whatever_bytes_a_device_sends_are_a_message_or_nothing(data: list[int]) -> None:
     message = backends.decode(data)
-    assert message is None or midifile.to_message(message).bytes()[0] & 0xF0 in {data[0] & 0xF0, NOTE_OFF}
+    assert message is None or wire.to_message(message).bytes()[0] & 0xF0 in {data[0] & 0xF0, NOTE_OFF}
 
 
 def test_a_player_who_vanishes_with_a_key_held_is_answered(served: Served, client: Client) -> None:

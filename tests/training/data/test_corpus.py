@@ -6,13 +6,19 @@ import csv
 import hashlib
 import itertools
 import json
+import os
+import random
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from smf_bytes import chords, control, off, on, pedal, smf, track
 
 from musebridge import midifile, vocab
+from musebridge.cli import main
 from musebridge.errors import CorpusError
 from musebridge.events import NoteOff, NoteOn, Timed
 from musebridge.training.data import corpus, prepare
@@ -26,7 +32,7 @@ def tokens_of(folder: Path) -> dict[str, list[int]]:
 
 @pytest.fixture
 def untidy_tree(tmp_path, make_piece) -> Path:
-    """A folder as people have them: three pieces, one of them twice, and four files of no use."""
+    """A folder as people have them: four pieces, one of them twice and one cut off, and files of no use."""
     folder = tmp_path / "midi"
     (folder / "sub").mkdir(parents=True)
     for name, seed in (("a.mid", 1), ("b.MIDI", 2), ("sub/c.mid", 3), ("sub/copy of a.mid", 1)):
@@ -36,7 +42,7 @@ def untidy_tree(tmp_path, make_piece) -> Path:
     (folder / "empty.mid").write_bytes(b"")
     (folder / "text.mid").write_text("not music")
     (folder / "truncated.mid").write_bytes((folder / "a.mid").read_bytes()[:200])
-    (folder / "notes.txt").write_text("is no MIDI file and is not looked at")
+    (folder / "notes.txt").write_text("is no MIDI file")
     return folder
 
 
@@ -53,11 +59,19 @@ def test_prepare_skips_what_is_of_no_use_and_says_why(untidy_tree, tmp_path):
     assert card["skipped"] == [
         {"file": "drums.mid", "reason": "holds only drums; choose a file with pitched notes"},
         {"file": "empty.mid", "reason": "is empty (0 bytes); choose another file"},
+        {"file": "notes.txt", "reason": "is not named as a MIDI file (.mid, .midi, .kar, .rmi, .smf)"},
         {"file": "sub/copy of a.mid", "reason": "has the same notes as a.mid"},
         {"file": "text.mid", "reason": "is not a MIDI file (it begins with b'not '); choose another file"},
-        {"file": "truncated.mid", "reason": "is cut off after 200 bytes; export it again"},
     ]
-    assert sum(row["files"] for row in card["splits"].values()) == 3
+    assert card["mended"] == [
+        {
+            "file": "truncated.mid",
+            "what": "1 track of a wrong length, 1 track without its end",
+        }
+    ]
+    assert card["repairs"] == {"length": 1, "no end": 1}
+    assert sum(row["files"] for row in card["splits"].values()) == 4
+    assert card["found"] == 9
     assert shares == [i / 8 for i in range(1, 9)]
 
 
@@ -75,7 +89,10 @@ def test_the_card_counts_and_hashes_what_was_written(midi_tree, tmp_path):
     assert {key: value for key, value in card.items() if key != "splits"} == {
         "name": "maestro-tiny",
         "licence": "CC BY-NC-SA 4.0",
+        "found": 8,
         "skipped": [],
+        "mended": [],
+        "repairs": {},
         "vocabulary": vocab.FINGERPRINT,
         "sha256": hashlib.sha256(whole.tobytes()).hexdigest(),
     }
@@ -86,6 +103,110 @@ def test_the_card_counts_and_hashes_what_was_written(midi_tree, tmp_path):
         "hours": pytest.approx(6 * (119 * 0.2 + 0.15) / 3600),
     }
     assert card["splits"]["test"] == {"files": 0, "tokens": 0, "notes": 0, "hours": 0.0}
+
+
+@pytest.mark.parametrize("suffix", [".mid", ".MID", ".midi", ".Midi", ".kar", ".KAR", ".rmi", ".smf", ".SMF"])
+def test_files_of_every_name_that_music_has_are_read(tmp_path, suffix):
+    data = smf(track(*chords(8)))
+    wrapped = b"RIFF\0\0\0\0RMIDdata" + len(data).to_bytes(4, "little") + data
+    (tmp_path / f"song{suffix}").write_bytes(wrapped if suffix == ".rmi" else data)
+    card = prepare.prepare(tmp_path, tmp_path / "out", workers=1)
+    assert sum(row["notes"] for row in card["splits"].values()) == 8
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a file system that takes any bytes as a name")
+def test_a_name_in_another_encoding_ends_no_run(tmp_path, capsys):
+    folder = tmp_path / "midi"
+    folder.mkdir()
+    for i, name in enumerate((b"caf\xe9.mid", b"\xff\xfe.mid", b"no\xe9.mid", b"\xe9.txt")):
+        good = smf(track(*chords(8 + i)))
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(b"" if name == b"no\xe9.mid" else good)
+    result = CliRunner().invoke(main, ["prepare", str(folder), "-o", str(tmp_path / "out"), "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    card = json.loads((tmp_path / "out" / corpus.CARD).read_text(encoding="utf-8"))
+    assert [skip["file"] for skip in card["skipped"]] == [r"\xe9.txt", r"no\xe9.mid"]
+    assert sum(row["files"] for row in card["splits"].values()) == 2
+    assert r"skipped no\xe9.mid: is empty (0 bytes)" in result.output
+    assert "4 files found: 2 used, 2 passed over, 0 mended" in result.output
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links and pipes in the file system")
+def test_what_is_no_file_or_cannot_be_read_is_listed(tmp_path):
+    (tmp_path / "good.mid").write_bytes(smf(track(*chords(8))))
+    (tmp_path / "lost.mid").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.mid")
+    (tmp_path / "folder.mid").mkdir()
+    (tmp_path / "folder.mid" / "inner.mid").write_bytes(smf(track(*chords(9))))
+    card = prepare.prepare(tmp_path, tmp_path / "out", workers=1)
+    assert card["skipped"] == [
+        {"file": "lost.mid", "reason": "cannot be read: No such file or directory; check the path"},
+        {"file": "pipe.mid", "reason": "is not a file; give a MIDI file"},
+    ]
+    assert sum(row["files"] for row in card["splits"].values()) == 2
+
+
+def shifts(tokens: list[int]) -> int:
+    """Return how many steps of time pass."""
+    return sum(token - vocab.TIME_SHIFT + 1 for token in tokens if vocab.TIME_SHIFT <= token < vocab.VELOCITY)
+
+
+@pytest.mark.parametrize(
+    ("moves", "seconds"),
+    [
+        pytest.param(
+            [*chords(8), (17_280_000, b"\xff\x01\x00"), *chords(8)], 2.0 + 5.0 + 2.0, id="silence of five hours"
+        ),
+        pytest.param([*chords(8), (2400, b"\xff\x01\x00"), *chords(8)], 2.0 + 2.5 + 2.0, id="a short rest"),
+        pytest.param([(0, pedal(127)), *chords(1), (3_456_000, pedal(0))], 30.0, id="a pedal that rises an hour later"),
+        pytest.param([(0, on(48)), (19_200, off(48))], 20.0, id="a note of 20 s"),
+    ],
+)
+def test_long_rests_are_cut_short_as_they_are_live(tmp_path, moves, seconds):
+    (tmp_path / "a.mid").write_bytes(smf(track(*moves)))
+    prepare.prepare(tmp_path, tmp_path / "out", workers=1)
+    (tokens,) = filter(None, tokens_of(tmp_path / "out").values())
+    assert shifts(tokens) / vocab.STEPS_PER_S == seconds
+
+
+def test_notes_of_unisons_are_counted_and_none_lasts_no_time(tmp_path):
+    right, left = track((0, on(60)), (960, off(60))), track((0, on(60)), (240, off(60)), (240, on(60)), (240, off(60)))
+    (tmp_path / "hands.mid").write_bytes(smf(right, left))
+    card = prepare.prepare(tmp_path, tmp_path / "out", workers=1)
+    (tokens,) = filter(None, tokens_of(tmp_path / "out").values())
+    assert sum(row["notes"] for row in card["splits"].values()) == 3
+    assert [vocab.describe(token) for token in tokens if not vocab.VELOCITY <= token < vocab.BEGIN] == [
+        *("BEGIN", "NOTE_ON 60", "TIME_SHIFT 50", "NOTE_OFF 60", "NOTE_ON 60", "TIME_SHIFT 50", "NOTE_OFF 60"),
+    ]
+
+
+@pytest.mark.slow
+def test_of_a_thousand_odd_files_each_is_counted(tmp_path):
+    """Pieces of which one thing after another is damaged: all are used, or listed with the reason."""
+    rng = random.Random(0)
+    for i in range(1000):
+        moves = [
+            (0, control(0, rng.choice([0, 127]), 4)),
+            *chords(4 + rng.randrange(12), channel=rng.choice([0, 0, 4, 9])),
+        ]
+        data = bytearray(
+            smf(
+                track((0, b"\xff\x01\x04%04d" % i), *moves),
+                kind=rng.randrange(3),
+                division=rng.choice([96, 480, 0xE728]),
+            )
+        )
+        for _ in range(rng.randrange(4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        data = data[: rng.choice([len(data), rng.randrange(len(data))])]
+        name = f"{i:04d}{rng.choice(['.mid', '.MID', '.kar', '.rmi', '.smf', '.txt', ''])}"
+        (tmp_path / name).write_bytes(bytes(data))
+    card = prepare.prepare(tmp_path, tmp_path / "out", workers=2)
+    used, skipped = sum(row["files"] for row in card["splits"].values()), card["skipped"]
+    assert card["found"] == 1000 == used + len(skipped)
+    assert len({skip["file"] for skip in skipped}) == len(skipped)
+    assert not any("\n" in skip["reason"] for skip in skipped)
+    assert used > 200
+    assert len(card["mended"]) > 100
 
 
 @pytest.mark.parametrize(
@@ -128,7 +249,7 @@ def test_a_damaged_csv_is_one_line(midi_tree, tmp_path, sheet, message):
 
 
 def test_a_folder_without_music_is_one_line(tmp_path):
-    with pytest.raises(CorpusError, match=r"holds no \.mid or .midi file"):
+    with pytest.raises(CorpusError, match=r"holds no \.mid, \.midi, \.kar, \.rmi or \.smf file"):
         prepare.prepare(tmp_path, tmp_path / "out")
     with pytest.raises(CorpusError, match="is not a folder"):
         prepare.prepare(tmp_path / "none", tmp_path / "out")

@@ -1,0 +1,1 @@
+"""Standard MIDI Files, read as players read them: leniently, and never silently lossy."""
