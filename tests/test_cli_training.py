@@ -73,19 +73,33 @@ def test_prepare_and_train_end_to_end(midi_tree, tmp_path, config):
     assert f"{tmp_path / 'run'}: 2,048 tokens, validation NLL " in result.output
 
 
+ENDED_IN_STEP_4 = """
+import signal, sys
+from musebridge.cli import main
+from musebridge.training.pretraining.trainer import Pretraining
+
+optimize = Pretraining._optimize
+
+def optimize_and_end(self):
+    if self.progress.step == 3:
+        signal.raise_signal(int(sys.argv[1]))
+    return optimize(self)
+
+Pretraining._optimize = optimize_and_end
+main(sys.argv[2:])
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_ended_training_goes_on_after_its_last_whole_step(small_corpus, tmp_path, config, number):
     """Both ways of ending it leave the curve of a training that nobody ended."""
     config.write_text(config.read_text("utf-8") + "validate_s = 0.001\n", encoding="utf-8")
     train = ("train", small_corpus, "--config", config, "--no-compile", "--budget", "12k", "--run")
-    ended = [sys.executable, "-m", "musebridge", *map(str, train), str(tmp_path / "ended")]
-    with subprocess.Popen(ended, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        next(line for line in process.stdout if line.startswith("step"))
-        process.send_signal(number)
-        assert process.wait(600) == 1
-        assert process.stderr.read().strip() == "Aborted!"
-    steps = load_state(tmp_path / "ended")["progress"]["step"]
-    assert 0 < steps < 12_000 // 128
+    ended = [sys.executable, "-c", ENDED_IN_STEP_4, str(int(number)), *map(str, train), str(tmp_path / "ended")]
+    process = subprocess.run(ended, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr.strip() == "Aborted!"
+    assert load_state(tmp_path / "ended")["progress"]["step"] == 4
     for name in ("ended", "whole"):
         assert call(*train, tmp_path / name).exit_code == 0
     ended, whole = (load_generator(tmp_path / name)[0].state_dict() for name in ("ended", "whole"))

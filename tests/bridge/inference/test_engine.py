@@ -339,7 +339,7 @@ def test_nan_while_playing_ends_the_step_and_changes_nothing(damaged: Callable[.
 def test_a_provider_that_is_not_there_is_named(model: Path) -> None:
     if "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("the refusal of CUDA needs a computer without it")
-    with pytest.raises(ModelError, match="has no cuda provider here; use the cpu provider, or install"):
+    with pytest.raises(ModelError, match="has no cuda provider here; use the cpu provider, or put onnxruntime-gpu"):
         OnnxEngine(model, provider="cuda")
 
 
