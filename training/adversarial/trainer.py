@@ -31,7 +31,7 @@ from musebridge.errors import CheckpointError, ConfigError, CorpusError
 from musebridge.training.adversarial.config import AdversarialConfig, Progress
 from musebridge.training.adversarial.critic_trainer import CriticTrainer
 from musebridge.training.adversarial.discriminator_trainer import DiscriminatorTrainer, TrainedDiscriminator
-from musebridge.training.adversarial.objectives import LOSSES, OF_KEPT, TASKS, Asked, Models, Step
+from musebridge.training.adversarial.objectives import Models, Result, Step, objective_of
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining
 from musebridge.training.adversarial.scorer import DiscriminatorScorer
 from musebridge.training.adversarial.selection import CheckpointSelector
@@ -91,7 +91,7 @@ class Adversarial:
         self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
         self.command = command
         compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
-        self._task, self._loss = TASKS[config.objective], compiled(LOSSES[config.objective])
+        self.objective = objective_of(config, compile=compile)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.frozen, self.init_record = _pretrained(init, self.device)
         self.window = Window(seed_length=config.seed_length, continuation_length=config.continuation_length)
@@ -99,7 +99,7 @@ class Adversarial:
         self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
         # Who takes a discriminator as it is and writes anew needs seeds alone.
         is_taken = trained is not None and trained.was_trained_on(self.frozen)
-        learns_of_kept = not is_taken or config.discriminator_lr > 0 or config.objective in OF_KEPT
+        learns_of_kept = not is_taken or config.discriminator_lr > 0 or self.objective.learns_from_kept
         self.train = self._pairs("train", config.pairs, on_stage, written=learns_of_kept)
         self.discriminator_trainer = self._train_discriminator(shape, training, trained, on_stage)
         self.discriminator = self.discriminator_trainer.discriminator.eval().requires_grad_(False)
@@ -107,12 +107,12 @@ class Adversarial:
             generator=self.generator,
             frozen=self.frozen,
             discriminator=self.discriminator,
-            judge=DiscriminatorScorer(
+            scorer=DiscriminatorScorer(
                 discriminator=compiled(self.discriminator),
                 hinter=self.frozen,
                 hint=compiled(branched_token_features),
             ),
-            critic_trainer=self._train_critic(training, on_stage) if config.objective == "actor_critic" else None,
+            critic_trainer=self._train_critic(training, on_stage) if self.objective.needs_critic else None,
             compile=compile,
         )
         self.selector = CheckpointSelector(
@@ -223,12 +223,12 @@ class Adversarial:
         if written and config.discriminator_lr:
             self._train_on(at, torch.cat(written))
 
-    def _ask(self, part: int, at: npt.NDArray[np.int64]) -> Asked:
+    def _ask(self, part: int, at: npt.NDArray[np.int64]) -> Result:
         """Return what the objective says of a part of a step's pairs; the generator keeps its share of the gradient."""
         config = self.config
         torch.manual_seed(int(np.random.SeedSequence([config.seed, 5, self.progress.step, part]).generate_state(1)[0]))
         with autocast(self.device):
-            asked = self._task(self.models, config, self._loss, Step(self.train[at], at, min(1.0, self.fraction)))
+            asked = self.objective(self.models, Step(self.train[at], at, min(1.0, self.fraction)))
         (config.weight / config.grad_accumulation * asked.loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return asked._replace(loss=asked.loss.detach())
 
@@ -246,7 +246,7 @@ class Adversarial:
         seed_MT = torch.from_numpy(pairs_B.seed_NT).repeat(2, 1).to(self.device)
         part_MC = torch.cat([torch.from_numpy(pairs_B.real_NT), fake_BT]).to(self.device)
         window_MT = torch.cat([seed_MT, part_MC], 1)
-        verdict_M, features_MTF = self.models.judge.score(seed_MT, part_MC)
+        verdict_M, features_MTF = self.models.scorer.score(seed_MT, part_MC)
         real_B, fake_B = verdict_M.double().cpu().chunk(2)
         progress.discriminator_auroc += 0.1 * (auroc(real_B.numpy(), fake_B.numpy()) - progress.discriminator_auroc)
         if progress.discriminator_auroc > self.config.pause_above:
@@ -349,7 +349,7 @@ class Adversarial:
         held_out, folder = self._pairs("validation", self.config.held_out, on_stage), self.folder / "discriminator"
         given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
         trainer = DiscriminatorTrainer(self.frozen, self.train, held_out, folder, shape, config, **given)
-        if self.config.objective != "ddo":
+        if self.objective.needs_discriminator:
             checkpoint.save_generator(folder / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
             if trained:
                 (trainer.load_pretrained if trained.was_trained_on(self.frozen) else trainer.start_from)(trained)

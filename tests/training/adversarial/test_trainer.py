@@ -298,13 +298,13 @@ def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_sa
     small_corpus, init, tmp_path
 ):
     training = begin(small_corpus, init, tmp_path, replace(CONFIG, objective="actor_critic", batch=12, pairs=32))
-    inner, given = training._loss, list[tuple]()
+    inner, given = training.objective.loss, list[tuple]()
 
     def loss(*asked):
         given.append(asked)
         return inner(*asked)
 
-    training._loss = loss
+    training.objective.loss = loss
     for _ in range(3):
         training.step()
     window_MT = torch.cat([window_BT for _, _, window_BT, *_ in given])
@@ -313,7 +313,7 @@ def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_sa
     assert (window_MT[:32].numpy() == written_NT).all()
     verdict_M = torch.cat([verdict_B for *_, verdict_B, _, _ in given])
     torch.testing.assert_close(
-        verdict_M, training.models.judge(*torch.tensor_split(window_MT, [8], 1)), atol=0.02, rtol=0.02
+        verdict_M, training.models.scorer(*torch.tensor_split(window_MT, [8], 1)), atol=0.02, rtol=0.02
     )
     assert verdict_M[:32].std() > 0.02  # so that the line above can fail
 
@@ -321,13 +321,13 @@ def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_sa
 def test_progress_tells_how_real_what_was_written_seemed(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path, replace(CONFIG, objective="best_of_n", discriminator_lr=0.0))
     seen: list[torch.Tensor] = []
-    inner = training.models.judge
+    inner = training.models.scorer
 
     def score(seed_BT: torch.Tensor, written_MC: torch.Tensor) -> torch.Tensor:
         seen.append(inner(seed_BT, written_MC))
         return seen[-1]
 
-    training.models = replace(training.models, judge=score)
+    training.models = replace(training.models, scorer=score)
     assert math.isnan(training.progress.verdict)
     training.step()
     training.step()
@@ -387,7 +387,7 @@ def test_a_discriminator_that_is_too_good_waits(small_corpus, init, tmp_path):
 def test_a_discriminator_that_learns_no_more_is_not_asked_either(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path, replace(CONFIG, discriminator_lr=0.0))
     before = {name: weight.clone() for name, weight in training.discriminator.state_dict().items()}
-    training.models = replace(training.models, judge=None)  # so asking it would fail
+    training.models = replace(training.models, scorer=None)  # so asking it would fail
     run(training)
     assert training.progress.step == STEPS
     assert all(torch.equal(weight, before[name]) for name, weight in training.discriminator.state_dict().items())
