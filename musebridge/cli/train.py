@@ -151,18 +151,17 @@ def _fine_tune(
             command=command_line(),
             trained=read_back(trained) if trained else None,
             compile=compile,
-            on_stage=tell,
         )
-        if run.discriminator_trainer.history:
-            found = run.discriminator_trainer.report()
+        run.prepare(tell)
+        if run.prepared.discriminator_trainer.history:
+            found = run.prepared.discriminator_trainer.report()
             say(
                 f"the discriminator on {found.pairs} pairs of {found.pieces} held-out pieces: AUROC {found.auroc}, "
                 f"macro-F1 {found.macro_f1}, MCC {found.mcc}"
             )
-        if run.models.critic_trainer:
-            explained = max(
-                row["explained"] for row in run.models.critic_trainer.history
-            )  # by the weights that are kept
+        if run.prepared.critic_trainer:
+            # By the weights that are kept.
+            explained = max(row["explained"] for row in run.prepared.critic_trainer.history)
             say(f"the critic explains {explained:.0%} of the verdicts' variance")
         run.run(
             lambda p: tell(f"step {p.step:,}  loss {p.loss:.4f}", run.fraction),
