@@ -31,7 +31,8 @@ from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import CorpusError
 from musebridge.export import discriminator, graph
 from musebridge.training.data import corpus
-from musebridge.training.metrics.classification import Estimate, Scores, classification_metrics
+from musebridge.training.metrics.bootstrap import Estimate
+from musebridge.training.metrics.classification import Scores, classification_metrics
 from musebridge.training.metrics.two_sample import figures, fresh_judge
 from musebridge.training.models.checkpoint import load_generator
 from musebridge.training.models.generator import Generator

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from musebridge.errors import CorpusError
-from musebridge.training.metrics.classification import ClassificationMetrics, Estimate
+from musebridge.training.metrics.bootstrap import Estimate
+from musebridge.training.metrics.classification import ClassificationMetrics
 from musebridge.training.study.comparison import FRECHET, MMD, OVERLAP, Comparison, Standing
 from musebridge.training.study.plots import axes_of
 from musebridge.training.study.sweep import Tried
