@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from musebridge.cli.common import CORPUS, FILE, FOLDER, command_line, console, say, stages
+from musebridge.cli.common import CORPUS, FILE, FOLDER, command_line, console, say, stages, trained_discriminator_of
 from musebridge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def _budget(context: click.Context, option: click.Parameter, text: str) -> dict[
 @click.option(
     "--discriminator",
     "trained",
-    type=FILE,
-    help="Take this exported discriminator as it is, or, if it knows another generator than --init, train it further.",
+    type=click.Path(path_type=Path),
+    help="Take this discriminator as it is, or, if it knows another generator than --init, train it further: a run, "
+    "its discriminator.safetensors, or an exported .onnx, whose weights are rounded.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run's folder.")
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Compile training steps and sampling.")
@@ -138,9 +139,6 @@ def _fine_tune(
     from musebridge.training.adversarial import trainer
     from musebridge.training.data import corpus
 
-    if trained:
-        from musebridge.export.discriminator import read_back
-
     with stages() as show, _ended_between_steps(show) as tell:
         run = trainer.begin(
             corpus.load(corpus_dir),
@@ -149,7 +147,7 @@ def _fine_tune(
             tables,
             budget,
             command=command_line(),
-            trained=read_back(trained) if trained else None,
+            trained=trained_discriminator_of(trained) if trained else None,
             compile=compile,
         )
         run.prepare(tell)

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from musebridge.artifact import DiscriminatorInfo
-from musebridge.config import build
-from musebridge.errors import CheckpointError, ConfigError
+from musebridge.errors import CheckpointError
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining, PairTrainer
+from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator, described
 from musebridge.training.compute.precision import autocast
 from musebridge.training.metrics.classification import (
     ClassificationMetrics,
@@ -33,11 +33,10 @@ from musebridge.training.metrics.classification import (
     best_threshold,
     classification_metrics,
 )
-from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator
 from musebridge.training.models.token_features import statistics, token_features
-from musebridge.training.sampling.pairs import Pairs, Tokens, Window
+from musebridge.training.sampling.pairs import Pairs, Tokens
 
 _AT_ONCE = 32
 _CALIBRATED_BY = 512
@@ -46,30 +45,6 @@ _UNKNOWN = "token.weight", "token.bias"
 """What a file does not tell of a discriminator."""
 _BLOCKS = 1, 4, 16, 64
 """Tokens that stay together where the order is corrupted: from noise to a phrase in the wrong place."""
-
-
-class TrainedDiscriminator(NamedTuple):
-    """A discriminator that was trained before, and what its file says about it."""
-
-    discriminator: Discriminator
-    info: DiscriminatorInfo
-
-    def was_trained_on(self, generator: Generator) -> bool:
-        """Return whether it was taught on this generator's continuations."""
-        return self.info.generator == checkpoint.hash_of(generator)[:16]
-
-    def check(self, window: Window) -> None:
-        """Refuse to judge windows of other lengths.
-
-        Raises:
-            ConfigError: it knows others.
-        """
-        seed_length, continuation_length = self.info.seed_length, self.info.continuation_length
-        if window != Window(seed_length=seed_length, continuation_length=continuation_length):
-            raise ConfigError(
-                f"the discriminator knows windows of {seed_length} + {continuation_length} tokens; "
-                "set seed_length and continuation_length alike"
-            )
 
 
 class DiscriminatorTrainer(PairTrainer):
@@ -150,6 +125,11 @@ class DiscriminatorTrainer(PairTrainer):
             )
         super().run(on_step, on_validation)
 
+    def trained(self, record: dict[str, Any]) -> TrainedDiscriminator:
+        """Return the discriminator with its description; ``record`` is how the frozen generator came to be."""
+        state = {"window": asdict(self.train.window), "history": self.history, "record": self.record}
+        return described(self.discriminator, self._frozen, record, state, str(self.folder))
+
     def report(self) -> ClassificationMetrics:
         """Return what the discriminator can do on the pieces that chose nothing."""
         threshold = best_threshold(*self._scores(*self._choosing))
@@ -226,20 +206,3 @@ def verdicts(discriminator: Discriminator, window_MT: Tensor, features_MTF: Tens
             verdict = discriminator(window_BT.to(device), features_BTF.to(device), seed_length)
         parts.append(verdict.whole_B.double().cpu())
     return np.asarray(torch.cat(parts).numpy())
-
-
-def load_discriminator(folder: Path) -> Discriminator:
-    """Return the best discriminator of a training, in evaluation mode.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-    """
-    state = checkpoint.load_state(folder)
-    if state is None or not state.get("best"):
-        raise CheckpointError(f"{folder}: holds no discriminator; train one with 'train --phase adversarial'")
-    try:
-        discriminator = Discriminator(build(DiscriminatorConfig, state["shape"], str(folder)))
-        discriminator.load_state_dict(state["best"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: is not a discriminator ({checkpoint.one_line(error)})") from error
-    return discriminator.eval().requires_grad_(False)

@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 
 from musebridge import vocab
 from musebridge.errors import ConfigError, CorpusError
+from musebridge.training.adversarial import trained_discriminator
 from musebridge.training.adversarial.config import AdversarialConfig
 from musebridge.training.adversarial.critic_trainer import CriticTrainer
-from musebridge.training.adversarial.discriminator_trainer import DiscriminatorTrainer, TrainedDiscriminator
+from musebridge.training.adversarial.discriminator_trainer import DiscriminatorTrainer
 from musebridge.training.adversarial.objectives import Objective
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining
+from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator
 from musebridge.training.data.corpus import Corpus
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import DiscriminatorConfig
@@ -117,7 +119,7 @@ class Preparation:
 
     def _train_discriminator(self, train: Pairs, held_out: Pairs, on_stage: OnProgress) -> DiscriminatorTrainer:
         """Train the discriminator and return its trainer; an objective without one trains none."""
-        folder = self.folder / "discriminator"
+        folder = self.folder / trained_discriminator.FOLDER
         trainer = DiscriminatorTrainer(
             self.frozen, train, held_out, folder, self.shape, self.training,
             command=self.command, seed=self.config.seed, compile=self.compile,
@@ -129,6 +131,7 @@ class Preparation:
                 was_trained_on = self.trained.was_trained_on(self.frozen)
                 (trainer.load_pretrained if was_trained_on else trainer.start_from)(self.trained)
             trainer.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
+            trained_discriminator.save(folder / trained_discriminator.FILE, trainer.trained(self.init_record))
         return trainer
 
     def _train_critic(self, of: DiscriminatorTrainer, train: Pairs, on_stage: OnProgress) -> CriticTrainer:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from musebridge.errors import CheckpointError, ConfigError
-from musebridge.training.adversarial.discriminator_trainer import TrainedDiscriminator, load_discriminator
+from musebridge.training.adversarial import trained_discriminator
+from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator
 from musebridge.training.compute.precision import autocast
 from musebridge.training.models.checkpoint import load
 from musebridge.training.models.discriminator import Discriminator
@@ -59,12 +60,14 @@ class DiscriminatorScorer:
 
 
 def load_scorer(folder: Path, window: Window) -> DiscriminatorScorer:
-    """Return the discriminator that phase 2 left in a folder.
+    """Return the discriminator that phase 2 left in a folder, its own or the run's.
 
     Raises:
         CheckpointError: there is none, or the windows do not fit it.
     """
-    discriminator, hinter = load_discriminator(folder), load(folder)[0]
+    inner = folder / trained_discriminator.FOLDER
+    folder = inner if inner.is_dir() else folder
+    discriminator, hinter = trained_discriminator.load(folder).discriminator, load(folder)[0]
     longest = discriminator.config.context
     if window.length > longest:
         raise CheckpointError(f"{folder}: windows of at most {longest} tokens fit the discriminator, found {window}")

@@ -27,12 +27,12 @@ from torch import Tensor
 from musebridge.config import build
 from musebridge.errors import CheckpointError, ConfigError
 from musebridge.training.adversarial.config import AdversarialConfig, Progress
-from musebridge.training.adversarial.discriminator_trainer import TrainedDiscriminator
 from musebridge.training.adversarial.objectives import Models, Result, Step, objective_of
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining
 from musebridge.training.adversarial.preparation import OnProgress, Preparation, Prepared
 from musebridge.training.adversarial.scorer import DiscriminatorScorer
 from musebridge.training.adversarial.selection import CheckpointSelector
+from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator
 from musebridge.training.compute.optimizers import take_step
 from musebridge.training.compute.precision import autocast
 from musebridge.training.data.augment import Augmentation

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from musebridge import vocab
 from musebridge.config import RENAMED, renamed
@@ -64,12 +64,21 @@ def save_generator(
     Raises:
         CheckpointError: the file cannot be written.
     """
-    weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in generator.state_dict().items()}
     metadata = {
         "vocabulary": vocab.FINGERPRINT,
         "config": json.dumps(table_of(generator.config)),
         "record": json.dumps(_told(record), allow_nan=False),
     }
+    save_weights(path, generator, metadata, dtype)
+
+
+def save_weights(path: Path, model: nn.Module, metadata: dict[str, str], dtype: torch.dtype = torch.float32) -> None:
+    """Write a model's weights and texts about it as safetensors.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in model.state_dict().items()}
     with replacing(path) as partial:
         save_file(weights, partial, metadata)
 
@@ -90,13 +99,7 @@ def load_generator(path: Path) -> tuple[AnyGenerator, dict[str, Any]]:
         CheckpointError: the file is missing, damaged, of another vocabulary or shape.
     """
     path = path / WEIGHTS if path.is_dir() else path
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()
-            weights = {name: file.get_tensor(name).float() for name in names}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: is not a checkpoint ({error}); train one with 'musebridge train'") from error
+    metadata, weights = load_weights(path)
     if metadata.get("vocabulary") != vocab.FINGERPRINT:
         raise CheckpointError(f"{path}: was trained on another vocabulary; train it again")
     try:
@@ -106,6 +109,20 @@ def load_generator(path: Path) -> tuple[AnyGenerator, dict[str, Any]]:
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its weights do not fit its description: {one_line(error)}") from error
     return generator.eval(), record
+
+
+def load_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read what :func:`save_weights` wrote, in float32.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            return file.metadata() or {}, {name: file.get_tensor(name).float() for name in names}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: is not a checkpoint ({error}); train one with 'musebridge train'") from error
 
 
 def hash_of(*models: nn.Module, also: bytes = b"") -> str:

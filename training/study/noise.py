@@ -21,7 +21,8 @@ import torch
 
 from musebridge import vocab
 from musebridge.errors import CorpusError
-from musebridge.training.adversarial.discriminator_trainer import load_discriminator, verdicts
+from musebridge.training.adversarial import trained_discriminator
+from musebridge.training.adversarial.discriminator_trainer import verdicts
 from musebridge.training.compute.precision import autocast
 from musebridge.training.data.corpus import Corpus
 from musebridge.training.metrics.classification import (
@@ -181,7 +182,7 @@ class _Measured:
 
 class _Scorer:
     def __init__(self, folder: Path, seed_length: int) -> None:
-        self._discriminator, self._seed_length = load_discriminator(folder), seed_length
+        self._discriminator, self._seed_length = trained_discriminator.load(folder).discriminator, seed_length
         self._generator = checkpoint.load_generator(folder)[0]
 
     @torch.no_grad()

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from musebridge.errors import ConfigError
-from musebridge.training.adversarial.discriminator_trainer import TrainedDiscriminator
 from musebridge.training.adversarial.scorer import DiscriminatorScorer, load_scorer, scorer_of
+from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator
 from musebridge.training.data.corpus import Corpus
 from musebridge.training.models.checkpoint import WEIGHTS, hash_of, load
 from musebridge.training.models.generator import Generator
