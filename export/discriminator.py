@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from musebridge import vocab
 from musebridge.artifact import DiscriminatorInfo
 from musebridge.config import build
-from musebridge.errors import CheckpointError, ModelError
+from musebridge.errors import CheckpointError, ModelError, one_line
 from musebridge.export import parity, quantize
-from musebridge.export.nodes import CONTRIB, Nodes, Transformer, beside, write
+from musebridge.export.nodes import CONTRIB, Nodes, Transformer, write
+from musebridge.files import replacing
 from musebridge.training.adversarial import trained_discriminator
 from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator
 from musebridge.training.models import checkpoint
@@ -53,7 +54,7 @@ def export(path: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
 
     Raises:
         CheckpointError: there is no discriminator, or not its generator.
-        ModelError: the graph disagrees with the discriminator.
+        ModelError: the graph disagrees with the discriminator, or the file cannot be written.
     """
     return export_trained(trained_discriminator.load(path), path, out, precision=precision)
 
@@ -65,7 +66,7 @@ def export_trained(trained: TrainedDiscriminator, path: Path, out: Path, *, prec
     if not trained.was_trained_on(generator):
         raise CheckpointError(f"{folder}: its generator is not the one that the discriminator was trained on")
     info = replace(trained.info, precision=precision)
-    with beside(out) as partial:
+    with replacing(out, ModelError) as partial:
         write(build_graph(trained.discriminator, generator, info), info, partial)
         parity.check_discriminator(trained.discriminator, generator, partial)
     return info
@@ -84,13 +85,13 @@ def read_back(path: Path) -> TrainedDiscriminator:
     try:
         model = onnx.load_model(path, load_external_data=False)
     except Exception as error:  # of no common class
-        raise ModelError(f"{path}: is not an ONNX file ({checkpoint.one_line(error)}); export it again") from error
+        raise ModelError(f"{path}: is not an ONNX file ({one_line(error)}); export it again") from error
     info = DiscriminatorInfo.from_metadata({entry.key: entry.value for entry in model.metadata_props}, str(path))
     try:
         discriminator = Discriminator(build(DiscriminatorConfig, info.record["discriminator"], str(path)))
         _fill(discriminator, {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = checkpoint.one_line(error)
+        reason = one_line(error)
         raise ModelError(f"{path}: its weights do not fit its description ({reason}); export it again") from error
     return TrainedDiscriminator(discriminator.eval().requires_grad_(False), info)
 

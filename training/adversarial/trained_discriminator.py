@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from musebridge.artifact import DiscriminatorInfo
 from musebridge.config import build
-from musebridge.errors import CheckpointError, ConfigError, ModelError
+from musebridge.errors import CheckpointError, ConfigError, ModelError, one_line
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator, count_parameters
@@ -117,7 +117,7 @@ def find(path: Path) -> TrainedDiscriminator | None:
         discriminator = Discriminator(build(DiscriminatorConfig, state["shape"], str(path)))
         discriminator.load_state_dict(state["best"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: is not a discriminator ({checkpoint.one_line(error)})") from error
+        raise CheckpointError(f"{path}: is not a discriminator ({one_line(error)})") from error
     generator, record = checkpoint.load(path)
     return described(discriminator.requires_grad_(False), generator, record, state, str(path))
 
@@ -131,5 +131,5 @@ def _of_file(path: Path) -> TrainedDiscriminator | None:
         discriminator = Discriminator(build(DiscriminatorConfig, info.record["discriminator"], str(path)))
         discriminator.load_state_dict(weights)
     except (ModelError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: is not a discriminator ({checkpoint.one_line(error)})") from error
+        raise CheckpointError(f"{path}: is not a discriminator ({one_line(error)})") from error
     return TrainedDiscriminator(discriminator.eval().requires_grad_(False), info)

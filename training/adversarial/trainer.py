@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from musebridge.config import build
-from musebridge.errors import CheckpointError, ConfigError
+from musebridge.errors import CheckpointError, ConfigError, one_line
 from musebridge.training.adversarial.config import AdversarialConfig, Progress
 from musebridge.training.adversarial.objectives import Models, Result, Step, objective_of
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining
@@ -357,7 +357,7 @@ class Adversarial:
             self.progress, self.history = Progress(**state["progress"]), state["history"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
-                f"{self.folder / checkpoint.STATE}: is not the state of a run ({checkpoint.one_line(error)}); "
+                f"{self.folder / checkpoint.STATE}: is not the state of a run ({one_line(error)}); "
                 "remove it to start the run anew"
             ) from error
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,8 @@ from torch import Tensor, nn
 
 from musebridge import vocab
 from musebridge.config import RENAMED, renamed
-from musebridge.errors import CheckpointError
+from musebridge.errors import CheckpointError, one_line
+from musebridge.files import replacing
 from musebridge.training.models.generator import Generator
 from musebridge.training.models.registry import AnyGenerator, create, shape_from, table_of
 
@@ -36,7 +35,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the folder cannot be written.
     """
-    with replacing(folder / STATE) as partial:
+    with replacing(folder / STATE, CheckpointError, RuntimeError) as partial:
         torch.save(state, partial)
 
 
@@ -79,7 +78,7 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str], dtype: 
         CheckpointError: the file cannot be written.
     """
     weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in model.state_dict().items()}
-    with replacing(path) as partial:
+    with replacing(path, CheckpointError, SafetensorError) as partial:
         save_file(weights, partial, metadata)
 
 
@@ -134,23 +133,6 @@ def hash_of(*models: nn.Module, also: bytes = b"") -> str:
     return digest.hexdigest()
 
 
-def one_line(error: Exception) -> str:
-    """Return the first line of an error's message; torch's run over many."""
-    return str(error).strip().partition("\n")[0]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a file beside ``path`` to write; then put it in its place in one step."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written ({one_line(error)}); choose another place") from error
-
-
 def load(path: Path) -> tuple[Generator, dict[str, Any]]:
     """Return a generator of the default kind and its record.
 
@@ -159,5 +141,5 @@ def load(path: Path) -> tuple[Generator, dict[str, Any]]:
     """
     generator, record = load_generator(path)
     if not isinstance(generator, Generator):
-        raise CheckpointError(f"{path}: is a reference generator; only the default kind can be sampled")
+        raise CheckpointError(f"{path}: is a reference generator; only the default kind can be used here")
     return generator.requires_grad_(False), record

@@ -43,7 +43,7 @@ class Classifier:
     Attributes:
         name: for the report.
         folds: into which pieces are dealt.
-        perceive: makes features of a window and of how many tokens are its seed.
+        featurize: makes features of a window and of how many tokens are its seed.
         fit: learns from features, and which of them are real; returns what tells how real others are.
         workers: how many folds are trained at once; default one a core.
     """

@@ -21,6 +21,7 @@ import torch
 
 from musebridge import vocab
 from musebridge.errors import CorpusError
+from musebridge.report import report_in, table
 from musebridge.training.adversarial import trained_discriminator
 from musebridge.training.adversarial.discriminator_trainer import verdicts
 from musebridge.training.compute.precision import autocast
@@ -219,16 +220,13 @@ def write_study(rows: list[NoiseRow], folder: Path, command: str) -> Path:
     """Write ``noise.md`` and ``noise.png``.
 
     Raises:
-        CorpusError: the folder cannot be written.
+        ReportError: the folder cannot be written.
     """
     page = folder / "noise.md"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with report_in(folder):
         for kind in _RANGES:
             _draw([row for row in rows if row.kind in ("", kind)], kind, folder / f"noise-{kind.lower()}.png")
         page.write_text(_page(rows, command), "utf-8")
-    except OSError as error:
-        raise CorpusError(f"{folder}: cannot be written: {error.strerror}; choose another place") from error
     return page
 
 
@@ -257,13 +255,12 @@ def _page(rows: list[NoiseRow], command: str) -> str:
 
 
 def _table(rows: list[NoiseRow], judges: dict[str, Callable[[NoiseRow], ClassificationMetrics | None]]) -> list[str]:
-    heads = [f"{name} AUROC | macro-F1 | MCC" for name in judges]
-    lines = [f"| noise | {' | '.join(heads)} |", "|---" * (1 + 3 * len(judges)) + "|"]
+    head = ["noise", *(f"{name} {figure}" for name in judges for figure in ("AUROC", "macro-F1", "MCC"))]
+    made = []
     for row in rows:
         measured = [metrics for of in judges.values() if (metrics := of(row))]
-        cells = [str(figure) for s in measured for figure in (s.auroc, s.macro_f1, s.mcc)]
-        lines.append(f"| {row.name} | {' | '.join(cells)} |")
-    return lines
+        made.append((row.name, *(str(figure) for m in measured for figure in (m.auroc, m.macro_f1, m.mcc))))
+    return table(head, made)
 
 
 def _draw(rows: list[NoiseRow], kind: str, path: Path) -> None:
