@@ -58,12 +58,10 @@ def continue_(
         raise ConfigError("--discriminator chooses among candidates; give --candidates 2 or more")
     preset = load(preset_name, model)
     events = midifile.read(seed_file)
-    if opening_s:
-        events = opening(events, opening_s)
+    events = opening(events, opening_s) if opening_s else events
     write = continue_piece
     if count > 1:
-        judge = OnnxDiscriminator(discriminator or preset.discriminator)
-        write = partial(continue_with_best, judge=judge, count=count)
+        write = partial(continue_with_best, judge=OnnxDiscriminator(discriminator or preset.discriminator), count=count)
     with progress("Writing music") as move:
         written = write(
             OnnxEngine(preset.model),

@@ -61,15 +61,13 @@ class Adversarial:
         trained: a discriminator to take as it is, or, where it knows another generator, to begin with.
         compile: compile sampling, token features and losses; slower to start, faster to run.
 
-    Attributes:
-        prepared: what :meth:`prepare` made; so are all attributes below it.
-
     Raises:
         CheckpointError: ``init`` is no default generator, or cannot be read.
         ConfigError: the windows do not fit the generator's context, or what is taken is of another window.
         CorpusError: validation has too few pieces.
     """
 
+    # Made by prepare().
     prepared: Prepared
     models: Models
     selector: CheckpointSelector
@@ -142,7 +140,9 @@ class Adversarial:
             frozen=self.frozen,
             discriminator=discriminator,
             scorer=DiscriminatorScorer(
-                discriminator=compiled(discriminator), hinter=self.frozen, hint=compiled(branched_token_features)
+                discriminator=compiled(discriminator),
+                generator=self.frozen,
+                features_of=compiled(branched_token_features),
             ),
             critic_trainer=self.prepared.critic_trainer,
             compile=self._compile,
@@ -395,7 +395,5 @@ def begin(
         if shape:
             raise ConfigError("a discriminator that is given has a shape: leave the table discriminator away")
         discriminator = trained.discriminator.config
-    return Adversarial(
-        corpus, folder, init, discriminator, training, config,
-        command=command, trained=trained, compile=compile,
-    )  # fmt: skip
+    given = corpus, folder, init, discriminator, training, config
+    return Adversarial(*given, command=command, trained=trained, compile=compile)

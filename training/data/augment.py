@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from musebridge import vocab
 from musebridge.errors import ConfigError
+from musebridge.training.data.tokens import Tokens
 
-Tokens = npt.NDArray[np.int64]
 _MARGIN = 1.15
 """A faster window has fewer tokens: shifts vanish between notes that fall together."""
 

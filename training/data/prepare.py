@@ -15,7 +15,8 @@ import numpy as np
 
 from musebridge import midifile, vocab
 from musebridge.errors import CorpusError, MidiFileError
-from musebridge.training.data.corpus import CARD, SPLITS, Tokens
+from musebridge.training.data.corpus import CARD, SPLITS
+from musebridge.training.data.tokens import PackedTokens as Tokens
 
 _SUFFIXES = {".mid", ".midi"}
 _MAESTRO_CSV, _MAESTRO_LICENCE = "maestro-*.csv", "CC BY-NC-SA 4.0"

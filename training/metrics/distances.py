@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
+from musebridge.training.data.tokens import AnyTokens
 from musebridge.training.metrics.bootstrap import Array, ClusterBootstrap
 from musebridge.training.metrics.diversity import distinct
 from musebridge.training.metrics.features import SCALARS, notes_of, vector
 
-Tokens = npt.NDArray[np.generic]
 _BINS = 400
 _NARROWEST = 0.3
 """Bins that a density is smoothed over at least."""
@@ -47,7 +46,7 @@ class DistributionDistances:
 
 
 def distribution_distances(
-    real: Sequence[Tokens], others: dict[str, Sequence[Tokens]]
+    real: Sequence[AnyTokens], others: dict[str, Sequence[AnyTokens]]
 ) -> dict[str, DistributionDistances]:
     """Compare sets of windows with the real one; all have as many windows, and should have as many tokens."""
     vectors = [np.stack([vector(notes_of(window)) for window in windows]) for windows in (real, *others.values())]

@@ -66,7 +66,7 @@ def save_generator(
     metadata = {
         "vocabulary": vocab.FINGERPRINT,
         "config": json.dumps(table_of(generator.config)),
-        "record": json.dumps(_told(record), allow_nan=False),
+        "record": json.dumps(_finite(record), allow_nan=False),
     }
     save_weights(path, generator, metadata, dtype)
 
@@ -82,12 +82,12 @@ def save_weights(path: Path, model: nn.Module, metadata: dict[str, str], dtype: 
         save_file(weights, partial, metadata)
 
 
-def _told(record: Any) -> Any:
+def _finite(record: Any) -> Any:
     """Return a record with None where a figure is not finite: JSON cannot say it, and NaN is no equal of itself."""
     if isinstance(record, dict):
-        return {key: _told(value) for key, value in record.items()}
+        return {key: _finite(value) for key, value in record.items()}
     if isinstance(record, list | tuple):
-        return [_told(value) for value in record]
+        return [_finite(value) for value in record]
     return None if isinstance(record, float) and not math.isfinite(record) else record
 
 

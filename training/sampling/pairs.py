@@ -25,6 +25,7 @@ from musebridge.config import renamed
 from musebridge.errors import CheckpointError, CorpusError
 from musebridge.files import replacing
 from musebridge.training.compute.precision import product_type
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.models.checkpoint import hash_of
 from musebridge.training.models.generator import Generator
 from musebridge.training.models.token_features import N_TOKEN_FEATURES
@@ -33,7 +34,6 @@ from musebridge.training.sampling.sampler import gumbel_noise, sample_with_token
 SHARD = 128
 _CARD = "samples.json"
 
-Tokens = npt.NDArray[np.int64]
 TokenFeatures = npt.NDArray[np.float16]
 
 

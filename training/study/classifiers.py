@@ -21,12 +21,12 @@ from sklearn.model_selection import GroupKFold
 
 from musebridge import vocab
 from musebridge.training.compute.parallel import parallel_map
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.metrics.classification import Scores
 from musebridge.training.metrics.features import notes_of, vector
 from musebridge.training.study import note_transformer
 
 Array = npt.NDArray[np.float64]
-Tokens = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Features = npt.NDArray[Any]
 OnProgress = Callable[[float], None]

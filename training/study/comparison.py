@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from musebridge.training.adversarial.scorer import DiscriminatorScorer
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.metrics.bootstrap import Array, ClusterBootstrap, Estimate, estimate
 from musebridge.training.metrics.classification import (
     ClassificationMetrics,
@@ -35,7 +36,7 @@ from musebridge.training.metrics.memorisation import longest_runs
 from musebridge.training.models.generator import Generator
 from musebridge.training.study.classifiers import Classifier, Features
 from musebridge.training.study.noise import jittered
-from musebridge.training.study.systems import Music, Tokens, WindowSet
+from musebridge.training.study.systems import Music, WindowSet
 
 JITTER_STEPS = 2
 """Of the control that every judge should hear: ±20 ms."""
@@ -107,7 +108,7 @@ def compare(
         music: the real music.
         train: the packed split that the generators were trained on.
         classifiers: of each kind one.
-        control_judges: the same, perhaps trained more briefly, for the controls.
+        control_classifiers: the same, perhaps trained more briefly, for the controls.
         resamples: of the bootstrap.
         on_stage: told what is done and its share, 0..1.
     """
@@ -125,8 +126,28 @@ def compare(
             controls.setdefault(name, {})[classifier.name] = found
     copied = _copied(written, music, train, partial(on_stage, "looking for copies"))
     on_stage("measuring variety", 0.0)
+    real_NT = music.reported.window_NT[:, music.window.seed_length :]
+    return Comparison(
+        standings=_standings(written, value_R, auroc, copied),
+        real={"distinct4": distinct(real_NT, 4), "self_bleu": self_bleu(real_NT[:_BLEU_OF]), "copied_p99": copied[""]},
+        controls=controls,
+        judges=[classifier.name for classifier in classifiers],
+        windows=bootstrap.windows,
+        pieces=bootstrap.pieces,
+        samplings=len(next(iter(written.values()))),
+        bleu_of=min(_BLEU_OF, bootstrap.windows),
+    )
+
+
+def _standings(
+    written: dict[str, list[Tokens]],
+    value_R: dict[str, dict[str, Array]],
+    auroc: dict[str, dict[str, list[float]]],
+    copied: dict[str, float],
+) -> dict[str, Standing]:
+    """Set each system beside the first two."""
     first, second = [*value_R.values()][:2]
-    standings = {
+    return {
         name: Standing(
             figures={what: estimate(values) for what, values in own.items()},
             gains=_gains(own, first),
@@ -138,17 +159,6 @@ def compare(
         )
         for name, own in value_R.items()
     }
-    real_NT = music.reported.window_NT[:, music.window.seed_length :]
-    return Comparison(
-        standings=standings,
-        real={"distinct4": distinct(real_NT, 4), "self_bleu": self_bleu(real_NT[:_BLEU_OF]), "copied_p99": copied[""]},
-        controls=controls,
-        judges=[classifier.name for classifier in classifiers],
-        windows=bootstrap.windows,
-        pieces=bootstrap.pieces,
-        samplings=len(next(iter(written.values()))),
-        bleu_of=min(_BLEU_OF, bootstrap.windows),
-    )
 
 
 def _gains(of: dict[str, Array], over: dict[str, Array]) -> dict[str, Estimate]:

@@ -80,16 +80,7 @@ def evaluate(
         raise CorpusError(f"warm must be in 0..{context - 1}, found {warm}")
     if len(corpus.splits[split]) <= context:
         raise CorpusError(f"{corpus.folder}: {split} has {len(corpus.splits[split])} tokens, {context + 1} are needed")
-    unseen = likelihood(
-        generator, corpus.splits[split], warm=warm, limit=limit, on_progress=lambda share: on_progress(share / 2)
-    )
-    seen = likelihood(
-        generator,
-        corpus.splits["train"],
-        warm=warm,
-        limit=unseen.tokens,
-        on_progress=lambda share: on_progress(0.5 + share / 2),
-    )
+    splits = _likelihoods(generator, corpus, split, warm, limit, on_progress)
     state = checkpoint.load_state(path) if path.is_dir() else None
     history = state["history"] if state else []
     copied: dict[str, list[int]] = {}
@@ -100,10 +91,33 @@ def evaluate(
         record=record,
         history=history,
         warm=warm,
-        splits={split: unseen, "train": seen},
+        splits=splits,
         copied=copied,
         distances=distances,
     )
+
+
+def _likelihoods(
+    generator: AnyGenerator,
+    corpus: Corpus,
+    split: str,
+    warm: int,
+    limit: int | None,
+    on_progress: Callable[[float], None],
+) -> dict[str, Likelihood]:
+    """Score a split, and as many tokens of the training data."""
+    tokens = corpus.splits
+    unseen = likelihood(
+        generator, tokens[split], warm=warm, limit=limit, on_progress=lambda share: on_progress(share / 2)
+    )
+    seen = likelihood(
+        generator,
+        tokens["train"],
+        warm=warm,
+        limit=unseen.tokens,
+        on_progress=lambda share: on_progress(0.5 + share / 2),
+    )
+    return {split: unseen, "train": seen}
 
 
 def _continued(

@@ -26,13 +26,14 @@ from musebridge.training.adversarial import trained_discriminator
 from musebridge.training.adversarial.discriminator_trainer import verdicts
 from musebridge.training.compute.precision import autocast
 from musebridge.training.data.corpus import Corpus
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.metrics.classification import (
     ClassificationMetrics,
     Scores,
     best_threshold,
     classification_metrics,
 )
-from musebridge.training.metrics.two_sample import fresh_judge
+from musebridge.training.metrics.two_sample import cross_validated_scores
 from musebridge.training.models import checkpoint
 from musebridge.training.models.token_features import statistics, token_features
 from musebridge.training.sampling.pairs import Window, starts_within_pieces
@@ -46,8 +47,6 @@ _RANGES = {
     "VELOCITY": (vocab.VELOCITY, vocab.BEGIN),
     "TIME_SHIFT": (vocab.TIME_SHIFT, vocab.VELOCITY),
 }
-
-Tokens = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,16 +147,22 @@ def study(
         noised_NT = noised(real_NT)
         row = _row(kind, width, untouched, scorer.measure(noised_NT), piece_N)
         if transformer_steps:
-            train_noised_NT = noised(train_NT)
-            measured = []
-            for over_batch in (False, True):
-                model = fit(
-                    train_NT, train_noised_NT, window.seed_length, over_batch=over_batch, steps=transformer_steps
-                )
-                measured.append(_metrics(*scores(model, real_NT, noised_NT, window.seed_length), piece_N))
-            row = replace(row, taught=measured[0], mistaken=measured[1])
+            of_train, of_split = (train_NT, noised(train_NT)), (real_NT, noised_NT)
+            taught, mistaken = _by_transformers(of_train, of_split, piece_N, window.seed_length, transformer_steps)
+            row = replace(row, taught=taught, mistaken=mistaken)
         yield row
         on_progress((i + 1) / len(noises))
+
+
+def _by_transformers(
+    of_train: tuple[Tokens, Tokens], of_split: tuple[Tokens, Tokens], piece_N: Tokens, seed_length: int, steps: int
+) -> list[ClassificationMetrics]:
+    """Return how well a transformer tells windows from noised ones: over time, and over the batch by mistake."""
+    measured = []
+    for over_batch in (False, True):
+        model = fit(*of_train, seed_length, over_batch=over_batch, steps=steps)
+        measured.append(_metrics(*scores(model, *of_split, seed_length), piece_N))
+    return measured
 
 
 def _windows(corpus: Corpus, split: str, window: Window, count: int) -> tuple[Tokens, Tokens]:
@@ -205,7 +210,7 @@ def _row(kind: str, width: int, real: _Measured, noised: _Measured, piece_N: Tok
         kind=kind,
         width=width,
         discriminator=_metrics(real.verdict_N, noised.verdict_N, piece_N),
-        fresh=_metrics(*fresh_judge(real.figures_NF, noised.figures_NF, piece_N), piece_N),
+        fresh=_metrics(*cross_validated_scores(real.figures_NF, noised.figures_NF, piece_N), piece_N),
     )
 
 

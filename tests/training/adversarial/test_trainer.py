@@ -26,7 +26,7 @@ from musebridge.training.adversarial.trainer import Adversarial
 from musebridge.training.compute.precision import product_type
 from musebridge.training.data import corpus
 from musebridge.training.metrics.classification import auroc
-from musebridge.training.metrics.two_sample import fresh_judge
+from musebridge.training.metrics.two_sample import cross_validated_scores
 from musebridge.training.models import checkpoint
 from musebridge.training.models.critic import Critic
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
@@ -564,8 +564,8 @@ def test_a_fresh_judge_is_scored_on_pieces_it_does_not_know():
     rng = np.random.default_rng(0)
     piece_N = np.repeat(np.arange(20), 5)
     by_heart_NF = np.eye(20)[piece_N]  # names the piece: nothing that carries over to another
-    assert auroc(*fresh_judge(by_heart_NF, by_heart_NF + 1e-3 * rng.normal(size=(100, 20)), piece_N)) < 0.75
-    assert auroc(*fresh_judge(rng.normal(size=(100, 2)) + 2, rng.normal(size=(100, 2)), piece_N)) > 0.95
+    assert auroc(*cross_validated_scores(by_heart_NF, by_heart_NF + 1e-3 * rng.normal(size=(100, 20)), piece_N)) < 0.75
+    assert auroc(*cross_validated_scores(rng.normal(size=(100, 2)) + 2, rng.normal(size=(100, 2)), piece_N)) > 0.95
 
 
 # Recipes
