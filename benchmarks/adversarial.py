@@ -18,12 +18,12 @@ from torch import Tensor
 
 from musebridge import vocab
 from musebridge.benchmarks.measure import Row, elsewhere, in_turns, row_of, seconds
-from musebridge.errors import CheckpointError, CorpusError
+from musebridge.errors import CorpusError
 from musebridge.training.adversarial import objectives
 from musebridge.training.compute import malloc
 from musebridge.training.compute.precision import autocast, product_type
 from musebridge.training.data import corpus
-from musebridge.training.models.checkpoint import load_generator
+from musebridge.training.models.checkpoint import load
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator
 from musebridge.training.sampling.gumbel import parallel, sequential
@@ -43,9 +43,7 @@ def rows_of(
         CheckpointError: it is no default generator.
         CorpusError: the split has too few windows.
     """
-    generator = load_generator(checkpoint)[0]
-    if not isinstance(generator, Generator):
-        raise CheckpointError(f"{checkpoint}: is a reference generator; only the default kind can be sampled from")
+    generator = load(checkpoint)[0]
     tokens = corpus.load(corpus_dir).splits["validation"]
     starts = starts_within_pieces(tokens, seed_length, seed=0)[:seeds]
     if len(starts) < seeds:

@@ -19,7 +19,8 @@ from musebridge.bridge.core.continuation import read
 from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import CorpusError
 from musebridge.training.data import corpus
-from musebridge.training.metrics.distances import Tokens, distribution_distances
+from musebridge.training.data.tokens import AnyTokens
+from musebridge.training.metrics.distances import distribution_distances
 from musebridge.training.metrics.features import notes_of
 from musebridge.training.sampling.pairs import starts_within_pieces
 
@@ -55,7 +56,7 @@ class Bench:
         starts = starts_within_pieces(tokens, 2 * length, seed=0)[:seeds]
         if len(starts) < seeds:
             raise CorpusError(f"{corpus_dir}: {len(starts)} validation windows of {2 * length} tokens, {seeds} needed")
-        self.music: dict[str, list[Tokens]] = {REAL: [], OURS: [], LIMIT: []}
+        self.music: dict[str, list[AnyTokens]] = {REAL: [], OURS: [], LIMIT: []}
         for n, start in enumerate(starts):
             seed_T, real_T = tokens[start:][:length], tokens[start:][length : 2 * length]
             stream = Candidates(engine, *read([*vocab.decode(seed_T.tolist())]), np.random.default_rng(n), 1)

@@ -31,8 +31,9 @@ from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import CorpusError
 from musebridge.export import discriminator, graph
 from musebridge.training.data import corpus
-from musebridge.training.metrics.classification import Estimate, Scores, classification_metrics
-from musebridge.training.metrics.two_sample import figures, fresh_judge
+from musebridge.training.metrics.bootstrap import Estimate
+from musebridge.training.metrics.classification import Scores, classification_metrics
+from musebridge.training.metrics.two_sample import cross_validated_scores, token_statistics
 from musebridge.training.models.checkpoint import load_generator
 from musebridge.training.models.generator import Generator
 from musebridge.training.sampling.pairs import starts_within_pieces
@@ -128,13 +129,13 @@ class Bench:
             on_progress((n + 1) / len(self.real_NT))
         real_NF = self._figures(self.real_NT)
         for by, windows in taken.items():
-            fresh = fresh_judge(real_NF, self._figures(np.stack(windows)), self.piece_N)
+            fresh = cross_validated_scores(real_NF, self._figures(np.stack(windows)), self.piece_N)
             own = self._auroc(*np.array(heard[by]).T) if by else None
             yield Choice(by=by, own=own, fresh=self._auroc(*fresh))
 
     def _figures(self, window_NT: npt.NDArray[np.int64]) -> Scores:
         assert isinstance(self.frozen, Generator)  # no other can be exported
-        return figures(self.frozen, torch.from_numpy(window_NT), self.info.seed_length)
+        return token_statistics(self.frozen, torch.from_numpy(window_NT), self.info.seed_length)
 
     def _auroc(self, real_N: Scores, fake_N: Scores) -> Estimate:
         return classification_metrics(real_N, fake_N, self.piece_N).auroc

@@ -23,8 +23,7 @@ from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import CorpusError
 from musebridge.events import Timed
 from musebridge.training.data import corpus
-from musebridge.training.metrics.bootstrap import ClusterBootstrap, estimate
-from musebridge.training.metrics.classification import Estimate
+from musebridge.training.metrics.bootstrap import ClusterBootstrap, Estimate, estimate
 from musebridge.training.metrics.features import Notes, notes_of
 from musebridge.training.metrics.memory import Memory, memory
 

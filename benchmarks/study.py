@@ -18,6 +18,7 @@ import numpy as np
 
 from musebridge.benchmarks.train import step_flops
 from musebridge.errors import ConfigError
+from musebridge.report import table
 from musebridge.training.data.corpus import Corpus
 from musebridge.training.models.generator import GeneratorConfig, count_parameters
 from musebridge.training.models.reference import ReferenceConfig
@@ -102,31 +103,24 @@ def run(trials: list[Trial], corpus: Corpus, folder: Path) -> Iterator[dict[str,
 
 def ablation_page(rows: list[dict[str, Any]], command: str) -> str:
     """Return a table of each kind's mean over its seeds, and how far apart they lie."""
-    lines = [
-        *_head("Ablation", command),
-        "| | parameters | NLL, mean | standard deviation | seeds |",
-        "|---|---:|---:|---:|---:|",
-    ]
+    made = []
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
         nlls = [row["nll"] for row in mine]
         deviation = f"{np.std(nlls, ddof=1):.4f}" if len(nlls) > 1 else ""
-        lines.append(f"| {name} | {mine[0]['parameters']:,} | {np.mean(nlls):.4f} | {deviation} | {len(nlls)} |")
-    return "\n".join([*lines, ""])
+        made.append((name, f"{mine[0]['parameters']:,}", f"{np.mean(nlls):.4f}", deviation, str(len(nlls))))
+    head = "", "parameters", "NLL, mean", "standard deviation", "seeds"
+    return "\n".join([*_head("Ablation", command), *table(head, made, numbers=True), ""])
 
 
 def scaling_page(rows: list[dict[str, Any]], command: str) -> str:
     """Return a table of what each size reaches with each budget."""
-    lines = [
-        *_head("Scaling", command),
-        "| budget | width | parameters | million tokens | NLL |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {row['name']} | {row['width']} | {row['parameters']:,} | {row['tokens'] / 1e6:.2f} | {row['nll']:.4f} |"
+    made = [
+        (row["name"], str(row["width"]), f"{row['parameters']:,}", f"{row['tokens'] / 1e6:.2f}", f"{row['nll']:.4f}")
         for row in rows
     ]
-    return "\n".join([*lines, ""])
+    head = "budget", "width", "parameters", "million tokens", "NLL"
+    return "\n".join([*_head("Scaling", command), *table(head, made, numbers=True), ""])
 
 
 def _head(title: str, command: str) -> list[str]:

@@ -14,7 +14,7 @@ knows, and are about the window alone. It doubles the file and the time.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,32 +28,24 @@ from torch import Tensor, nn
 from musebridge import vocab
 from musebridge.artifact import DiscriminatorInfo
 from musebridge.config import build
-from musebridge.errors import CheckpointError, ModelError
+from musebridge.errors import CheckpointError, ModelError, one_line
 from musebridge.export import parity, quantize
-from musebridge.export.nodes import CONTRIB, Nodes, Transformer, beside, write
-from musebridge.training.adversarial.discriminator_trainer import TrainedDiscriminator, load_discriminator
+from musebridge.export.nodes import CONTRIB, Nodes, Transformer, write
+from musebridge.files import replacing
+from musebridge.training.adversarial import trained_discriminator
+from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
-from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters, norm, rope_table
+from musebridge.training.models.generator import Generator, GeneratorConfig, norm, rope_table
 from musebridge.training.models.token_features import N_TOKEN_FEATURES, kinds
-from musebridge.training.sampling.pairs import Window
 
 
-def is_discriminator(folder: Path) -> bool:
-    """Return whether a folder is that of a discriminator, as adversarial training leaves it, and of no run.
-
-    Raises:
-        CheckpointError: its state is damaged.
-    """
-    state = checkpoint.load_state(folder) if folder.is_dir() else None
-    return state is not None and {"shape", "discriminator"} <= state.keys()
-
-
-def export(folder: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
+def export(path: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
     """Turn a trained discriminator into one ``.onnx`` file, checked before it is written.
 
     Args:
-        folder: of the discriminator and of the generator that hints to it.
+        path: the folder of the discriminator, or the checkpoint in it; beside it lies the generator whose token
+            features it reads.
         out: the file to write; an older one stays as it is when this fails.
         precision: of the weights, one of ``artifact.PRECISIONS``.
 
@@ -61,44 +53,31 @@ def export(folder: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
         What the file says about itself.
 
     Raises:
-        CheckpointError: the folder holds no discriminator.
-        ModelError: the graph disagrees with the discriminator.
+        CheckpointError: there is no discriminator, or not its generator.
+        ModelError: the graph disagrees with the discriminator, or the file cannot be written.
     """
-    discriminator = load_discriminator(folder)
-    generator, record = checkpoint.load_generator(folder)
-    if not isinstance(generator, Generator):
-        raise CheckpointError(
-            f"{folder}: its generator is a reference generator; only the default kind can be exported"
-        )
-    state = checkpoint.load_state(folder) or {}
-    window, history = build(Window, state.get("window", {}), str(folder)), state.get("history", [])
-    info = DiscriminatorInfo(
-        context=min(discriminator.config.context, generator.config.context),
-        seed_length=window.seed_length,
-        continuation_length=window.continuation_length,
-        precision=precision,
-        parameters=count_parameters(discriminator),
-        corpus=str(record.get("corpus", {}).get("name", "unknown")),
-        licence=str(record.get("licence", "unknown")),
-        generator=checkpoint.hash_of(generator)[:16],
-        validation_auroc=max((row["auroc"] for row in history), default=None),
-        record={
-            **state.get("record", {}),
-            "discriminator": asdict(discriminator.config),
-            "history": history,
-            "generator": record,
-        },
-    )
-    with beside(out) as partial:
-        write(build_graph(discriminator, generator, info), info, partial)
-        parity.check_discriminator(discriminator, generator, partial)
+    return export_trained(trained_discriminator.load(path), path, out, precision=precision)
+
+
+def export_trained(trained: TrainedDiscriminator, path: Path, out: Path, *, precision: str) -> DiscriminatorInfo:
+    """Export a discriminator that was loaded; see :func:`export`."""
+    folder = path if path.is_dir() else path.parent
+    generator, _ = checkpoint.load(folder)
+    if not trained.was_trained_on(generator):
+        raise CheckpointError(f"{folder}: its generator is not the one that the discriminator was trained on")
+    info = replace(trained.info, precision=precision)
+    with replacing(out, ModelError) as partial:
+        write(build_graph(trained.discriminator, generator, info), info, partial)
+        parity.check_discriminator(trained.discriminator, generator, partial)
     return info
 
 
 def read_back(path: Path) -> TrainedDiscriminator:
     """Return the discriminator of an exported file, as exact as the file's precision.
 
-    What judges single tokens, which only training asks for, is not in the file: it is random.
+    One that is shipped as weights (``musebridge.training.adversarial.trained_discriminator``) needs none of this; of
+    the one that ships as a graph alone there is nothing better. What judges single tokens, which only training asks
+    for, is not in the file: it is random.
 
     Raises:
         ModelError: the file is missing or damaged, or no discriminator.
@@ -106,13 +85,13 @@ def read_back(path: Path) -> TrainedDiscriminator:
     try:
         model = onnx.load_model(path, load_external_data=False)
     except Exception as error:  # of no common class
-        raise ModelError(f"{path}: is not an ONNX file ({checkpoint.one_line(error)}); export it again") from error
+        raise ModelError(f"{path}: is not an ONNX file ({one_line(error)}); export it again") from error
     info = DiscriminatorInfo.from_metadata({entry.key: entry.value for entry in model.metadata_props}, str(path))
     try:
         discriminator = Discriminator(build(DiscriminatorConfig, info.record["discriminator"], str(path)))
         _fill(discriminator, {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = checkpoint.one_line(error)
+        reason = one_line(error)
         raise ModelError(f"{path}: its weights do not fit its description ({reason}); export it again") from error
     return TrainedDiscriminator(discriminator.eval().requires_grad_(False), info)
 

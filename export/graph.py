@@ -39,9 +39,10 @@ from musebridge import vocab
 from musebridge.artifact import PRECISIONS, ModelInfo
 from musebridge.errors import ModelError
 from musebridge.export import parity, quantize
-from musebridge.export.nodes import CONTRIB, Attend, Nodes, Transformer, beside, key_gain, write
+from musebridge.export.nodes import CONTRIB, Attend, Nodes, Transformer, key_gain, write
+from musebridge.files import replacing
 from musebridge.training.data import corpus as corpora
-from musebridge.training.models.checkpoint import load_generator
+from musebridge.training.models.checkpoint import load
 from musebridge.training.models.generator import Generator, count_parameters, norm
 
 
@@ -66,16 +67,14 @@ def export(
         What the file says about itself.
 
     Raises:
-        CheckpointError: the checkpoint cannot be read.
+        CheckpointError: the checkpoint cannot be read, or is no default generator's.
         CorpusError: the corpus cannot be read, or is shorter than the context.
-        ModelError: the precision is unknown, or the graph disagrees with the generator.
+        ModelError: the precision is unknown, the graph disagrees with the generator, or the file cannot be written.
     """
-    generator, record = load_generator(checkpoint)
-    if not isinstance(generator, Generator):
-        raise ModelError(f"{checkpoint}: is a reference generator; only the default kind can be exported")
+    generator, record = load(checkpoint)
     validation = corpora.load(corpus).splits["validation"] if corpus else None
     info = describe(generator, record, precision)
-    with beside(out) as partial:
+    with replacing(out, ModelError) as partial:
         model = build_graph(generator, info)
         write(model, info, partial)
         parity.check(generator, partial)

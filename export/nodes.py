@@ -8,8 +8,7 @@ residual first. Tensor names end in their shape, as in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,18 +120,6 @@ def write(model: Any, info: ModelInfo | DiscriminatorInfo, path: Path) -> None:
     """Write a model together with what it says about itself."""
     helper.set_model_props(model, info.to_metadata())
     onnx.save_model(model, path)
-
-
-@contextmanager
-def beside(out: Path) -> Iterator[Path]:
-    """Give the name of a file beside ``out``, which takes its place if all goes well, and vanishes if not."""
-    partial = out.with_name(f"{out.name}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield partial
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def key_gain(config: GeneratorConfig) -> float:

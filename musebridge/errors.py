@@ -10,6 +10,8 @@
     ├── ModelError             an exported model that is damaged or does not fit
     ├── EngineError            inference failed while playing
     ├── PortError              a MIDI system or port that cannot be used
+    ├── ReplayError            a session's log that cannot be written or played again
+    ├── ReportError            a report that cannot be written
     └── PictureError           a picture that cannot be written
 
 Every message says what was wrong, what was found, and what to do.
@@ -52,5 +54,14 @@ class ReplayError(MuseBridgeError):
     """A session's log cannot be written or played again."""
 
 
+class ReportError(MuseBridgeError):
+    """A report cannot be written."""
+
+
 class PictureError(MuseBridgeError):
     """A picture cannot be written."""
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's message without its line breaks, cut where it is long."""
+    return " ".join(str(error).split())[:200]

@@ -196,6 +196,17 @@ def test_fine_tuning_takes_a_discriminator_that_was_exported(with_discriminator,
     )
 
 
+@pytest.mark.parametrize("path", ["fine", "fine/discriminator", "fine/discriminator/discriminator.safetensors"])
+def test_fine_tuning_takes_a_discriminator_that_another_run_left(with_discriminator, tmp_path, path):
+    """All its weights, those too that no exported file has."""
+    said, command = with_discriminator
+    result = call(*command[:-1], tmp_path / path)
+    assert result.exit_code == 0, result.output
+    assert said in result.output
+    trained, taken = (load_state(tmp_path / run / "discriminator")["best"] for run in ("fine", "again"))
+    assert all(torch.equal(weight, taken[name]) for name, weight in trained.items())
+
+
 @pytest.mark.parametrize(("objective", "is_sampled"), [("policy_gradient", False), ("ddo", True)])
 def test_who_takes_a_discriminator_and_writes_anew_has_nothing_sampled_before(
     with_discriminator, config, tmp_path, objective, is_sampled

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from musebridge.artifact import DiscriminatorInfo
-from musebridge.bridge.inference.runtime import REPAIR_HINT, one_line, open_model
-from musebridge.errors import EngineError, ModelError
+from musebridge.bridge.inference.runtime import REPAIR_HINT, open_model
+from musebridge.errors import EngineError, ModelError, one_line
 
 Tokens = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]

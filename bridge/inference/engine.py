@@ -24,8 +24,8 @@ from musebridge import vocab
 from musebridge.artifact import ModelInfo
 from musebridge.bridge.core.sampling import Logits
 from musebridge.bridge.inference.huge_pages import large_pages
-from musebridge.bridge.inference.runtime import REPAIR_HINT, one_line, open_model
-from musebridge.errors import EngineError, ModelError
+from musebridge.bridge.inference.runtime import REPAIR_HINT, open_model
+from musebridge.errors import EngineError, ModelError, one_line
 
 _TYPES: dict[str, type[np.generic]] = {
     "tensor(float)": np.float32,

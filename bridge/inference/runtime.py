@@ -8,7 +8,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from musebridge.errors import ModelError
+from musebridge.errors import ModelError, one_line
 
 REPAIR_HINT = "the model may be damaged: export it again"
 _PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
@@ -50,11 +50,6 @@ def open_model(path: Path, threads: int, provider: str, **sizes: int) -> Any:
     if session.get_providers()[0] != _PROVIDERS[provider][0]:  # without a driver it falls back in silence
         raise absent
     return session
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message without its line breaks, cut where it is long."""
-    return " ".join(str(error).split())[:200]
 
 
 def _options(threads: int, sizes: dict[str, int]) -> Any:

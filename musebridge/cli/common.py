@@ -7,12 +7,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from musebridge.errors import ConfigError, MuseBridgeError
+
+if TYPE_CHECKING:
+    from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator
 
 console = Console(highlight=False)
 _INSTALL = {
@@ -79,6 +82,17 @@ def stages() -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda stage, share: bar.update(task, completed=share, description=stage)
+
+
+def trained_discriminator_of(path: Path) -> TrainedDiscriminator:
+    """Return a discriminator: of a folder or checkpoint, or read back from an exported file, as far as that goes."""
+    if path.suffix == ".onnx":
+        from musebridge.export.discriminator import read_back
+
+        return read_back(path)
+    from musebridge.training.adversarial import trained_discriminator
+
+    return trained_discriminator.load(path)
 
 
 def _address(context: click.Context, option: click.Parameter, text: str) -> tuple[str, int] | None:

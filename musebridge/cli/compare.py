@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from musebridge.cli.common import CHECKPOINT, CORPUS, FOLDER, command_line, say, stages
+from musebridge.cli.common import CHECKPOINT, CORPUS, FOLDER, command_line, say, stages, trained_discriminator_of
 from musebridge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from musebridge.training.adversarial.discriminator_trainer import TrainedDiscriminator
+    from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator
 
 
 @click.command()
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--discriminator",
     type=click.Path(exists=True, path_type=Path),
-    help='Pick the best by this one: the folder "discriminator" of a run, or an exported file.',
+    help='Pick the best by this one: the folder "discriminator" of a run, the checkpoint in it, or an exported file.',
 )
 @click.option("--candidates", type=click.IntRange(2), default=8, show_default=True, help="Of which it picks one.")
 @click.option("--sweep", type=click.IntRange(0), default=0, metavar="WINDOWS", help="Seeds for each sampler setting.")
@@ -112,12 +112,8 @@ def compare(
 
 
 def _judge(path: Path | None) -> Path | TrainedDiscriminator | None:
-    """Read back a discriminator that was exported; a folder stays one."""
-    if path is None or path.is_dir():
-        return path
-    from musebridge.export.discriminator import read_back
-
-    return read_back(path)
+    """Load a discriminator; a folder stays one."""
+    return path if path is None or path.is_dir() else trained_discriminator_of(path)
 
 
 def _named(pairs: tuple[str, ...]) -> dict[str, Path]:

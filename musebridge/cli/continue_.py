@@ -89,8 +89,7 @@ def continue_(
     begin_s, end_s = (piece.tempos.second(tick) for tick in (span.begin, span.end))
     write = continue_piece
     if count > 1:
-        judge = OnnxDiscriminator(discriminator or preset.discriminator)
-        write = partial(continue_with_best, judge=judge, count=count)
+        write = partial(continue_with_best, judge=OnnxDiscriminator(discriminator or preset.discriminator), count=count)
     with progress("Writing music") as move:
         written = write(
             OnnxEngine(preset.model),

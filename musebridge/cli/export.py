@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from musebridge.cli.common import CHECKPOINT, FILE, FOLDER, progress, say
 from musebridge.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command()
@@ -22,17 +18,19 @@ if TYPE_CHECKING:
 def export(checkpoint: Path, out: Path, precision: str, corpus_dir: Path | None) -> None:
     """Turn a trained generator into one ONNX file; checks parity before it writes.
 
-    CHECKPOINT may be a discriminator's folder as well (the folder "discriminator" in an adversarial run).
+    CHECKPOINT may be a discriminator's folder as well (the folder "discriminator" in an adversarial run), or the
+    discriminator.safetensors in it.
     """
     from musebridge.artifact import DiscriminatorInfo, ModelInfo
     from musebridge.export import discriminator, graph
+    from musebridge.training.adversarial import trained_discriminator
 
     with progress("Exporting and checking") as move:
         info: ModelInfo | DiscriminatorInfo
-        if discriminator.is_discriminator(checkpoint):
+        if trained := trained_discriminator.find(checkpoint):
             if corpus_dir:
                 raise ConfigError(f"--corpus measures a generator's likelihood; {checkpoint} holds a discriminator")
-            info = discriminator.export(checkpoint, out, precision=precision)
+            info = discriminator.export_trained(trained, checkpoint, out, precision=precision)
         else:
             info = graph.export(checkpoint, out, precision=precision, corpus=corpus_dir, on_progress=move)
         move(1)

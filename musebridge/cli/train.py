@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from musebridge.cli.common import CORPUS, FILE, FOLDER, command_line, console, say, stages
+from musebridge.cli.common import CORPUS, FILE, FOLDER, command_line, console, say, stages, trained_discriminator_of
 from musebridge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,11 +48,14 @@ def _budget(context: click.Context, option: click.Parameter, text: str) -> dict[
 @click.option(
     "--discriminator",
     "trained",
-    type=FILE,
-    help="Take this exported discriminator as it is, or, if it knows another generator than --init, train it further.",
+    type=click.Path(path_type=Path),
+    help="Take this discriminator as it is, or, if it knows another generator than --init, train it further: a run, "
+    "its discriminator.safetensors, or an exported .onnx, whose weights are rounded.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run's folder.")
-@click.option("--compile/--no-compile", default=True, show_default=True, help="Compile training steps and sampling.")
+@click.option(
+    "--compile/--no-compile", default=None, help="Compile training steps and sampling; default where a C++ compiler is."
+)
 def train(
     corpus_dir: Path,
     run_dir: Path,
@@ -63,24 +66,28 @@ def train(
     init: Path | None,
     trained: Path | None,
     tensorboard: bool,
-    compile: bool,
+    compile: bool | None,
 ) -> None:
     """Train the generator on a prepared corpus."""
     from musebridge.config import read_toml
     from musebridge.training.compute import malloc
+    from musebridge.training.compute.compiler import can_compile, cxx
 
+    compiles = can_compile() if compile is None else compile
+    if compile is None and not compiles:
+        say(f"no C++ compiler ({cxx()}) is here: training goes on without compiling, more slowly")
     malloc.keep_freed()
     tables = read_toml(config_file) if config_file else {}
     if phase == "adversarial":
         if mix or tensorboard or init is None:
             raise ConfigError("--phase adversarial needs --init, and knows neither --mix nor --tensorboard")
-        _fine_tune(corpus_dir, run_dir, budget, tables, init, trained, compile)
+        _fine_tune(corpus_dir, run_dir, budget, tables, init, trained, compiles)
         return
     if trained:
         raise ConfigError("--discriminator is for --phase adversarial")
     if unknown := set(tables) - {"generator", phase}:
         raise ConfigError(f"{config_file}: unknown table {sorted(unknown)[0]!r}; known are generator and {phase}")
-    _pretrain(corpus_dir, run_dir, budget, tables, mix, init, tensorboard, compile)
+    _pretrain(corpus_dir, run_dir, budget, tables, mix, init, tensorboard, compiles)
 
 
 def _pretrain(
@@ -138,9 +145,6 @@ def _fine_tune(
     from musebridge.training.adversarial import trainer
     from musebridge.training.data import corpus
 
-    if trained:
-        from musebridge.export.discriminator import read_back
-
     with stages() as show, _ended_between_steps(show) as tell:
         run = trainer.begin(
             corpus.load(corpus_dir),
@@ -149,20 +153,19 @@ def _fine_tune(
             tables,
             budget,
             command=command_line(),
-            trained=read_back(trained) if trained else None,
+            trained=trained_discriminator_of(trained) if trained else None,
             compile=compile,
-            on_stage=tell,
         )
-        if run.discriminator_trainer.history:
-            found = run.discriminator_trainer.report()
+        run.prepare(tell)
+        if run.prepared.discriminator_trainer.history:
+            found = run.prepared.discriminator_trainer.report()
             say(
                 f"the discriminator on {found.pairs} pairs of {found.pieces} held-out pieces: AUROC {found.auroc}, "
                 f"macro-F1 {found.macro_f1}, MCC {found.mcc}"
             )
-        if run.models.critic_trainer:
-            explained = max(
-                row["explained"] for row in run.models.critic_trainer.history
-            )  # by the weights that are kept
+        if run.prepared.critic_trainer:
+            # By the weights that are kept.
+            explained = max(row["explained"] for row in run.prepared.critic_trainer.history)
             say(f"the critic explains {explained:.0%} of the verdicts' variance")
         run.run(
             lambda p: tell(f"step {p.step:,}  loss {p.loss:.4f}", run.fraction),

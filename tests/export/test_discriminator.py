@@ -20,7 +20,8 @@ from musebridge.bridge.inference.discriminator import OnnxDiscriminator
 from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.cli import main
 from musebridge.errors import CheckpointError, EngineError, ModelError
-from musebridge.export.discriminator import export, is_discriminator, read_back
+from musebridge.export.discriminator import export, read_back
+from musebridge.training.adversarial import trained_discriminator
 from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator, GeneratorConfig, count_parameters
@@ -205,10 +206,59 @@ def test_a_graph_that_disagrees_is_not_written_and_the_old_file_stays(tmp_path: 
 
 def test_only_the_folder_of_a_discriminator_is_one(folder: Path, tmp_path: Path) -> None:
     checkpoint.save_state(tmp_path / "run", {"generator": {}, "discriminator": {}, "progress": {}})
-    assert is_discriminator(folder)
-    assert not is_discriminator(tmp_path / "run")
-    assert not is_discriminator(folder / checkpoint.WEIGHTS)
-    assert not is_discriminator(tmp_path / "nowhere")
+    assert trained_discriminator.find(folder)
+    assert not trained_discriminator.find(tmp_path / "run")
+    assert not trained_discriminator.find(folder / checkpoint.WEIGHTS)
+    assert not trained_discriminator.find(tmp_path / "nowhere")
+
+
+def test_a_checkpoint_of_weights_is_the_discriminator_of_its_folder(folder: Path, tmp_path: Path) -> None:
+    trained = trained_discriminator.load(folder)
+    trained_discriminator.save(folder / trained_discriminator.FILE, trained)
+    again = trained_discriminator.load(folder / trained_discriminator.FILE)
+    assert again.info == trained.info
+    assert again.discriminator.config == SHAPE
+    weights = trained.discriminator.state_dict()
+    assert all(torch.equal(weight, weights[name]) for name, weight in again.discriminator.state_dict().items())
+    for precision in PRECISIONS:
+        for name, path in (("folder", folder), ("file", folder / trained_discriminator.FILE)):
+            export(path, tmp_path / f"{name}.onnx", precision=precision)
+        assert (tmp_path / "folder.onnx").read_bytes() == (tmp_path / "file.onnx").read_bytes()
+    (folder / checkpoint.STATE).unlink()  # as it is shipped
+    assert trained_discriminator.load(folder).info == trained.info
+
+
+def test_what_is_no_checkpoint_of_a_discriminator_is_one_line(folder: Path, tmp_path: Path) -> None:
+    path = folder / trained_discriminator.FILE
+    with pytest.raises(CheckpointError, match=f"^{folder / checkpoint.WEIGHTS}: holds no discriminator; train one"):
+        trained_discriminator.load(folder / checkpoint.WEIGHTS)
+    path.write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match=f"^{path}: is not a checkpoint"):
+        trained_discriminator.load(path)
+    trained = trained_discriminator.load(folder)
+    checkpoint.save_weights(path, trained.discriminator, {"musebridge.kind": "discriminator"})
+    with pytest.raises(CheckpointError, match=f"^{path}: is not a discriminator .*lacks"):
+        trained_discriminator.load(path)
+    checkpoint.save_weights(path, torch.nn.Linear(2, 2), trained.info.to_metadata())
+    with pytest.raises(CheckpointError, match=f"^{path}: is not a discriminator"):
+        trained_discriminator.load(path)
+
+
+def test_a_discriminator_beside_another_generator_is_not_exported(folder: Path, frozen: Generator) -> None:
+    trained_discriminator.save(folder / trained_discriminator.FILE, trained_discriminator.load(folder))
+    frozen.head.weight[0, 0] += 1e-3
+    checkpoint.save_generator(folder / checkpoint.WEIGHTS, frozen, RECORD)
+    with pytest.raises(CheckpointError, match="its generator is not the one that the discriminator was trained on"):
+        export(folder / trained_discriminator.FILE, folder / "d.onnx", precision="fp32")
+
+
+def test_an_export_reads_the_state_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the optimizers' moments as well, and is the largest file of a run."""
+    read: list[Path] = []
+    load = checkpoint.load_state
+    monkeypatch.setattr(checkpoint, "load_state", lambda path: read.append(path) or load(path))
+    run("export", folder, "-o", folder / "d.onnx", "--precision", "fp32")
+    assert read == [folder]
 
 
 def test_a_discriminator_that_was_never_measured_is_refused(folder: Path) -> None:

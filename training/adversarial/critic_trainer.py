@@ -102,7 +102,7 @@ def _loss(critic: Critic, window_BT: Tensor, features_BTF: Tensor, verdict_B: Te
 
 
 def artificial(pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Return the windows that the generator wrote, and their hints."""
+    """Return the windows that the generator wrote, and their token features."""
     window_NT = np.concatenate([pairs.seed_NT, pairs.fake_NT], 1)
     return torch.from_numpy(window_NT), torch.from_numpy(pairs.features_NTF).float()
 

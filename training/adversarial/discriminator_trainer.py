@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from musebridge.artifact import DiscriminatorInfo
-from musebridge.config import build
-from musebridge.errors import CheckpointError, ConfigError
+from musebridge.errors import CheckpointError
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining, PairTrainer
+from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator, described
 from musebridge.training.compute.precision import autocast
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.metrics.classification import (
     ClassificationMetrics,
     Scores,
@@ -33,11 +34,10 @@ from musebridge.training.metrics.classification import (
     best_threshold,
     classification_metrics,
 )
-from musebridge.training.models import checkpoint
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
 from musebridge.training.models.generator import Generator
 from musebridge.training.models.token_features import statistics, token_features
-from musebridge.training.sampling.pairs import Pairs, Tokens, Window
+from musebridge.training.sampling.pairs import Pairs
 
 _AT_ONCE = 32
 _CALIBRATED_BY = 512
@@ -46,30 +46,6 @@ _UNKNOWN = "token.weight", "token.bias"
 """What a file does not tell of a discriminator."""
 _BLOCKS = 1, 4, 16, 64
 """Tokens that stay together where the order is corrupted: from noise to a phrase in the wrong place."""
-
-
-class TrainedDiscriminator(NamedTuple):
-    """A discriminator that was trained before, and what its file says about it."""
-
-    discriminator: Discriminator
-    info: DiscriminatorInfo
-
-    def was_trained_on(self, generator: Generator) -> bool:
-        """Return whether it was taught on this generator's continuations."""
-        return self.info.generator == checkpoint.hash_of(generator)[:16]
-
-    def check(self, window: Window) -> None:
-        """Refuse to judge windows of other lengths.
-
-        Raises:
-            ConfigError: it knows others.
-        """
-        seed_length, continuation_length = self.info.seed_length, self.info.continuation_length
-        if window != Window(seed_length=seed_length, continuation_length=continuation_length):
-            raise ConfigError(
-                f"the discriminator knows windows of {seed_length} + {continuation_length} tokens; "
-                "set seed_length and continuation_length alike"
-            )
 
 
 class DiscriminatorTrainer(PairTrainer):
@@ -107,9 +83,9 @@ class DiscriminatorTrainer(PairTrainer):
         self.discriminator = Discriminator(shape).to(next(frozen.parameters()).device)
         if shape.inherit:
             self.discriminator.inherit(frozen)
-        self._frozen, self._hint, self.loss = frozen, token_features, config.__call__
+        self._frozen, self._token_features, self.loss = frozen, token_features, config.__call__
         if compile:
-            self._hint, self.loss = torch.compile(token_features), torch.compile(config.__call__)
+            self._token_features, self.loss = torch.compile(token_features), torch.compile(config.__call__)
         super().__init__(self.discriminator, train, folder, config, command=command, seed=seed)
 
     def load_pretrained(self, trained: TrainedDiscriminator) -> None:
@@ -144,17 +120,22 @@ class DiscriminatorTrainer(PairTrainer):
     def run(self, on_step: Callable[[float], None], on_validation: Callable[[dict[str, float]], None]) -> None:
         """Train as every pair trainer does; what is judged by is calibrated first."""
         if self.step == 0 < self.steps:
-            window_MT, features_MTF = self._heard(self.train[slice(0, _CALIBRATED_BY)])
+            window_MT, features_MTF = self._featurized(self.train[slice(0, _CALIBRATED_BY)])
             self.discriminator.calibrate(
                 statistics(window_MT[:, self._seed_length :], features_MTF[:, self._seed_length :])
             )
         super().run(on_step, on_validation)
 
+    def trained(self, record: dict[str, Any]) -> TrainedDiscriminator:
+        """Return the discriminator with its description; ``record`` is how the frozen generator came to be."""
+        state = {"window": asdict(self.train.window), "history": self.history, "record": self.record}
+        return described(self.discriminator, self._frozen, record, state, str(self.folder))
+
     def report(self) -> ClassificationMetrics:
         """Return what the discriminator can do on the pieces that chose nothing."""
         threshold = best_threshold(*self._scores(*self._choosing))
         return classification_metrics(
-            *self._scores(*self._heard(self.reported)), self.reported.piece_N, threshold=threshold
+            *self._scores(*self._featurized(self.reported)), self.reported.piece_N, threshold=threshold
         )
 
     def _loss(self, at: npt.NDArray[np.int64]) -> Tensor:
@@ -164,7 +145,7 @@ class DiscriminatorTrainer(PairTrainer):
             rng, new = np.random.default_rng([self.seed, 6, self.step]), new + count
             window_MT[len(chosen) : new, self._seed_length :] = torch.from_numpy(corrupted(chosen.real_NT, count, rng))
         features_MTF = torch.cat(
-            [self._hinted(window_MT[:new]), torch.from_numpy(chosen.features_NTF[new - len(chosen) :])]
+            [self._features_of(window_MT[:new]), torch.from_numpy(chosen.features_NTF[new - len(chosen) :])]
         )
         both = window_MT.to(self.device), features_MTF.float().to(self.device)
         return self.loss(self.discriminator, *both, self._seed_length)
@@ -178,19 +159,19 @@ class DiscriminatorTrainer(PairTrainer):
 
     @cached_property
     def _choosing(self) -> tuple[Tensor, Tensor]:
-        return self._heard(self.choosing)
+        return self._featurized(self.choosing)
 
-    def _heard(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
-        """Return all real windows, then all artificial ones, (2 N, T), and their hints, (2 N, T, 3)."""
+    def _featurized(self, pairs: Pairs) -> tuple[Tensor, Tensor]:
+        """Return all real windows, then all artificial ones, (2 N, T), and their token features, (2 N, T, 3)."""
         window_MT = torch.from_numpy(pairs.windows)
-        parts = [self._hinted(part_BT) for part_BT in torch.split(window_MT[: len(pairs)], _AT_ONCE)]
+        parts = [self._features_of(part_BT) for part_BT in torch.split(window_MT[: len(pairs)], _AT_ONCE)]
         return window_MT, torch.cat([*parts, torch.from_numpy(pairs.features_NTF).float()])
 
     @torch.no_grad()
-    def _hinted(self, window_BT: Tensor) -> Tensor:
+    def _features_of(self, window_BT: Tensor) -> Tensor:
         """Return what the generator thinks of music that it did not write, rounded as what it thinks of its own is."""
         with autocast(self.device):
-            features_BTF = self._hint(self._frozen, window_BT.to(self.device))
+            features_BTF = self._token_features(self._frozen, window_BT.to(self.device))
         return features_BTF.half().float().cpu()
 
     def _scores(self, window_MT: Tensor, features_MTF: Tensor) -> tuple[Scores, Scores]:
@@ -226,20 +207,3 @@ def verdicts(discriminator: Discriminator, window_MT: Tensor, features_MTF: Tens
             verdict = discriminator(window_BT.to(device), features_BTF.to(device), seed_length)
         parts.append(verdict.whole_B.double().cpu())
     return np.asarray(torch.cat(parts).numpy())
-
-
-def load_discriminator(folder: Path) -> Discriminator:
-    """Return the best discriminator of a training, in evaluation mode.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
-    """
-    state = checkpoint.load_state(folder)
-    if state is None or not state.get("best"):
-        raise CheckpointError(f"{folder}: holds no discriminator; train one with 'train --phase adversarial'")
-    try:
-        discriminator = Discriminator(build(DiscriminatorConfig, state["shape"], str(folder)))
-        discriminator.load_state_dict(state["best"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder}: is not a discriminator ({checkpoint.one_line(error)})") from error
-    return discriminator.eval().requires_grad_(False)

@@ -23,9 +23,10 @@ by its likelihood ratio (Degris et al. 2012, "Off-Policy Actor-Critic"), so noth
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, ParamSpec
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ from musebridge.training.sampling.gumbel import parallel, sequential
 from musebridge.training.sampling.pairs import Pairs
 from musebridge.training.sampling.sampler import gumbel_noise, sample
 
-Loss = Callable[..., Tensor]
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class Models:
         generator: is trained.
         frozen: as it was after phase 1.
         discriminator: in evaluation mode, without gradients.
-        judge: the discriminator with the frozen generator, whose hints it is given.
+        scorer: the discriminator with the frozen generator, whose token features it is given.
         critic_trainer: where tokens are credited one by one.
         compile: see ``musebridge.training.sampling.sampler``.
     """
@@ -66,7 +67,7 @@ class Models:
     generator: Generator
     frozen: Generator
     discriminator: Discriminator
-    judge: DiscriminatorScorer
+    scorer: DiscriminatorScorer
     critic_trainer: CriticTrainer | None
     compile: bool
 
@@ -84,7 +85,7 @@ class Step(NamedTuple):
     share: float
 
 
-class Asked(NamedTuple):
+class Result(NamedTuple):
     """The objective's loss; where new continuations were written, these, (B, C), and verdicts on what was written."""
 
     loss: Tensor
@@ -92,77 +93,162 @@ class Asked(NamedTuple):
     verdict: Tensor | None = None
 
 
-def gumbel(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
+class Objective(ABC):
+    """What a step asks of the generator.
+
+    Args:
+        config: how to fine-tune.
+        compile: compile the loss; slower to start, faster to run.
+    """
+
+    needs_discriminator: ClassVar[bool] = True
+    needs_critic: ClassVar[bool] = False
+    learns_from_kept: ClassVar[bool] = False
+    """Whether it learns from continuations that the frozen generator wrote; the others write anew."""
+
+    def __init__(self, config: AdversarialConfig, *, compile: bool) -> None:
+        self.config, self._compile = config, compile
+
+    @abstractmethod
+    def __call__(self, models: Models, step: Step) -> Result:
+        """Return what a step's pairs give."""
+
+    def _compiled(self, loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
+        return torch.compile(loss) if self._compile else loss
+
+    def _scored(self, models: Models, step: Step) -> tuple[Tensor, Tensor]:
+        """Return new windows of each seed, (B, N, T), and how real they are, (B, N)."""
+        seed_BT, rng = _seeds(models, step)
+        given = seed_BT, self.config.continuation_length, self.config.samples_per_seed, rng
+        return scored(models.generator, models.scorer, *given, compile=models.compile)
+
+    def _of_new(self, loss: Tensor, window_BNT: Tensor, score_BN: Tensor) -> Result:
+        return Result(loss, window_BNT[:, 0, self.config.seed_length :], score_BN.mean())
+
+
+class Gumbel(Objective):
     """Write with noise that is kept, and ask the discriminator."""
-    seed_BT, rng = _seeds(models, step)
-    noise_BTV = gumbel_noise(len(seed_BT), config.continuation_length, rng)
-    # A number that changes would be compiled anew each time; a tensor is not.
-    temperature = torch.tensor(config.temperature + step.share * (config.last_temperature - config.temperature))
-    if config.sequential:
-        written_BTV = sequential(models.generator, seed_BT, noise_BTV, temperature)
-        asked = recognised(models.discriminator, models.frozen, seed_BT, written_BTV)
-        return Asked(asked, written_BTV.detach().argmax(-1))
-    tokens_BT = sample(models.generator, seed_BT, noise_BTV, dtype=product_type(seed_BT.device), compile=models.compile)
-    given = models.generator, models.discriminator, models.frozen, seed_BT, tokens_BT, noise_BTV
-    return Asked(loss(*given, temperature, config.jacobi_iterations), tokens_BT)
+
+    def __init__(self, config: AdversarialConfig, *, compile: bool) -> None:
+        super().__init__(config, compile=compile)
+        self.loss = self._compiled(gumbel_loss)
+
+    def __call__(self, models: Models, step: Step) -> Result:
+        """Return the loss of samples that are not taken for real, and these."""
+        config, (seed_BT, rng) = self.config, _seeds(models, step)
+        noise_BTV = gumbel_noise(len(seed_BT), config.continuation_length, rng)
+        # A number that changes would be compiled anew each time; a tensor is not.
+        temperature = torch.tensor(config.temperature + step.share * (config.last_temperature - config.temperature))
+        if config.sequential:
+            written_BTV = sequential(models.generator, seed_BT, noise_BTV, temperature)
+            loss = recognised(models.discriminator, models.frozen, seed_BT, written_BTV)
+            return Result(loss, written_BTV.detach().argmax(-1))
+        dtype = product_type(seed_BT.device)
+        tokens_BT = sample(models.generator, seed_BT, noise_BTV, dtype=dtype, compile=models.compile)
+        given = models.generator, models.discriminator, models.frozen, seed_BT, tokens_BT, noise_BTV
+        return Result(self.loss(*given, temperature, config.jacobi_iterations), tokens_BT)
 
 
-def ddo(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
-    """Compare the likelihoods of real and artificial windows; nobody is asked."""
-    window_MT = torch.from_numpy(step.pairs.windows).to(models.device)
-    return Asked(loss(models.generator, models.frozen, window_MT, config.seed_length, config.beta))
+class DirectDiscriminative(Objective):
+    """Compare the likelihoods of real and artificial windows; no discriminator is asked."""
+
+    needs_discriminator, learns_from_kept = False, True
+
+    def __init__(self, config: AdversarialConfig, *, compile: bool) -> None:
+        super().__init__(config, compile=compile)
+        self.loss = self._compiled(ddo_loss)
+
+    def __call__(self, models: Models, step: Step) -> Result:
+        """Return the loss of the pairs as they are."""
+        window_MT = torch.from_numpy(step.pairs.windows).to(models.device)
+        return Result(self.loss(models.generator, models.frozen, window_MT, self.config.seed_length, self.config.beta))
 
 
-def best_of_n(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
-    """Learn by heart what is liked best."""
-    window_BNT, score_BN = _scored(models, config, step)
-    best_BT = ranked(window_BNT, score_BN)[:, 0]
-    return _of_new(loss(models.generator, best_BT, config.seed_length), window_BNT, score_BN, config)
+class BestOfN(Objective):
+    """Learn by heart what is scored highest."""
+
+    def __init__(self, config: AdversarialConfig, *, compile: bool) -> None:
+        super().__init__(config, compile=compile)
+        self.loss = self._compiled(best_of_n_loss)
+
+    def __call__(self, models: Models, step: Step) -> Result:
+        """Return the loss of each seed's best continuation."""
+        window_BNT, score_BN = self._scored(models, step)
+        best_BT = ranked(window_BNT, score_BN)[:, 0]
+        return self._of_new(self.loss(models.generator, best_BT, self.config.seed_length), window_BNT, score_BN)
 
 
-def dpo(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
-    """Learn the order in which they are liked."""
-    window_BNT, score_BN = _scored(models, config, step)
-    ranked_BNT = ranked(window_BNT, score_BN)
-    asked = loss(models.generator, models.frozen, ranked_BNT, config.seed_length, config.beta)
-    return _of_new(asked, window_BNT, score_BN, config)
+class DirectPreference(Objective):
+    """Learn the order in which continuations are scored."""
+
+    def __init__(self, config: AdversarialConfig, *, compile: bool) -> None:
+        super().__init__(config, compile=compile)
+        self.loss = self._compiled(dpo_loss)
+
+    def __call__(self, models: Models, step: Step) -> Result:
+        """Return the loss of each seed's ranking."""
+        config, (window_BNT, score_BN) = self.config, self._scored(models, step)
+        given = models.generator, models.frozen, ranked(window_BNT, score_BN), config.seed_length, config.beta
+        return self._of_new(self.loss(*given), window_BNT, score_BN)
 
 
-def policy_gradient(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
-    """Learn from each by how much more it is liked than the others of its seed."""
-    seed_BT, rng = _seeds(models, step)
-    written_MC = written(
-        models.generator, seed_BT, config.continuation_length, config.samples_per_seed, rng, compile=models.compile
-    )
-    verdict_M, features_MTF = models.judge.score(seed_BT, written_MC)
-    ahead_M = leave_one_out_advantage(verdict_M.view(-1, config.samples_per_seed)).flatten()
-    asked = loss(models.generator, seed_BT, written_MC, features_MTF, ahead_M, config.kl)
-    return Asked(asked, written_MC[:: config.samples_per_seed], verdict_M.mean())
+class PolicyGradient(Objective):
+    """Learn from each continuation by how much higher it is scored than the others of its seed."""
+
+    def __init__(self, config: AdversarialConfig, *, compile: bool) -> None:
+        super().__init__(config, compile=compile)
+        self.loss = self._compiled(policy_gradient_loss)
+
+    def __call__(self, models: Models, step: Step) -> Result:
+        """Return the loss of new continuations, and the first of each seed."""
+        config, (seed_BT, rng) = self.config, _seeds(models, step)
+        length, n = config.continuation_length, config.samples_per_seed
+        written_MC = written(models.generator, seed_BT, length, n, rng, compile=models.compile)
+        verdict_M, features_MTF = models.scorer.score(seed_BT, written_MC)
+        ahead_M = leave_one_out_advantage(verdict_M.view(-1, n)).flatten()
+        loss = self.loss(models.generator, seed_BT, written_MC, features_MTF, ahead_M, config.kl)
+        return Result(loss, written_MC[::n], verdict_M.mean())
 
 
-def actor_critic(models: Models, config: AdversarialConfig, loss: Loss, step: Step) -> Asked:
+class ActorCritic(Objective):
     """Learn from kept continuations by what the critic did not expect."""
-    assert models.critic_trainer  # which a run of this objective begins with
-    heard = *artificial(step.pairs), torch.from_numpy(models.critic_trainer.verdict_N[step.at]).float()
-    on_device = (x.to(models.device) for x in heard)
-    given = models.generator, models.critic_trainer.critic, *on_device
-    return Asked(loss(*given, config.seed_length, config.kl))
+
+    needs_critic, learns_from_kept = True, True
+
+    def __init__(self, config: AdversarialConfig, *, compile: bool) -> None:
+        super().__init__(config, compile=compile)
+        self.loss = self._compiled(actor_critic_loss)
+
+    def __call__(self, models: Models, step: Step) -> Result:
+        """Return the loss of the pairs' artificial continuations."""
+        trainer = models.critic_trainer
+        assert trainer  # which a run of this objective begins with
+        window_BT, features_BTF = (x.to(models.device) for x in artificial(step.pairs))
+        verdict_B = torch.from_numpy(trainer.verdict_N[step.at]).float().to(models.device)
+        given = models.generator, trainer.critic, window_BT, features_BTF, verdict_B
+        return Result(self.loss(*given, self.config.seed_length, self.config.kl))
+
+
+_CLASSES: dict[str, type[Objective]] = {
+    "gumbel": Gumbel,
+    "ddo": DirectDiscriminative,
+    "best_of_n": BestOfN,
+    "dpo": DirectPreference,
+    "policy_gradient": PolicyGradient,
+    "actor_critic": ActorCritic,
+}
+"""By the names that configurations and runs use, ``musebridge.training.adversarial.config.OBJECTIVES``."""
+
+
+def objective_of(config: AdversarialConfig, *, compile: bool) -> Objective:
+    """Return the objective that a configuration names."""
+    return _CLASSES[config.objective](config, compile=compile)
 
 
 def _seeds(models: Models, step: Step) -> tuple[Tensor, torch.Generator]:
     """Return the seeds on the generator's device, and randomness that follows from torch's seed."""
     rng = torch.Generator(models.device).manual_seed(torch.initial_seed())
     return torch.from_numpy(step.pairs.seed_NT).to(models.device), rng
-
-
-def _scored(models: Models, config: AdversarialConfig, step: Step) -> tuple[Tensor, Tensor]:
-    seed_BT, rng = _seeds(models, step)
-    given = models.generator, models.judge, seed_BT, config.continuation_length, config.samples_per_seed, rng
-    return scored(*given, compile=models.compile)
-
-
-def _of_new(loss: Tensor, window_BNT: Tensor, score_BN: Tensor, config: AdversarialConfig) -> Asked:
-    return Asked(loss, window_BNT[:, 0, config.seed_length :], score_BN.mean())
 
 
 def gumbel_loss(
@@ -310,18 +396,3 @@ def log_likelihood(generator: Generator, window_BT: Tensor, seed_length: int) ->
     """Return the log likelihood of each continuation given its seed, in nats, (B,)."""
     logits_BCV = generator(window_BT[:, :-1], seed_length - 1)
     return -F.cross_entropy(logits_BCV.transpose(1, 2), window_BT[:, seed_length:], reduction="none").sum(1)
-
-
-TASKS: dict[str, Callable[[Models, AdversarialConfig, Loss, Step], Asked]] = {
-    task.__name__: task for task in (gumbel, ddo, best_of_n, dpo, policy_gradient, actor_critic)
-}
-LOSSES: dict[str, Loss] = {
-    "gumbel": gumbel_loss,
-    "ddo": ddo_loss,
-    "best_of_n": best_of_n_loss,
-    "dpo": dpo_loss,
-    "policy_gradient": policy_gradient_loss,
-    "actor_critic": actor_critic_loss,
-}
-OF_KEPT = frozenset(task.__name__ for task in (ddo, actor_critic))
-"""Those that learn of continuations that the frozen generator wrote; the others write anew."""

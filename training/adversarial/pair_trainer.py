@@ -16,7 +16,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from musebridge.config import at_least, build, more_than
-from musebridge.errors import CheckpointError, ConfigError
+from musebridge.errors import CheckpointError, ConfigError, one_line
 from musebridge.training.compute.optimizers import optimizers_of, set_rates, take_step
 from musebridge.training.compute.precision import autocast
 from musebridge.training.models import checkpoint
@@ -177,5 +177,5 @@ class PairTrainer(ABC):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{self.folder / checkpoint.STATE}: is not the state of a discriminator "
-                f"({checkpoint.one_line(error)}); remove it to start anew"
+                f"({one_line(error)}); remove it to start anew"
             ) from error

@@ -1,8 +1,7 @@
 """Phase 2: fine-tune a pre-trained generator until its music is harder to tell from real music.
 
-It begins with samples of the frozen generator and a discriminator trained on
-them (``musebridge.training.adversarial.discriminator_trainer``), and where tokens are to be credited one
-by one a critic (``musebridge.training.adversarial.critic_trainer``). Then every step gives the generator
+It begins with samples of the frozen generator, a discriminator trained on them, and where tokens are to be
+credited one by one a critic (``musebridge.training.adversarial.preparation``). Then every step gives the generator
 the objective's gradient (``musebridge.training.adversarial.objectives``) together with the
 likelihood of real music, which keeps it a musician, and the discriminator a
 step on new samples and replayed ones, unless it is too good already.
@@ -25,16 +24,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from musebridge import vocab
 from musebridge.config import build
-from musebridge.errors import CheckpointError, ConfigError, CorpusError
+from musebridge.errors import CheckpointError, ConfigError, one_line
 from musebridge.training.adversarial.config import AdversarialConfig, Progress
-from musebridge.training.adversarial.critic_trainer import CriticTrainer
-from musebridge.training.adversarial.discriminator_trainer import DiscriminatorTrainer, TrainedDiscriminator
-from musebridge.training.adversarial.objectives import LOSSES, OF_KEPT, TASKS, Asked, Models, Step
+from musebridge.training.adversarial.objectives import Models, Result, Step, objective_of
 from musebridge.training.adversarial.pair_trainer import DiscriminatorTraining
+from musebridge.training.adversarial.preparation import OnProgress, Preparation, Prepared
 from musebridge.training.adversarial.scorer import DiscriminatorScorer
 from musebridge.training.adversarial.selection import CheckpointSelector
+from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator
 from musebridge.training.compute.optimizers import take_step
 from musebridge.training.compute.precision import autocast
 from musebridge.training.data.augment import Augmentation
@@ -42,19 +40,15 @@ from musebridge.training.data.corpus import Corpus, Windows
 from musebridge.training.metrics.classification import auroc
 from musebridge.training.metrics.likelihood import cross_entropy
 from musebridge.training.models import checkpoint
-from musebridge.training.models.discriminator import DiscriminatorConfig
-from musebridge.training.models.generator import Generator, count_parameters
+from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
+from musebridge.training.models.generator import count_parameters
 from musebridge.training.models.token_features import branched_token_features
 from musebridge.training.pretraining.trainer import SCORED_WHILE_TRAINING
-from musebridge.training.sampling.pairs import Pairs, Window, pairs
-
-_PIECES = 4
-
-OnProgress = Callable[[str, float], None]
+from musebridge.training.sampling.pairs import Pairs
 
 
 class Adversarial:
-    """One run, resumed from its folder if it has begun.
+    """One run, resumed from its folder if it has begun: :meth:`prepare` it, then :meth:`run` it.
 
     Args:
         corpus: its train split is learnt from; its validation split measures.
@@ -65,14 +59,20 @@ class Adversarial:
         config: how to fine-tune.
         command: how the run was started, for the record in the weights.
         trained: a discriminator to take as it is, or, where it knows another generator, to begin with.
-        compile: compile sampling, hints and losses; slower to start, faster to run.
-        on_stage: told what is done and its share, 0..1, while samples, discriminator and critic are made.
+        compile: compile sampling, token features and losses; slower to start, faster to run.
 
     Raises:
-        CheckpointError: ``init`` is no default generator, or the folder holds another run.
+        CheckpointError: ``init`` is no default generator, or cannot be read.
         ConfigError: the windows do not fit the generator's context, or what is taken is of another window.
         CorpusError: validation has too few pieces.
     """
+
+    # Made by prepare().
+    prepared: Prepared
+    models: Models
+    selector: CheckpointSelector
+    discriminator_optimizer: torch.optim.Optimizer
+    replay_buffer: Tensor
 
     def __init__(
         self,
@@ -86,55 +86,77 @@ class Adversarial:
         command: str,
         trained: TrainedDiscriminator | None = None,
         compile: bool = True,
-        on_stage: OnProgress = lambda stage, share: None,
     ) -> None:
-        self.corpus, self.folder, self.config, self._compile = corpus, folder, config, compile
-        self.command = command
-        compiled: Callable[[Any], Any] = torch.compile if compile else lambda what: what
-        self._task, self._loss = TASKS[config.objective], compiled(LOSSES[config.objective])
+        self.corpus, self.folder, self.config, self.command, self._compile = corpus, folder, config, command, compile
+        self.objective = objective_of(config, compile=compile)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.frozen, self.init_record = _pretrained(init, self.device)
-        self.window = Window(seed_length=config.seed_length, continuation_length=config.continuation_length)
-        self._check(shape, trained)
+        self.frozen, self.init_record = checkpoint.load(init)
+        self.frozen.to(self.device)
+        self.preparation = Preparation(
+            frozen=self.frozen, init_record=self.init_record, corpus=corpus, folder=folder, shape=shape,
+            training=training, config=config, objective=self.objective, trained=trained, command=command,
+            compile=compile,
+        )  # fmt: skip
         self.generator, self.averaged = deepcopy(self.frozen).requires_grad_(True), deepcopy(self.frozen)
-        # Who takes a discriminator as it is and writes anew needs seeds alone.
-        is_taken = trained is not None and trained.was_trained_on(self.frozen)
-        learns_of_kept = not is_taken or config.discriminator_lr > 0 or config.objective in OF_KEPT
-        self.train = self._pairs("train", config.pairs, on_stage, written=learns_of_kept)
-        self.discriminator_trainer = self._train_discriminator(shape, training, trained, on_stage)
-        self.discriminator = self.discriminator_trainer.discriminator.eval().requires_grad_(False)
-        self.models = Models(
-            generator=self.generator,
-            frozen=self.frozen,
-            discriminator=self.discriminator,
-            judge=DiscriminatorScorer(
-                discriminator=compiled(self.discriminator),
-                hinter=self.frozen,
-                hint=compiled(branched_token_features),
-            ),
-            critic_trainer=self._train_critic(training, on_stage) if config.objective == "actor_critic" else None,
-            compile=compile,
-        )
-        self.selector = CheckpointSelector(
-            self.frozen,
-            self.discriminator_trainer.choosing[slice(0, config.eval_pairs)],
-            corpus.splits["validation"],
-            SCORED_WHILE_TRAINING,
-            compile=compile,
-        )
+        self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0)
         self.real = Windows(
             corpus.splits["train"],
             length=config.ce_context + 1,
             augmentation=Augmentation(transpose=config.transpose),
             seed=config.seed,
         )
-        self.optimizer = torch.optim.AdamW(self.generator.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=0)
+        self.progress, self.history, self.best = Progress(), list[dict[str, float]](), self._weights()
+
+    def prepare(self, on_stage: OnProgress = lambda stage, share: None) -> None:
+        """Sample, train discriminator and critic, and take up the run where its folder left it; may take an hour.
+
+        Args:
+            on_stage: told what is done and its share, 0..1.
+
+        Raises:
+            CheckpointError: the folder holds another run, or cannot be written.
+            CorpusError: no piece is long enough.
+        """
+        self.prepared = self.preparation.run(on_stage)
+        self.models = self._models()
+        self.selector = CheckpointSelector(
+            self.frozen,
+            self.prepared.discriminator_trainer.choosing[slice(0, self.config.eval_pairs)],
+            self.corpus.splits["validation"],
+            SCORED_WHILE_TRAINING,
+            compile=self._compile,
+        )
         self.discriminator_optimizer = torch.optim.AdamW(
-            self.discriminator.parameters(), lr=config.discriminator_lr, betas=(0.5, 0.95)
+            self.discriminator.parameters(), lr=self.config.discriminator_lr, betas=(0.5, 0.95)
         )
         self.replay_buffer = torch.from_numpy(self.train.fake_NT).to(torch.int16)
-        self.progress, self.history, self.best = Progress(), list[dict[str, float]](), self._weights()
-        self._resume(checkpoint.load_state(folder))
+        self._resume(checkpoint.load_state(self.folder))
+
+    def _models(self) -> Models:
+        compiled: Callable[[Any], Any] = torch.compile if self._compile else lambda what: what
+        discriminator = self.discriminator.eval().requires_grad_(False)
+        return Models(
+            generator=self.generator,
+            frozen=self.frozen,
+            discriminator=discriminator,
+            scorer=DiscriminatorScorer(
+                discriminator=compiled(discriminator),
+                generator=self.frozen,
+                features_of=compiled(branched_token_features),
+            ),
+            critic_trainer=self.prepared.critic_trainer,
+            compile=self._compile,
+        )
+
+    @property
+    def train(self) -> Pairs:
+        """The pairs that are learnt from."""
+        return self.prepared.train
+
+    @property
+    def discriminator(self) -> Discriminator:
+        """What the generator is trained against."""
+        return self.prepared.discriminator_trainer.discriminator
 
     @property
     def fraction(self) -> float:
@@ -191,10 +213,7 @@ class Adversarial:
         """Take one step of generator and discriminator, and count it."""
         start_s, step = time.monotonic(), self.progress.step
         rise, fall = min(1.0, (step + 1) / max(1, self.config.warmup_steps)), max(0.0, 1 - self.fraction)
-        for optimizer, lr in (
-            (self.optimizer, self.config.lr),
-            (self.discriminator_optimizer, self.config.discriminator_lr),
-        ):
+        for optimizer, lr in zip(self._optimizers, (self.config.lr, self.config.discriminator_lr), strict=True):
             optimizer.param_groups[0]["lr"] = lr * rise * fall
         at = np.arange(step * self.config.batch, (step + 1) * self.config.batch) % len(self.train)
         self._optimize(at)
@@ -223,12 +242,12 @@ class Adversarial:
         if written and config.discriminator_lr:
             self._train_on(at, torch.cat(written))
 
-    def _ask(self, part: int, at: npt.NDArray[np.int64]) -> Asked:
+    def _ask(self, part: int, at: npt.NDArray[np.int64]) -> Result:
         """Return what the objective says of a part of a step's pairs; the generator keeps its share of the gradient."""
         config = self.config
         torch.manual_seed(int(np.random.SeedSequence([config.seed, 5, self.progress.step, part]).generate_state(1)[0]))
         with autocast(self.device):
-            asked = self._task(self.models, config, self._loss, Step(self.train[at], at, min(1.0, self.fraction)))
+            asked = self.objective(self.models, Step(self.train[at], at, min(1.0, self.fraction)))
         (config.weight / config.grad_accumulation * asked.loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return asked._replace(loss=asked.loss.detach())
 
@@ -246,7 +265,7 @@ class Adversarial:
         seed_MT = torch.from_numpy(pairs_B.seed_NT).repeat(2, 1).to(self.device)
         part_MC = torch.cat([torch.from_numpy(pairs_B.real_NT), fake_BT]).to(self.device)
         window_MT = torch.cat([seed_MT, part_MC], 1)
-        verdict_M, features_MTF = self.models.judge.score(seed_MT, part_MC)
+        verdict_M, features_MTF = self.models.scorer.score(seed_MT, part_MC)
         real_B, fake_B = verdict_M.double().cpu().chunk(2)
         progress.discriminator_auroc += 0.1 * (auroc(real_B.numpy(), fake_B.numpy()) - progress.discriminator_auroc)
         if progress.discriminator_auroc > self.config.pause_above:
@@ -254,7 +273,8 @@ class Adversarial:
             return
         self.discriminator.train().requires_grad_(True)
         with autocast(self.device):
-            loss = self.discriminator_trainer.loss(self.discriminator, window_MT, features_MTF, self.config.seed_length)
+            given = self.discriminator, window_MT, features_MTF, self.config.seed_length
+            loss = self.prepared.discriminator_trainer.loss(*given)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         take_step(self.discriminator, [self.discriminator_optimizer], self.config.clip)
         self.discriminator.eval().requires_grad_(False)
@@ -317,71 +337,9 @@ class Adversarial:
     @property
     def _begun(self) -> list[Any]:
         """What a run must not change."""
-        return [
-            self.corpus.sha256,
-            self.config.objective,
-            self.config.seed_length,
-            self.config.continuation_length,
-            len(self.train),
-        ]
-
-    def _pairs(self, split: str, count: int, on_stage: OnProgress, *, written: bool = True) -> Pairs:
-        return pairs(
-            self.frozen,
-            self.corpus.splits[split],
-            self.folder / "samples" / split,
-            count=count,
-            window=self.window,
-            seed=self.config.seed,
-            written=written,
-            compile=self._compile,
-            on_progress=lambda share: on_stage(f"sampling {split} continuations", share),
-        )
-
-    def _train_discriminator(
-        self,
-        shape: DiscriminatorConfig,
-        config: DiscriminatorTraining,
-        trained: TrainedDiscriminator | None,
-        on_stage: OnProgress,
-    ) -> DiscriminatorTrainer:
-        """Train the discriminator and return its trainer; an objective without one trains none."""
-        held_out, folder = self._pairs("validation", self.config.held_out, on_stage), self.folder / "discriminator"
-        given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
-        trainer = DiscriminatorTrainer(self.frozen, self.train, held_out, folder, shape, config, **given)
-        if self.config.objective != "ddo":
-            checkpoint.save_generator(folder / checkpoint.WEIGHTS, self.frozen, self.init_record)  # it gives the hints
-            if trained:
-                (trainer.load_pretrained if trained.was_trained_on(self.frozen) else trainer.start_from)(trained)
-            trainer.run(lambda share: on_stage("training the discriminator", share), lambda row: None)
-        return trainer
-
-    def _train_critic(self, config: DiscriminatorTraining, on_stage: OnProgress) -> CriticTrainer:
-        """Train the critic and return its trainer; another discriminator's critic stays in another folder."""
-        held_out, folder = (
-            self.discriminator_trainer.choosing,
-            self.folder / "critic" / checkpoint.hash_of(self.discriminator)[:12],
-        )
-        given: dict[str, Any] = {"command": self.command, "seed": self.config.seed, "compile": self._compile}
-        trainer = CriticTrainer(self.discriminator, self.train, held_out, folder, config, **given)
-        trainer.run(lambda share: on_stage("training the critic", share), lambda row: None)
-        return trainer
-
-    def _check(self, shape: DiscriminatorConfig, trained: TrainedDiscriminator | None) -> None:
-        pieces = int((self.corpus.splits["validation"] == vocab.BEGIN).sum())
-        if pieces < _PIECES:
-            raise CorpusError(
-                f"{self.corpus.folder}: validation has {pieces} pieces, {_PIECES} are needed to choose by some and "
-                "report others; prepare more files"
-            )
-        context = min(self.frozen.config.context, shape.context)
-        if max(self.window.length, self.config.ce_context) > context:
-            raise ConfigError(
-                f"seeds and continuations, and ce_context, must fit {context} tokens of context, "
-                f"found {self.window.length} and {self.config.ce_context}"
-            )
-        if trained:
-            trained.check(self.window)
+        config = self.config
+        window = config.seed_length, config.continuation_length
+        return [self.corpus.sha256, config.objective, *window, len(self.train)]
 
     def _resume(self, state: dict[str, Any] | None) -> None:
         if state is None:
@@ -391,9 +349,7 @@ class Adversarial:
                 raise CheckpointError(f"{self.folder}: holds another run; choose another --run folder")
             for name in ("generator", "averaged", "discriminator"):
                 getattr(self, name).load_state_dict(state[name])
-            for optimizer, saved in zip(
-                (self.optimizer, self.discriminator_optimizer), state["optimizers"], strict=True
-            ):
+            for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
             self.best = state["best"]
             if state["replay_buffer"].numel():  # nothing, where the discriminator learnt nothing so far
@@ -401,7 +357,7 @@ class Adversarial:
             self.progress, self.history = Progress(**state["progress"]), state["history"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
-                f"{self.folder / checkpoint.STATE}: is not the state of a run ({checkpoint.one_line(error)}); "
+                f"{self.folder / checkpoint.STATE}: is not the state of a run ({one_line(error)}); "
                 "remove it to start the run anew"
             ) from error
 
@@ -416,12 +372,11 @@ def begin(
     command: str,
     trained: TrainedDiscriminator | None = None,
     compile: bool = True,
-    on_stage: OnProgress = lambda stage, share: None,
 ) -> Adversarial:
-    """Begin or resume a run by its TOML tables; a discriminator without a shape of its own takes the generator's.
+    """Return a run by its TOML tables; a discriminator without a shape of its own takes the generator's.
 
     Args:
-        corpus, folder, init, command, trained, compile, on_stage: see :class:`Adversarial`.
+        corpus, folder, init, command, trained, compile: see :class:`Adversarial`.
         tables: ``adversarial``, ``discriminator`` (its shape) and ``discrimination`` (its training).
         budget: ``tokens`` or ``seconds``.
 
@@ -434,20 +389,11 @@ def begin(
     own, shape, training_table = (tables.get(name, {}) for name in known)
     config = build(AdversarialConfig, {**own, **budget} if isinstance(own, dict) else own, known[0])
     training = build(DiscriminatorTraining, training_table, known[2])
-    widths = asdict(_pretrained(init, torch.device("cpu"))[0].config)
+    widths = asdict(checkpoint.load(init)[0].config)
     discriminator = build(DiscriminatorConfig, {**widths, **shape} if isinstance(shape, dict) else shape, known[1])
     if trained:
         if shape:
             raise ConfigError("a discriminator that is given has a shape: leave the table discriminator away")
         discriminator = trained.discriminator.config
-    return Adversarial(
-        corpus, folder, init, discriminator, training, config,
-        command=command, trained=trained, compile=compile, on_stage=on_stage,
-    )  # fmt: skip
-
-
-def _pretrained(init: Path, device: torch.device) -> tuple[Generator, dict[str, Any]]:
-    generator, record = checkpoint.load_generator(init)
-    if not isinstance(generator, Generator):
-        raise CheckpointError(f"{init}: is a reference generator; only the default kind can be fine-tuned")
-    return generator.to(device).requires_grad_(False), record
+    given = corpus, folder, init, discriminator, training, config
+    return Adversarial(*given, command=command, trained=trained, compile=compile)

@@ -8,12 +8,11 @@ from math import log
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from musebridge import vocab
 from musebridge.errors import ConfigError
+from musebridge.training.data.tokens import Tokens
 
-Tokens = npt.NDArray[np.int64]
 _MARGIN = 1.15
 """A faster window has fewer tokens: shifts vanish between notes that fall together."""
 _PASSAGE = 60, 500

@@ -23,11 +23,10 @@ import numpy.typing as npt
 from musebridge import vocab
 from musebridge.errors import CorpusError
 from musebridge.training.data.augment import Augmentation
+from musebridge.training.data.tokens import PackedTokens
 
 SPLITS = ("train", "validation", "test")
 CARD = "corpus.json"
-
-Tokens = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class Corpus:
 
     folder: Path
     card: dict[str, object]
-    splits: dict[str, Tokens]
+    splits: dict[str, PackedTokens]
 
     @property
     def sha256(self) -> str:
@@ -53,7 +52,7 @@ def load(folder: Path) -> Corpus:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         vocabulary, rows = card["vocabulary"], card["splits"]
-        splits: dict[str, Tokens] = {s: np.lib.format.open_memmap(folder / f"{s}.npy", mode="r") for s in SPLITS}
+        splits: dict[str, PackedTokens] = {s: np.lib.format.open_memmap(folder / f"{s}.npy", mode="r") for s in SPLITS}
         sound = all(_is_sound(tokens, rows[s]["tokens"]) for s, tokens in splits.items())
     except (OSError, ValueError, EOFError, TypeError, KeyError) as error:
         raise CorpusError(f"{folder}: is not a corpus ({error}); make one with 'musebridge prepare'") from error
@@ -64,7 +63,7 @@ def load(folder: Path) -> Corpus:
     return Corpus(folder=folder, card=card, splits=splits)
 
 
-def _is_sound(tokens: Tokens, count: int) -> bool:
+def _is_sound(tokens: PackedTokens, count: int) -> bool:
     return tokens.dtype == np.uint16 and tokens.shape == (count,) and int(tokens.max(initial=0)) < vocab.N_TOKENS
 
 
@@ -75,7 +74,7 @@ class Windows:
     shuffles them, so window ``i`` is the same whenever training is resumed.
     """
 
-    def __init__(self, tokens: Tokens, *, length: int, augmentation: Augmentation, seed: int) -> None:
+    def __init__(self, tokens: PackedTokens, *, length: int, augmentation: Augmentation, seed: int) -> None:
         if len(tokens) < 2 * length:
             raise CorpusError(f"the corpus has {len(tokens)} tokens; windows of {length} need at least {2 * length}")
         self._tokens, self._length, self._augmentation, self._seed = tokens, length, augmentation, seed

@@ -18,7 +18,8 @@ from musebridge import vocab
 from musebridge.errors import CorpusError, MidiFileError
 from musebridge.smf.piece import open_piece
 from musebridge.smf.repairs import Repairs, describe
-from musebridge.training.data.corpus import CARD, SPLITS, Tokens
+from musebridge.training.data.corpus import CARD, SPLITS
+from musebridge.training.data.tokens import PackedTokens as Tokens
 
 SUFFIXES = (".mid", ".midi", ".kar", ".rmi", ".smf")
 """Names of MIDI files end so, in whatever case."""

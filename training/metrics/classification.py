@@ -7,30 +7,15 @@ are not independent: the bootstrap draws pieces.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from musebridge.training.metrics.bootstrap import ClusterBootstrap, Estimate, Ids, estimate
+
 Scores = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """A figure with its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-    def __neg__(self) -> Estimate:
-        return Estimate(value=-self.value, low=-self.high, high=-self.low)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +31,13 @@ class ClassificationMetrics:
 
 def auroc(real_N: Scores, fake_M: Scores) -> float:
     """Return how often a real continuation is scored above an artificial one; a tie counts half."""
-    return _auroc(real_N, fake_M, np.ones(len(real_N)), np.ones(len(fake_M)))
+    return _Ranks(real_N, fake_M).auroc(np.ones(len(real_N)), np.ones(len(fake_M)))
+
+
+def aurocs(real_N: Scores, fake_N: Scores, draws: ClusterBootstrap) -> Scores:
+    """Return the :func:`auroc` of each draw, (R,)."""
+    ranks = _Ranks(real_N, fake_N)
+    return np.array([ranks.auroc(weight_N, weight_N) for weight_N in draws.weight_RN])
 
 
 def best_threshold(real_N: Scores, fake_N: Scores) -> float:
@@ -69,25 +60,20 @@ def classification_metrics(
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
-    pieces, member_N = np.unique(piece_N, return_inverse=True)
-    drawn_RP = np.random.default_rng(seed).multinomial(len(pieces), np.full(len(pieces), 1 / len(pieces)), resamples)
-
-    def estimate(measure: Callable[[Scores], float]) -> Estimate:
-        """Measure with every window once, and with each as often as its piece was drawn."""
-        low, high = np.percentile([measure(drawn_P[member_N].astype(float)) for drawn_P in drawn_RP], [2.5, 97.5])
-        return Estimate(value=measure(np.ones(len(piece_N))), low=float(low), high=float(high))
+    draws = ClusterBootstrap(piece_N, resamples=resamples, seed=seed)
 
     def confusion(weight_N: Scores) -> ConfusionMatrix:
         hit, false = (float(weight_N[said_N >= threshold].sum()) for said_N in (real_N, fake_N))
         whole = float(weight_N.sum())
         return ConfusionMatrix(hit=hit, miss=whole - hit, false=false, right=whole - false)
 
+    confusions = [confusion(weight_N) for weight_N in draws.weight_RN]
     return ClassificationMetrics(
-        auroc=estimate(lambda weight_N: _auroc(real_N, fake_N, weight_N, weight_N)),
-        macro_f1=estimate(lambda weight_N: confusion(weight_N).macro_f1),
-        mcc=estimate(lambda weight_N: confusion(weight_N).mcc),
+        auroc=estimate(aurocs(real_N, fake_N, draws), most=1),
+        macro_f1=estimate(np.array([found.macro_f1 for found in confusions]), most=1),
+        mcc=estimate(np.array([found.mcc for found in confusions]), most=1),
         pairs=len(real_N),
-        pieces=len(pieces),
+        pieces=draws.pieces,
     )
 
 
@@ -112,9 +98,15 @@ class ConfusionMatrix(NamedTuple):
         return float((h * r - f * m) / max(np.sqrt((h + f) * (h + m) * (r + f) * (r + m)), 1e-12))
 
 
-def _auroc(real_N: Scores, fake_M: Scores, real_weight_N: Scores, fake_weight_M: Scores) -> float:
-    _, place = np.unique(np.concatenate([real_N, fake_M]), return_inverse=True)
-    real_U = np.bincount(place[: len(real_N)], real_weight_N, place.max() + 1)
-    fake_U = np.bincount(place[len(real_N) :], fake_weight_M, place.max() + 1)
-    below_U = np.cumsum(fake_U) - fake_U / 2
-    return float(real_U @ below_U / (real_U.sum() * fake_U.sum()))
+class _Ranks:
+    """Where each score stands among all, so that those of any weights compare without another sort."""
+
+    def __init__(self, real_N: Scores, fake_M: Scores) -> None:
+        _, place = np.unique(np.concatenate([real_N, fake_M]), return_inverse=True)
+        self._real_N, self._fake_M, self._count = place[: len(real_N)], place[len(real_N) :], place.max() + 1
+
+    def auroc(self, real_weight_N: Scores, fake_weight_M: Scores) -> float:
+        real_U = np.bincount(self._real_N, real_weight_N, self._count)
+        fake_U = np.bincount(self._fake_M, fake_weight_M, self._count)
+        below_U = np.cumsum(fake_U) - fake_U / 2
+        return float(real_U @ below_U / (real_U.sum() * fake_U.sum()))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from musebridge import vocab
-
-Tokens = npt.NDArray[np.int64]
+from musebridge.training.data.tokens import Tokens
 
 _ORDERS = (1, 2, 3, 4)
 

@@ -21,8 +21,8 @@ _FOLDS = 5
 
 
 @torch.no_grad()
-def figures(frozen: Generator, window_NT: Tensor, seed_length: int) -> npt.NDArray[np.float64]:
-    """Return what the judge knows of each continuation: the statistics of its hints."""
+def token_statistics(frozen: Generator, window_NT: Tensor, seed_length: int) -> npt.NDArray[np.float64]:
+    """Return what the classifier knows of each continuation: the statistics of its token features, (N, 18)."""
     rows = []
     for window_BT in torch.split(window_NT, _AT_ONCE):
         with autocast(window_BT.device):
@@ -31,14 +31,14 @@ def figures(frozen: Generator, window_NT: Tensor, seed_length: int) -> npt.NDArr
     return np.concatenate(rows)
 
 
-def fresh_judge(
+def cross_validated_scores(
     real_NF: npt.NDArray[np.float64], fake_NF: npt.NDArray[np.float64], piece_N: npt.NDArray[np.int64]
 ) -> tuple[Scores, Scores]:
-    """Return the scores that a fresh judge gives to pieces that it was not trained on."""
+    """Return the scores of real and artificial windows by a classifier that was not trained on their pieces."""
     features_MF, truth_M = np.concatenate([real_NF, fake_NF]), np.repeat([1, 0], len(piece_N))
-    judge = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     folds = GroupKFold(min(_FOLDS, len(np.unique(piece_N))))
     scores_M = cross_val_predict(
-        judge, features_MF, truth_M, groups=np.tile(piece_N, 2), cv=folds, method="decision_function"
+        classifier, features_MF, truth_M, groups=np.tile(piece_N, 2), cv=folds, method="decision_function"
     )
     return scores_M[: len(piece_N)], scores_M[len(piece_N) :]

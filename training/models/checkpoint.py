@@ -11,19 +11,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from musebridge import vocab
 from musebridge.config import RENAMED, renamed
-from musebridge.errors import CheckpointError
+from musebridge.errors import CheckpointError, one_line
+from musebridge.files import replacing
 from musebridge.training.models.generator import Generator
 from musebridge.training.models.registry import AnyGenerator, create, shape_from, table_of
 
@@ -36,7 +35,7 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the folder cannot be written.
     """
-    with replacing(folder / STATE) as partial:
+    with replacing(folder / STATE, CheckpointError, RuntimeError) as partial:
         torch.save(state, partial)
 
 
@@ -64,22 +63,31 @@ def save_generator(
     Raises:
         CheckpointError: the file cannot be written.
     """
-    weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in generator.state_dict().items()}
     metadata = {
         "vocabulary": vocab.FINGERPRINT,
         "config": json.dumps(table_of(generator.config)),
-        "record": json.dumps(_told(record), allow_nan=False),
+        "record": json.dumps(_finite(record), allow_nan=False),
     }
-    with replacing(path) as partial:
+    save_weights(path, generator, metadata, dtype)
+
+
+def save_weights(path: Path, model: nn.Module, metadata: dict[str, str], dtype: torch.dtype = torch.float32) -> None:
+    """Write a model's weights and texts about it as safetensors.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    weights = {name: w.detach().to("cpu", dtype).contiguous() for name, w in model.state_dict().items()}
+    with replacing(path, CheckpointError, SafetensorError) as partial:
         save_file(weights, partial, metadata)
 
 
-def _told(record: Any) -> Any:
+def _finite(record: Any) -> Any:
     """Return a record with None where a figure is not finite: JSON cannot say it, and NaN is no equal of itself."""
     if isinstance(record, dict):
-        return {key: _told(value) for key, value in record.items()}
+        return {key: _finite(value) for key, value in record.items()}
     if isinstance(record, list | tuple):
-        return [_told(value) for value in record]
+        return [_finite(value) for value in record]
     return None if isinstance(record, float) and not math.isfinite(record) else record
 
 
@@ -90,13 +98,7 @@ def load_generator(path: Path) -> tuple[AnyGenerator, dict[str, Any]]:
         CheckpointError: the file is missing, damaged, of another vocabulary or shape.
     """
     path = path / WEIGHTS if path.is_dir() else path
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()
-            weights = {name: file.get_tensor(name).float() for name in names}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: is not a checkpoint ({error}); train one with 'musebridge train'") from error
+    metadata, weights = load_weights(path)
     if metadata.get("vocabulary") != vocab.FINGERPRINT:
         raise CheckpointError(f"{path}: was trained on another vocabulary; train it again")
     try:
@@ -108,6 +110,20 @@ def load_generator(path: Path) -> tuple[AnyGenerator, dict[str, Any]]:
     return generator.eval(), record
 
 
+def load_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Read what :func:`save_weights` wrote, in float32.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            return file.metadata() or {}, {name: file.get_tensor(name).float() for name in names}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: is not a checkpoint ({error}); train one with 'musebridge train'") from error
+
+
 def hash_of(*models: nn.Module, also: bytes = b"") -> str:
     """Return a hash of weights, whatever file they were in, and of what else is told."""
     digest = hashlib.sha256(also)
@@ -115,23 +131,6 @@ def hash_of(*models: nn.Module, also: bytes = b"") -> str:
         for weight in model.state_dict().values():
             digest.update(weight.float().cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-def one_line(error: Exception) -> str:
-    """Return the first line of an error's message; torch's run over many."""
-    return str(error).strip().partition("\n")[0]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a file beside ``path`` to write; then put it in its place in one step."""
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be written ({one_line(error)}); choose another place") from error
 
 
 def load(path: Path) -> tuple[Generator, dict[str, Any]]:
@@ -142,5 +141,5 @@ def load(path: Path) -> tuple[Generator, dict[str, Any]]:
     """
     generator, record = load_generator(path)
     if not isinstance(generator, Generator):
-        raise CheckpointError(f"{path}: is a reference generator; only the default kind can be sampled")
+        raise CheckpointError(f"{path}: is a reference generator; only the default kind can be used here")
     return generator.requires_grad_(False), record

@@ -4,7 +4,7 @@ Of a verdict on the whole, a token can have earned no more than what was not to 
 (Konda and Tsitsiklis 2000, "Actor-Critic Algorithms"). A generator that is credited with that alone learns from
 less noise.
 
-The critic begins as the discriminator, but no token hears a later one.
+The critic begins as the discriminator, but no token attends to a later one.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Critic(Discriminator):
         Args:
             window_BT, features_BTF, seed_length: as for a verdict.
         """
-        features_BTF = self.told(features_BTF)
-        x_BSD = self.heard(window_BT, features_BTF, seed_length - 1)
+        features_BTF = self.readable(features_BTF)
+        x_BSD = self.token_states(window_BT, features_BTF, seed_length - 1)
         length_C = torch.arange(1, x_BSD.shape[1], device=x_BSD.device)
         pooled_BCD = x_BSD[:, 1:].cumsum(1) / length_C[:, None]
-        so_far_BC = self.judged(
+        so_far_BC = self.verdict_of(
             pooled_BCD, running_statistics(window_BT[:, seed_length:], features_BTF[:, seed_length:])
         )
         share_S = F.pad(length_C / len(length_C), (1, 0))

@@ -9,7 +9,7 @@ Two things that earlier work got wrong are kept right by tests: attention runs
 over time, never over the batch, and the order of events matters.
 
 Tensor names end in their shape, as in ``musebridge.training.models.generator``; C is
-the continuation's time, F the hints of a token, N the statistics of a window.
+the continuation's time, F a token's features, N the statistics of a window.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class DiscriminatorConfig:
         hidden: width of the layer between pool and verdict.
         dropout: of embedded and of pooled tokens while training.
         inherit: begin with the generator's embedding and lowest blocks, whose widths must be the same.
-        hinted: whether it is told what a frozen generator thinks; see ``musebridge.training.models.token_features``.
-        causal: whether no token hears a later one, as in a critic.
+        hinted: whether it reads the ``musebridge.training.models.token_features`` of a frozen generator.
+        causal: whether no token attends to a later one, as in a critic.
     """
 
     n_layers: int = 4
@@ -98,7 +98,7 @@ class Discriminator(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
         self.register_buffer("centre_N", torch.zeros(N_STATISTICS))
         self.register_buffer("spread_N", torch.ones(N_STATISTICS))
-        nn.init.zeros_(self.hint.weight)  # at first it hears what phase 1 heard
+        nn.init.zeros_(self.hint.weight)  # at first it reads what phase 1 read
 
     def inherit(self, generator: Generator) -> None:
         """Begin with a generator's embedding and its lowest blocks.
@@ -128,24 +128,24 @@ class Discriminator(nn.Module):
             window: token ids (B, T), or weights of tokens (B, T, V) through which a gradient flows.
             features_BTF: see :func:`musebridge.training.models.token_features.token_features`; not looked at by one
                 that is not hinted.
-            seed_length: tokens of the seed, which are heard but not judged.
+            seed_length: tokens of the seed, which are read but not judged.
             jitter: standard deviation of noise on the embedded tokens.
         """
-        features_BTF = self.told(features_BTF)
-        x_BCD = self.heard(window, features_BTF, seed_length, jitter)
-        whole_B = self.judged(x_BCD.mean(1), statistics(window[:, seed_length:], features_BTF[:, seed_length:]))
+        features_BTF = self.readable(features_BTF)
+        x_BCD = self.token_states(window, features_BTF, seed_length, jitter)
+        whole_B = self.verdict_of(x_BCD.mean(1), statistics(window[:, seed_length:], features_BTF[:, seed_length:]))
         return Verdict(whole_B.float(), self.token(x_BCD)[..., 0].float())
 
-    def told(self, features_BTF: Tensor) -> Tensor:
-        """Return the hints, or nothing in their place for one that is not hinted."""
+    def readable(self, features_BTF: Tensor) -> Tensor:
+        """Return token features, or zeros in their place for a discriminator that is not hinted."""
         return features_BTF if self.config.hinted else torch.zeros_like(features_BTF)
 
-    def heard(self, window: Tensor, features_BTF: Tensor, first: int, jitter: float = 0.0) -> Tensor:
-        """Return what it makes of each token among those that it may hear, (B, T - first, D).
+    def token_states(self, window: Tensor, features_BTF: Tensor, first: int, jitter: float = 0.0) -> Tensor:
+        """Return what the blocks make of each token, (B, T - first, D).
 
         Args:
             window, jitter: as for a verdict.
-            features_BTF: as it is told them.
+            features_BTF: as :meth:`readable` gives them.
             first: from which token on it is asked for.
         """
         x_BTD = norm(embed(window, self.embedding.weight)) + self.hint(features_BTF)
@@ -156,7 +156,7 @@ class Discriminator(nn.Module):
             x_BTD, _ = block(x_BTD, self.cos[:T], self.sin[:T], None, first if is_last else 0)
         return norm(x_BTD)
 
-    def judged(self, pooled_D: Tensor, figures_N: Tensor) -> Tensor:
+    def verdict_of(self, pooled_D: Tensor, figures_N: Tensor) -> Tensor:
         """Return the verdict on a whole by its mean and its statistics, (..., D) and (..., N)."""
         pooled = torch.cat([pooled_D, (figures_N - self.centre_N) / self.spread_N], -1)
         verdict: Tensor = self.verdict(self.dropout(F.relu(self.hidden(pooled))))[..., 0]

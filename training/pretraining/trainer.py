@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from musebridge.config import at_least, build, more_than
-from musebridge.errors import CheckpointError, ConfigError, CorpusError
+from musebridge.errors import CheckpointError, ConfigError, CorpusError, one_line
 from musebridge.training.compute.distributed import Distributed
 from musebridge.training.compute.optimizers import optimizers_of, set_rates, take_step
 from musebridge.training.compute.precision import autocast
@@ -341,7 +341,7 @@ class Pretraining:
             self.init_record = state["init_record"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
-                f"{self.folder / checkpoint.STATE}: is not the state of a run ({checkpoint.one_line(error)}); "
+                f"{self.folder / checkpoint.STATE}: is not the state of a run ({one_line(error)}); "
                 "remove it to start the run anew"
             ) from error
 

@@ -23,8 +23,10 @@ import torch
 from musebridge import vocab
 from musebridge.config import renamed
 from musebridge.errors import CheckpointError, CorpusError
+from musebridge.files import replacing
 from musebridge.training.compute.precision import product_type
-from musebridge.training.models.checkpoint import hash_of, replacing
+from musebridge.training.data.tokens import Tokens
+from musebridge.training.models.checkpoint import hash_of
 from musebridge.training.models.generator import Generator
 from musebridge.training.models.token_features import N_TOKEN_FEATURES
 from musebridge.training.sampling.sampler import gumbel_noise, sample_with_token_features
@@ -32,7 +34,6 @@ from musebridge.training.sampling.sampler import gumbel_noise, sample_with_token
 SHARD = 128
 _CARD = "samples.json"
 
-Tokens = npt.NDArray[np.int64]
 TokenFeatures = npt.NDArray[np.float16]
 
 
@@ -181,7 +182,7 @@ def kept(path: Path, count: int, make: Callable[[], npt.NDArray[Any]]) -> npt.ND
     kept: npt.NDArray[Any] | None = np.load(path) if path.exists() else None
     if kept is None or len(kept) < count:
         kept = make()
-        with replacing(path) as beside, beside.open("wb") as file:
+        with replacing(path, CheckpointError) as beside, beside.open("wb") as file:
             np.save(file, kept)
     return kept[:count]
 
@@ -218,5 +219,5 @@ def _check_card(folder: Path, card: dict[str, object]) -> None:
     if known is not None and renamed(known, card) != card:
         raise CheckpointError(f"{folder}: holds samples of another generator, corpus or window; remove it")
     if known is None:
-        with replacing(path) as beside:
+        with replacing(path, CheckpointError) as beside:
             beside.write_text(json.dumps(card, indent=1) + "\n", "utf-8")

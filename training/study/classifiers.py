@@ -21,12 +21,12 @@ from sklearn.model_selection import GroupKFold
 
 from musebridge import vocab
 from musebridge.training.compute.parallel import parallel_map
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.metrics.classification import Scores
 from musebridge.training.metrics.features import notes_of, vector
 from musebridge.training.study import note_transformer
 
 Array = npt.NDArray[np.float64]
-Tokens = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Features = npt.NDArray[Any]
 OnProgress = Callable[[float], None]
@@ -43,7 +43,7 @@ class Classifier:
     Attributes:
         name: for the report.
         folds: into which pieces are dealt.
-        perceive: makes features of a window and of how many tokens are its seed.
+        featurize: makes features of a window and of how many tokens are its seed.
         fit: learns from features, and which of them are real; returns what tells how real others are.
         workers: how many folds are trained at once; default one a core.
     """

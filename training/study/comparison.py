@@ -20,22 +20,23 @@ import numpy.typing as npt
 import torch
 
 from musebridge.training.adversarial.scorer import DiscriminatorScorer
-from musebridge.training.metrics.bootstrap import Array, ClusterBootstrap, estimate
+from musebridge.training.data.tokens import Tokens
+from musebridge.training.metrics.bootstrap import Array, ClusterBootstrap, Estimate, estimate
 from musebridge.training.metrics.classification import (
     ClassificationMetrics,
-    Estimate,
+    aurocs,
     best_threshold,
     classification_metrics,
 )
-from musebridge.training.metrics.distances import standardise
+from musebridge.training.metrics.distances import frechet, mean_overlapping_area, mmd, standardise
 from musebridge.training.metrics.diversity import distinct, self_bleu
-from musebridge.training.metrics.features import SCALARS, notes_of, vector
+from musebridge.training.metrics.features import notes_of, vector
 from musebridge.training.metrics.likelihood import nll
 from musebridge.training.metrics.memorisation import longest_runs
 from musebridge.training.models.generator import Generator
 from musebridge.training.study.classifiers import Classifier, Features
 from musebridge.training.study.noise import jittered
-from musebridge.training.study.systems import Music, Tokens, WindowSet
+from musebridge.training.study.systems import Music, WindowSet
 
 JITTER_STEPS = 2
 """Of the control that every judge should hear: ±20 ms."""
@@ -107,7 +108,7 @@ def compare(
         music: the real music.
         train: the packed split that the generators were trained on.
         classifiers: of each kind one.
-        control_judges: the same, perhaps trained more briefly, for the controls.
+        control_classifiers: the same, perhaps trained more briefly, for the controls.
         resamples: of the bootstrap.
         on_stage: told what is done and its share, 0..1.
     """
@@ -115,32 +116,19 @@ def compare(
     on_stage("measuring features", 0.0)
     value_R = _feature_distances(written, music, bootstrap, partial(on_stage, "measuring features"))
     controls: dict[str, dict[str, Estimate]] = {}
-    aurocs: dict[str, dict[str, list[float]]] = {name: {} for name in written}
+    auroc: dict[str, dict[str, list[float]]] = {name: {} for name in written}
     for classifier, control_classifier in zip(classifiers, control_classifiers, strict=True):
         test = ClassifierTwoSampleTest(classifier, control_classifier, written, music, bootstrap, on_stage)
         for name, samplings in test.aurocs().items():
-            aurocs[name][classifier.name] = [float(sampling_R[0]) for sampling_R in samplings]
+            auroc[name][classifier.name] = [float(sampling_R[0]) for sampling_R in samplings]
             value_R[name] = {classifier.name: np.mean(samplings, axis=0), **value_R[name]}
         for name, found in test.controls().items():
             controls.setdefault(name, {})[classifier.name] = found
     copied = _copied(written, music, train, partial(on_stage, "looking for copies"))
     on_stage("measuring variety", 0.0)
-    first, second = [*value_R.values()][:2]
-    standings = {
-        name: Standing(
-            figures={what: estimate(values) for what, values in own.items()},
-            gains=_gains(own, first),
-            lead=_gains(second, own),
-            aurocs=aurocs[name],
-            distinct4=float(np.mean([distinct(fake_NT, 4) for fake_NT in written[name]])),
-            self_bleu=float(np.mean([self_bleu(fake_NT[:_BLEU_OF]) for fake_NT in written[name]])),
-            copied_p99=copied[name],
-        )
-        for name, own in value_R.items()
-    }
     real_NT = music.reported.window_NT[:, music.window.seed_length :]
     return Comparison(
-        standings=standings,
+        standings=_standings(written, value_R, auroc, copied),
         real={"distinct4": distinct(real_NT, 4), "self_bleu": self_bleu(real_NT[:_BLEU_OF]), "copied_p99": copied[""]},
         controls=controls,
         judges=[classifier.name for classifier in classifiers],
@@ -149,6 +137,28 @@ def compare(
         samplings=len(next(iter(written.values()))),
         bleu_of=min(_BLEU_OF, bootstrap.windows),
     )
+
+
+def _standings(
+    written: dict[str, list[Tokens]],
+    value_R: dict[str, dict[str, Array]],
+    auroc: dict[str, dict[str, list[float]]],
+    copied: dict[str, float],
+) -> dict[str, Standing]:
+    """Set each system beside the first two."""
+    first, second = [*value_R.values()][:2]
+    return {
+        name: Standing(
+            figures={what: estimate(values) for what, values in own.items()},
+            gains=_gains(own, first),
+            lead=_gains(second, own),
+            aurocs=auroc[name],
+            distinct4=float(np.mean([distinct(fake_NT, 4) for fake_NT in written[name]])),
+            self_bleu=float(np.mean([self_bleu(fake_NT[:_BLEU_OF]) for fake_NT in written[name]])),
+            copied_p99=copied[name],
+        )
+        for name, own in value_R.items()
+    }
 
 
 def _gains(of: dict[str, Array], over: dict[str, Array]) -> dict[str, Estimate]:
@@ -171,10 +181,9 @@ def _feature_distances(
         rows: dict[str, list[Array]] = {FRECHET: [], MMD: [], OVERLAP: []}
         for plain_NF in map(vectors, samplings):
             real, fake = standardise(real_NF, plain_NF)
-            rows[FRECHET].append(bootstrap.frechet(real, fake))
-            rows[MMD].append(bootstrap.mmd(real, fake))
-            areas = [bootstrap.overlap(real_NF[:, f], plain_NF[:, f]) for f in range(len(SCALARS))]
-            rows[OVERLAP].append(np.mean(areas, axis=0))
+            rows[FRECHET].append(frechet(real, fake, bootstrap))
+            rows[MMD].append(mmd(real, fake, bootstrap))
+            rows[OVERLAP].append(mean_overlapping_area(real_NF, plain_NF, bootstrap))
         found[name] = {what: np.mean(values, axis=0) for what, values in rows.items()}
         on_progress((i + 1) / len(written))
     return found
@@ -221,7 +230,7 @@ class ClassifierTwoSampleTest:
             on_progress=partial(self._on_stage, f"training the {self._classifier.name}: {name}"),
         )
         real_N, *fakes = np.split(score_M, 1 + len(samplings))
-        return [self._bootstrap.auroc(real_N, fake_N) for fake_N in fakes]
+        return [aurocs(real_N, fake_N, self._bootstrap) for fake_N in fakes]
 
     def controls(self) -> dict[str, Estimate]:
         """Return the AUROC where there is nothing to hear, twice, and where there is."""
@@ -250,7 +259,8 @@ class ClassifierTwoSampleTest:
             asked_M=np.tile(asked_N, 2),
             on_progress=partial(self._on_stage, f"controls of the {self._classifier.name}"),
         )
-        return estimate(ClusterBootstrap(piece_N[asked_N]).auroc(*np.split(score_M, 2)))
+        real_N, fake_N = np.split(score_M, 2)
+        return estimate(aurocs(real_N, fake_N, ClusterBootstrap(piece_N[asked_N])), most=1)
 
     def _jittered(self, part: WindowSet, rng: np.random.Generator) -> Iterable[Tokens]:
         """Give windows whose continuations begin and end their notes a little earlier or later, and are as long."""

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from musebridge.errors import CorpusError
-from musebridge.training.metrics.classification import ClassificationMetrics, Estimate
+from musebridge.report import report_in, table
+from musebridge.training.metrics.bootstrap import Estimate
+from musebridge.training.metrics.classification import ClassificationMetrics
 from musebridge.training.study.comparison import FRECHET, MMD, OVERLAP, Comparison, Standing
 from musebridge.training.study.plots import axes_of
 from musebridge.training.study.sweep import Tried
@@ -229,21 +230,18 @@ def write_report(findings: Findings, folder: Path) -> Path:
     """Write ``comparison.md``, its pictures, and ``comparison.json`` with every number.
 
     Raises:
-        CorpusError: the folder cannot be written.
+        ReportError: the folder cannot be written.
     """
     page = folder / "comparison.md"
     made = claims(findings)
     numbers = {"claims": [asdict(claim) for claim in made], **asdict(findings)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with report_in(folder):
         (folder / "comparison.json").write_text(json.dumps(numbers, indent=2) + "\n", "utf-8")
         _draw_figures(
             findings.comparison, findings.comparison.judges, "AUROC (0.5: cannot tell)", folder / "judges.png"
         )
         _draw_figures(findings.comparison, [FRECHET], FRECHET, folder / "frechet.png")
         page.write_text(_page(findings, made), "utf-8")
-    except OSError as error:
-        raise CorpusError(f"{folder}: cannot be written: {error.strerror}; choose another place") from error
     return page
 
 
@@ -268,13 +266,13 @@ def _page(findings: Findings, made: list[Claim]) -> str:
             f"**{len(made) - sum(count.values())} of {len(made)} lines of the protocol hold, {count['fail']} fail, "
             f"{count['not measured']} were not measured.**",
             "",
-            *_table(
+            *table(
                 ("claim", "wanted", "measured", "verdict"), [(x.claim, x.wanted, x.measured, x.verdict) for x in made]
             ),
             "",
             "## Systems",
             "",
-            *_table(
+            *table(
                 ("system", "weights", "sha256", "sampling"),
                 [(n, m.path, f"`{m.sha256[:16]}…`", m.sampling) for n, m in findings.models.items()],
             ),
@@ -305,10 +303,10 @@ def _figure_tables(c: Comparison) -> list[str]:
         (name, *(", ".join(f"{value:.3f}" for value in s.aurocs[judge]) for judge in c.judges))
         for name, s in c.standings.items()
     ]
-    lines = [*_table(("system", *names), rows), "", *_table((f"gain over {first}", *names), gains), ""]
-    lines += _table((f"lead of {second} over", *names), leads)
+    lines = [*table(("system", *names), rows), "", *table((f"gain over {first}", *names), gains), ""]
+    lines += table((f"lead of {second} over", *names), leads)
     if c.samplings > 1:
-        lines += ["", *_table(("each sampling", *c.judges), samplings)]
+        lines += ["", *table(("each sampling", *c.judges), samplings)]
     return lines
 
 
@@ -326,7 +324,7 @@ def _side_table(findings: Findings) -> list[str]:
     ]
     rows.append(("real", "–", *(f"{c.real[k]:.3f}" for k in ("distinct4", "self_bleu")), f"{c.real['copied_p99']:.0f}"))
     scored = f"{findings.nll_tokens:,} tokens" if findings.nll_tokens else "the whole split"
-    return _table(("system", f"NLL on {scored}", "distinct-4", f"self-BLEU of {c.bleu_of}", "copied run, p99"), rows)
+    return table(("system", f"NLL on {scored}", "distinct-4", f"self-BLEU of {c.bleu_of}", "copied run, p99"), rows)
 
 
 def _sweep_lines(tried: list[Tried]) -> list[str]:
@@ -339,12 +337,8 @@ def _sweep_lines(tried: list[Tried]) -> list[str]:
         "",
         "Chosen on other pieces than all above, by a logistic regression on the generator's own surprise.",
         "",
-        *_table(("setting", "windows", "AUROC"), rows),
+        *table(("setting", "windows", "AUROC"), rows),
     ]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def _draw_figures(comparison: Comparison, whats: list[str], label: str, path: Path) -> None:

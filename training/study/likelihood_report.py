@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from musebridge.errors import CorpusError
+from musebridge.report import report_in, table
 from musebridge.training.compute.precision import product_type
 from musebridge.training.data.corpus import Corpus
 from musebridge.training.metrics.distances import DistributionDistances, distribution_distances
@@ -67,45 +68,62 @@ def evaluate(
         on_progress: called with the share that is done, 0..1.
 
     Raises:
-        CheckpointError: the weights cannot be read.
+        CheckpointError: the weights cannot be read, or continuations are asked of a reference generator.
         CorpusError: the split is too short, or ``warm`` leaves nothing to score.
     """
-    generator, record = checkpoint.load_generator(path)
+    generator: AnyGenerator
+    # Only one of the default kind can be sampled.
+    generator, record = (checkpoint.load if continuations else checkpoint.load_generator)(path)
     context = generator.config.context
     warm = context // 2 if warm is None else warm
     if not 0 <= warm < context:
         raise CorpusError(f"warm must be in 0..{context - 1}, found {warm}")
     if len(corpus.splits[split]) <= context:
         raise CorpusError(f"{corpus.folder}: {split} has {len(corpus.splits[split])} tokens, {context + 1} are needed")
-    unseen = likelihood(
-        generator, corpus.splits[split], warm=warm, limit=limit, on_progress=lambda share: on_progress(share / 2)
-    )
-    seen = likelihood(
-        generator,
-        corpus.splits["train"],
-        warm=warm,
-        limit=unseen.tokens,
-        on_progress=lambda share: on_progress(0.5 + share / 2),
-    )
+    splits = _likelihoods(generator, corpus, split, warm, limit, on_progress)
     state = checkpoint.load_state(path) if path.is_dir() else None
     history = state["history"] if state else []
-    copied, distances = _continued(generator, corpus, split, continuations) if continuations else ({}, {})
+    copied: dict[str, list[int]] = {}
+    distances: dict[str, DistributionDistances] = {}
+    if isinstance(generator, Generator) and continuations:
+        copied, distances = _continued(generator, corpus, split, continuations)
     return Evaluation(
         record=record,
         history=history,
         warm=warm,
-        splits={split: unseen, "train": seen},
+        splits=splits,
         copied=copied,
         distances=distances,
     )
 
 
+def _likelihoods(
+    generator: AnyGenerator,
+    corpus: Corpus,
+    split: str,
+    warm: int,
+    limit: int | None,
+    on_progress: Callable[[float], None],
+) -> dict[str, Likelihood]:
+    """Score a split, and as many tokens of the training data."""
+    tokens = corpus.splits
+    unseen = likelihood(
+        generator, tokens[split], warm=warm, limit=limit, on_progress=lambda share: on_progress(share / 2)
+    )
+    seen = likelihood(
+        generator,
+        tokens["train"],
+        warm=warm,
+        limit=unseen.tokens,
+        on_progress=lambda share: on_progress(0.5 + share / 2),
+    )
+    return {split: unseen, "train": seen}
+
+
 def _continued(
-    generator: AnyGenerator, corpus: Corpus, split: str, count: int
+    generator: Generator, corpus: Corpus, split: str, count: int
 ) -> tuple[dict[str, list[int]], dict[str, DistributionDistances]]:
     """Continue seeds from all over a split; return the longest copied runs, and how like the real music they are."""
-    if not isinstance(generator, Generator):
-        raise CorpusError("continuations can be sampled from the default kind of generator only")
     half = generator.config.context // 2
     tokens = corpus.splits[split]
     starts = np.linspace(0, len(tokens) - 2 * half, count).astype(np.int64)
@@ -127,18 +145,15 @@ def write_report(evaluation: Evaluation, folder: Path, command: str) -> Path:
     """Write ``report.md``, its pictures, and ``report.json`` with every number.
 
     Raises:
-        CorpusError: the folder cannot be written.
+        ReportError: the folder cannot be written.
     """
     page = folder / "report.md"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with report_in(folder):
         (folder / "report.json").write_text(json.dumps(_numbers(evaluation, command), indent=2) + "\n", "utf-8")
         _draw_positions(evaluation, folder / "position.png")
         if evaluation.history:
             _draw_history(evaluation.history, folder / "loss.png")
         page.write_text(_page(evaluation, command), "utf-8")
-    except OSError as error:
-        raise CorpusError(f"{folder}: cannot be written: {error.strerror}; choose another place") from error
     return page
 
 
@@ -166,13 +181,14 @@ def _numbers(evaluation: Evaluation, command: str) -> dict[str, Any]:
 
 
 def _page(evaluation: Evaluation, command: str) -> str:
+    kinds = list(next(iter(evaluation.splits.values())).by_kind)
     rows = [
-        f"| {name} | {s.tokens:,} | {s.per_token:.4f} | {s.per_note:.3f} | {s.per_second:.2f} | "
-        + " | ".join(f"{nats:.3f}" for nats in s.by_kind.values())
-        + " |"
+        (
+            *(name, f"{s.tokens:,}", f"{s.per_token:.4f}", f"{s.per_note:.3f}", f"{s.per_second:.2f}"),
+            *(f"{nats:.3f}" for nats in s.by_kind.values()),
+        )
         for name, s in evaluation.splits.items()
     ]
-    kinds = list(next(iter(evaluation.splits.values())).by_kind)
     unseen, seen = evaluation.splits.values()
     return "\n".join(
         [
@@ -182,9 +198,7 @@ def _page(evaluation: Evaluation, command: str) -> str:
             "",
             f"Nats, with at least {evaluation.warm} tokens of warm context.",
             "",
-            f"| split | tokens scored | per token | per note | per second | {' | '.join(kinds)} |",
-            f"|---|{'---:|' * (4 + len(kinds))}",
-            *rows,
+            *table(("split", "tokens scored", "per token", "per note", "per second", *kinds), rows, numbers=True),
             "",
             f"Overfit gap (unseen minus train): {unseen.per_token - seen.per_token:+.4f} nats per token.",
             *_copied_lines(evaluation.copied),
@@ -200,32 +214,24 @@ def _page(evaluation: Evaluation, command: str) -> str:
 def _copied_lines(copied: dict[str, list[int]]) -> list[str]:
     if not copied:
         return []
-    lines = ["", "| longest run of pitch steps shared with train, of | continuations | median | p99 | most |"]
-    lines.append("|---|---:|---:|---:|---:|")
+    rows = []
     for name, runs in copied.items():
         p50, p99 = np.percentile(runs, [50, 99])
-        lines.append(f"| {name} | {len(runs)} | {p50:.0f} | {p99:.0f} | {max(runs)} |")
-    return lines
+        rows.append((name, str(len(runs)), f"{p50:.0f}", f"{p99:.0f}", str(max(runs))))
+    head = "longest run of pitch steps shared with train, of", "continuations", "median", "p99", "most"
+    return ["", *table(head, rows, numbers=True)]
 
 
 def _distance_lines(found: dict[str, DistributionDistances]) -> list[str]:
     if not found:
         return []
-    scalars = [*next(iter(found.values())).means]
-    distances = [f"| {name} | {x.frechet:.2f} | {x.mmd:.4f} | {x.overlap:.3f} |" for name, x in found.items()]
-    means = [
-        f"| {name} | {x.distinct4:.3f} | {' | '.join(f'{mean:.3g}' for mean in x.means.values())} |"
-        for name, x in found.items()
-    ]
+    distances = [(name, f"{x.frechet:.2f}", f"{x.mmd:.4f}", f"{x.overlap:.3f}") for name, x in found.items()]
+    means = [(name, f"{x.distinct4:.3f}", *(f"{mean:.3g}" for mean in x.means.values())) for name, x in found.items()]
+    head = "how far from the real continuations", "Fréchet distance", "MMD", "overlapping area"
+    scalars = next(iter(found.values())).means
     return [
-        "",
-        "| how far from the real continuations | Fréchet distance | MMD | overlapping area |",
-        "|---|---:|---:|---:|",
-        *distances,
-        "",
-        f"| means | distinct-4 | {' | '.join(scalars)} |",
-        f"|---|{'---:|' * (1 + len(scalars))}",
-        *means,
+        *("", *table(head, distances, numbers=True)),
+        *("", *table(("means", "distinct-4", *scalars), means, numbers=True)),
     ]
 
 

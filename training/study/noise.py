@@ -21,16 +21,19 @@ import torch
 
 from musebridge import vocab
 from musebridge.errors import CorpusError
-from musebridge.training.adversarial.discriminator_trainer import load_discriminator, verdicts
+from musebridge.report import report_in, table
+from musebridge.training.adversarial import trained_discriminator
+from musebridge.training.adversarial.discriminator_trainer import verdicts
 from musebridge.training.compute.precision import autocast
 from musebridge.training.data.corpus import Corpus
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.metrics.classification import (
     ClassificationMetrics,
     Scores,
     best_threshold,
     classification_metrics,
 )
-from musebridge.training.metrics.two_sample import fresh_judge
+from musebridge.training.metrics.two_sample import cross_validated_scores
 from musebridge.training.models import checkpoint
 from musebridge.training.models.token_features import statistics, token_features
 from musebridge.training.sampling.pairs import Window, starts_within_pieces
@@ -44,8 +47,6 @@ _RANGES = {
     "VELOCITY": (vocab.VELOCITY, vocab.BEGIN),
     "TIME_SHIFT": (vocab.TIME_SHIFT, vocab.VELOCITY),
 }
-
-Tokens = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,16 +147,22 @@ def study(
         noised_NT = noised(real_NT)
         row = _row(kind, width, untouched, scorer.measure(noised_NT), piece_N)
         if transformer_steps:
-            train_noised_NT = noised(train_NT)
-            measured = []
-            for over_batch in (False, True):
-                model = fit(
-                    train_NT, train_noised_NT, window.seed_length, over_batch=over_batch, steps=transformer_steps
-                )
-                measured.append(_metrics(*scores(model, real_NT, noised_NT, window.seed_length), piece_N))
-            row = replace(row, taught=measured[0], mistaken=measured[1])
+            of_train, of_split = (train_NT, noised(train_NT)), (real_NT, noised_NT)
+            taught, mistaken = _by_transformers(of_train, of_split, piece_N, window.seed_length, transformer_steps)
+            row = replace(row, taught=taught, mistaken=mistaken)
         yield row
         on_progress((i + 1) / len(noises))
+
+
+def _by_transformers(
+    of_train: tuple[Tokens, Tokens], of_split: tuple[Tokens, Tokens], piece_N: Tokens, seed_length: int, steps: int
+) -> list[ClassificationMetrics]:
+    """Return how well a transformer tells windows from noised ones: over time, and over the batch by mistake."""
+    measured = []
+    for over_batch in (False, True):
+        model = fit(*of_train, seed_length, over_batch=over_batch, steps=steps)
+        measured.append(_metrics(*scores(model, *of_split, seed_length), piece_N))
+    return measured
 
 
 def _windows(corpus: Corpus, split: str, window: Window, count: int) -> tuple[Tokens, Tokens]:
@@ -181,7 +188,7 @@ class _Measured:
 
 class _Scorer:
     def __init__(self, folder: Path, seed_length: int) -> None:
-        self._discriminator, self._seed_length = load_discriminator(folder), seed_length
+        self._discriminator, self._seed_length = trained_discriminator.load(folder).discriminator, seed_length
         self._generator = checkpoint.load_generator(folder)[0]
 
     @torch.no_grad()
@@ -203,7 +210,7 @@ def _row(kind: str, width: int, real: _Measured, noised: _Measured, piece_N: Tok
         kind=kind,
         width=width,
         discriminator=_metrics(real.verdict_N, noised.verdict_N, piece_N),
-        fresh=_metrics(*fresh_judge(real.figures_NF, noised.figures_NF, piece_N), piece_N),
+        fresh=_metrics(*cross_validated_scores(real.figures_NF, noised.figures_NF, piece_N), piece_N),
     )
 
 
@@ -218,16 +225,13 @@ def write_study(rows: list[NoiseRow], folder: Path, command: str) -> Path:
     """Write ``noise.md`` and ``noise.png``.
 
     Raises:
-        CorpusError: the folder cannot be written.
+        ReportError: the folder cannot be written.
     """
     page = folder / "noise.md"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with report_in(folder):
         for kind in _RANGES:
             _draw([row for row in rows if row.kind in ("", kind)], kind, folder / f"noise-{kind.lower()}.png")
         page.write_text(_page(rows, command), "utf-8")
-    except OSError as error:
-        raise CorpusError(f"{folder}: cannot be written: {error.strerror}; choose another place") from error
     return page
 
 
@@ -256,13 +260,12 @@ def _page(rows: list[NoiseRow], command: str) -> str:
 
 
 def _table(rows: list[NoiseRow], judges: dict[str, Callable[[NoiseRow], ClassificationMetrics | None]]) -> list[str]:
-    heads = [f"{name} AUROC | macro-F1 | MCC" for name in judges]
-    lines = [f"| noise | {' | '.join(heads)} |", "|---" * (1 + 3 * len(judges)) + "|"]
+    head = ["noise", *(f"{name} {figure}" for name in judges for figure in ("AUROC", "macro-F1", "MCC"))]
+    made = []
     for row in rows:
         measured = [metrics for of in judges.values() if (metrics := of(row))]
-        cells = [str(figure) for s in measured for figure in (s.auroc, s.macro_f1, s.mcc)]
-        lines.append(f"| {row.name} | {' | '.join(cells)} |")
-    return lines
+        made.append((row.name, *(str(figure) for m in measured for figure in (m.auroc, m.macro_f1, m.mcc))))
+    return table(head, made)
 
 
 def _draw(rows: list[NoiseRow], kind: str, path: Path) -> None:

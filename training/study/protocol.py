@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from musebridge.errors import ConfigError
-from musebridge.training.adversarial.discriminator_trainer import TrainedDiscriminator
 from musebridge.training.adversarial.scorer import DiscriminatorScorer, load_scorer, scorer_of
+from musebridge.training.adversarial.trained_discriminator import TrainedDiscriminator
 from musebridge.training.data.corpus import Corpus
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.models.checkpoint import WEIGHTS, hash_of, load
 from musebridge.training.models.generator import Generator
 from musebridge.training.sampling.pairs import Window
@@ -109,14 +110,7 @@ def run(
     generators = {name: _fitting(path, window) for name, path in paths.items()}
     picker = _picker(plan, [generators[name] for name in (PRETRAINED, FINE_TUNED)])
     compared = _line_up(plan, generators, picker, music, folder / "samples", stages)
-    written = {}
-    for system in compared.systems:
-        tell = partial(stages, f"sampling: {system.name}")
-        tell(0.0)
-        written[system.name] = [
-            system.continuations(music.reported, window, folder / "samples", seed=seed, on_progress=tell)
-            for seed in range(plan.samplings)
-        ]
+    written = _sampled(plan, compared.systems, music, folder / "samples", stages)
     stages("likelihood", 0.0)
     nll = likelihoods(generators, corpus.splits[plan.split], plan.limit, partial(stages, "likelihood"))
     metrics = None
@@ -141,6 +135,19 @@ def run(
         picked=compared.picked,
         seconds=stages.seconds,
     )
+
+
+def _sampled(plan: Plan, systems: list[System], music: Music, folder: Path, stages: _Stages) -> dict[str, list[Tokens]]:
+    """Return the continuations of each system, one array for each sampling."""
+    written = {}
+    for system in systems:
+        tell = partial(stages, f"sampling: {system.name}")
+        tell(0.0)
+        written[system.name] = [
+            system.continuations(music.reported, plan.window, folder, seed=seed, on_progress=tell)
+            for seed in range(plan.samplings)
+        ]
+    return written
 
 
 @dataclass(slots=True, kw_only=True)
@@ -180,7 +187,7 @@ def _line_up(
         found.systems.append(replace(plain, name=f"{PRETRAINED}, {best}", truncation=best))
         found.rivals.insert(0, found.systems[-1].name)
     if picker:
-        knows = hash_of(picker.hinter)
+        knows = hash_of(picker.generator)
         trained_on = next((system for system in found.systems[:2] if hash_of(system.generator) == knows), plain)
         found.trained_on, found.picked = trained_on.name, f"{trained_on.name}, best of {plan.candidates}"
         found.systems.append(replace(trained_on, name=found.picked, n=plan.candidates, pick=picker))

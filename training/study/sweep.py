@@ -18,11 +18,12 @@ import numpy.typing as npt
 import torch
 
 from musebridge.training.compute.parallel import parallel_map
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.metrics.classification import auroc
-from musebridge.training.metrics.two_sample import figures, fresh_judge
+from musebridge.training.metrics.two_sample import cross_validated_scores, token_statistics
 from musebridge.training.sampling.pairs import Window
 from musebridge.training.sampling.sampler import Truncation
-from musebridge.training.study.systems import System, Tokens, WindowSet
+from musebridge.training.study.systems import System, WindowSet
 
 GRID = tuple(
     Truncation(temperature=temperature, top_p=top_p, min_p=min_p)
@@ -84,7 +85,7 @@ def _judged(
     on_progress: Callable[[float], None],
 ) -> list[Tried]:
     """Return settings after one round, the best first."""
-    real_NF = figures(plain.generator, torch.from_numpy(part.window_NT), window.seed_length)
+    real_NF = token_statistics(plain.generator, torch.from_numpy(part.window_NT), window.seed_length)
     told: list[Truncation] = []
 
     def figures_of(truncation: Truncation) -> npt.NDArray[np.float64]:
@@ -92,12 +93,16 @@ def _judged(
         fake_NT = system.continuations(part, window, folder, shard=shard, workers=1)
         told.append(truncation)
         on_progress(len(told) / len(settings))
-        return figures(plain.generator, torch.from_numpy(_joined(part, window, fake_NT)), window.seed_length)
+        return token_statistics(plain.generator, torch.from_numpy(_joined(part, window, fake_NT)), window.seed_length)
 
     fakes = parallel_map([partial(figures_of, truncation) for truncation in settings])
     # Judged one after the other: scikit-learn empties the process's list of warning filters while it works.
     found = [
-        Tried(truncation=truncation, windows=len(part), auroc=auroc(*fresh_judge(real_NF, fake_NF, part.piece_N)))
+        Tried(
+            truncation=truncation,
+            windows=len(part),
+            auroc=auroc(*cross_validated_scores(real_NF, fake_NF, part.piece_N)),
+        )
         for truncation, fake_NF in zip(settings, fakes, strict=True)
     ]
     return sorted(found, key=lambda tried: tried.auroc)

@@ -22,6 +22,7 @@ from musebridge.errors import CorpusError
 from musebridge.training.adversarial.scorer import DiscriminatorScorer
 from musebridge.training.compute.parallel import parallel_map
 from musebridge.training.compute.precision import product_type
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.models import checkpoint
 from musebridge.training.models.generator import Generator
 from musebridge.training.sampling.best_of_n import ranked, scored
@@ -31,7 +32,6 @@ from musebridge.training.sampling.sampler import NONE, Truncation, sample_contin
 SHARD = 128
 _MORE = 8192
 
-Tokens = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
@@ -171,7 +171,7 @@ class System:
         told = f"({self.truncation!r}, {self.n}, {told_of_window}, {shard})" + fingerprint(
             self.generator, seed_NT[:1].astype(np.uint16)
         )
-        judges = () if self.pick is None else (self.pick.discriminator, self.pick.hinter)
+        judges = () if self.pick is None else (self.pick.discriminator, self.pick.generator)
         return checkpoint.hash_of(*judges, also=told.encode())[:12]
 
 

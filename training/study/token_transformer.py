@@ -11,7 +11,6 @@ Tensor names end in their shape: B windows, T time, D width.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,10 +18,9 @@ from torch import Tensor, nn
 from musebridge import vocab
 from musebridge.training.compute.optimizers import optimizers_of, set_rates, take_step
 from musebridge.training.compute.precision import autocast
+from musebridge.training.data.tokens import Tokens
 from musebridge.training.metrics.classification import Scores
 from musebridge.training.models.generator import Block, GeneratorConfig, embed, norm, rope_table
-
-Tokens = npt.NDArray[np.int64]
 
 SHAPE = GeneratorConfig(n_layers=2, d_model=128, n_heads=4, n_kv_heads=4, d_ff=256, context=1024)
 _HIDDEN = 1024

@@ -26,7 +26,7 @@ from musebridge.training.adversarial.trainer import Adversarial
 from musebridge.training.compute.precision import product_type
 from musebridge.training.data import corpus
 from musebridge.training.metrics.classification import auroc
-from musebridge.training.metrics.two_sample import fresh_judge
+from musebridge.training.metrics.two_sample import cross_validated_scores
 from musebridge.training.models import checkpoint
 from musebridge.training.models.critic import Critic
 from musebridge.training.models.discriminator import Discriminator, DiscriminatorConfig
@@ -68,7 +68,12 @@ def music(folder: Path) -> corpus.Corpus:
 
 
 def begin(folder: Path, init: Path, run_dir: Path, config: AdversarialConfig = CONFIG) -> Adversarial:
-    return Adversarial(music(folder), run_dir, init, SHAPE, TRAINING, config, command=COMMAND, compile=False)
+    return prepared(Adversarial(music(folder), run_dir, init, SHAPE, TRAINING, config, command=COMMAND, compile=False))
+
+
+def prepared(training: Adversarial, on_stage=lambda stage, share: None) -> Adversarial:
+    training.prepare(on_stage)
+    return training
 
 
 def run(training: Adversarial, stop_after: int | None = None) -> list[float]:
@@ -87,7 +92,7 @@ def test_its_discriminator_can_be_exported(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path)
     info = export(tmp_path / "discriminator", tmp_path / "d.onnx", precision="fp32")
     assert (info.seed_length, info.continuation_length) == (8, 12)
-    assert info.validation_auroc == max(row["auroc"] for row in training.discriminator_trainer.history)
+    assert info.validation_auroc == max(row["auroc"] for row in training.prepared.discriminator_trainer.history)
     assert (info.record["command"], info.record["pairs"]) == (COMMAND, 32)
 
 
@@ -165,21 +170,20 @@ def test_parts_of_a_step_are_written_anew(small_corpus, init, tmp_path, monkeypa
 
 def test_it_begins_with_samples_and_a_discriminator_that_are_kept(small_corpus, init, tmp_path, monkeypatch):
     told: list[tuple[str, float]] = []
-    training = Adversarial(
-        music(small_corpus), tmp_path, init, SHAPE, TRAINING, CONFIG, command=COMMAND, compile=False,
-        on_stage=lambda stage, share: told.append((stage, share)),
-    )  # fmt: skip
+    training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, TRAINING, CONFIG, command=COMMAND, compile=False)
+    assert not any(tmp_path.iterdir())
+    training.prepare(lambda stage, share: told.append((stage, share)))
     assert told[:2] == [("sampling train continuations", 1.0), ("sampling validation continuations", 1.0)]
     assert told[2:] == [("training the discriminator", (i + 1) / 8) for i in range(8)]
-    assert [row["step"] for row in training.discriminator_trainer.history] == [4, 8]
-    assert not set(training.discriminator_trainer.choosing.piece_N) & set(
-        training.discriminator_trainer.reported.piece_N
+    assert [row["step"] for row in training.prepared.discriminator_trainer.history] == [4, 8]
+    assert not set(training.prepared.discriminator_trainer.choosing.piece_N) & set(
+        training.prepared.discriminator_trainer.reported.piece_N
     )
     monkeypatch.setattr(
         "musebridge.training.sampling.pairs.sample_with_token_features", lambda *_, **__: pytest.fail("again")
     )
     again = begin(small_corpus, init, tmp_path)
-    assert again.discriminator_trainer.history == training.discriminator_trainer.history
+    assert again.prepared.discriminator_trainer.history == training.prepared.discriminator_trainer.history
 
 
 def test_what_is_corrupted_is_real_music_in_another_order_or_after_another_seed():
@@ -203,7 +207,7 @@ def test_a_step_learns_from_corrupted_music_and_what_the_generator_thinks_of_it(
         heard.append((window_MT, features_MTF))
         return discriminator(window_MT, features_MTF, seed_length).whole_B.mean()
 
-    trainer = begin(small_corpus, init, tmp_path).discriminator_trainer
+    trainer = begin(small_corpus, init, tmp_path).prepared.discriminator_trainer
     trainer.loss = loss
     at = np.arange(4)
     trainer._loss(at)
@@ -219,7 +223,8 @@ def test_a_step_learns_from_corrupted_music_and_what_the_generator_thinks_of_it(
 def test_a_critic_guesses_the_verdict_from_what_it_has_heard_so_far(small_corpus, init, tmp_path):
     config = replace(CONFIG, objective="actor_critic", pairs=64, held_out=48)
     trainer = replace(TRAINING, passes=6, validate_steps=24)
-    training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, trainer, config, command=COMMAND, compile=False)
+    given = music(small_corpus), tmp_path, init, SHAPE, trainer, config
+    training = prepared(Adversarial(*given, command=COMMAND, compile=False))
     assert training.models.critic_trainer is not None
     explained = [row["explained"] for row in training.models.critic_trainer.history]
     assert len(explained) == 4
@@ -269,13 +274,14 @@ def test_an_interrupted_critic_goes_on_with_the_verdicts_it_had(small_corpus, in
         if stage == "training the critic" and share > 0.5:
             raise KeyboardInterrupt
 
+    def begun() -> Adversarial:
+        given = music(small_corpus), tmp_path, init, SHAPE, trainer, config
+        return Adversarial(*given, command=COMMAND, compile=False)
+
     with pytest.raises(KeyboardInterrupt):
-        Adversarial(
-            music(small_corpus), tmp_path, init, SHAPE, trainer, config,
-            command=COMMAND, compile=False, on_stage=stop,
-        )  # fmt: skip
+        prepared(begun(), stop)
     monkeypatch.setattr(critic_trainer, "_verdicts", lambda discriminator, pairs: pytest.fail("asked again"))
-    training = Adversarial(music(small_corpus), tmp_path, init, SHAPE, trainer, config, command=COMMAND, compile=False)
+    training = prepared(begun())
     assert training.models.critic_trainer is not None
     assert training.models.critic_trainer.has_ended
 
@@ -298,13 +304,13 @@ def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_sa
     small_corpus, init, tmp_path
 ):
     training = begin(small_corpus, init, tmp_path, replace(CONFIG, objective="actor_critic", batch=12, pairs=32))
-    inner, given = training._loss, list[tuple]()
+    inner, given = training.objective.loss, list[tuple]()
 
     def loss(*asked):
         given.append(asked)
         return inner(*asked)
 
-    training._loss = loss
+    training.objective.loss = loss
     for _ in range(3):
         training.step()
     window_MT = torch.cat([window_BT for _, _, window_BT, *_ in given])
@@ -313,7 +319,7 @@ def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_sa
     assert (window_MT[:32].numpy() == written_NT).all()
     verdict_M = torch.cat([verdict_B for *_, verdict_B, _, _ in given])
     torch.testing.assert_close(
-        verdict_M, training.models.judge(*torch.tensor_split(window_MT, [8], 1)), atol=0.02, rtol=0.02
+        verdict_M, training.models.scorer(*torch.tensor_split(window_MT, [8], 1)), atol=0.02, rtol=0.02
     )
     assert verdict_M[:32].std() > 0.02  # so that the line above can fail
 
@@ -321,13 +327,13 @@ def test_the_actor_critic_learns_of_kept_continuations_what_the_discriminator_sa
 def test_progress_tells_how_real_what_was_written_seemed(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path, replace(CONFIG, objective="best_of_n", discriminator_lr=0.0))
     seen: list[torch.Tensor] = []
-    inner = training.models.judge
+    inner = training.models.scorer
 
     def score(seed_BT: torch.Tensor, written_MC: torch.Tensor) -> torch.Tensor:
         seen.append(inner(seed_BT, written_MC))
         return seen[-1]
 
-    training.models = replace(training.models, judge=score)
+    training.models = replace(training.models, scorer=score)
     assert math.isnan(training.progress.verdict)
     training.step()
     training.step()
@@ -387,7 +393,7 @@ def test_a_discriminator_that_is_too_good_waits(small_corpus, init, tmp_path):
 def test_a_discriminator_that_learns_no_more_is_not_asked_either(small_corpus, init, tmp_path):
     training = begin(small_corpus, init, tmp_path, replace(CONFIG, discriminator_lr=0.0))
     before = {name: weight.clone() for name, weight in training.discriminator.state_dict().items()}
-    training.models = replace(training.models, judge=None)  # so asking it would fail
+    training.models = replace(training.models, scorer=None)  # so asking it would fail
     run(training)
     assert training.progress.step == STEPS
     assert all(torch.equal(weight, before[name]) for name, weight in training.discriminator.state_dict().items())
@@ -410,7 +416,7 @@ def test_a_corpus_of_too_few_pieces_to_validate_on_is_refused(small_corpus, init
 def test_a_reference_generator_is_refused(small_corpus, tmp_path):
     shape = ReferenceConfig(n_layers=1, d_model=16, n_heads=2, d_ff=16, context=24)
     checkpoint.save_generator(tmp_path / "r.safetensors", ReferenceGenerator(shape), {})
-    with pytest.raises(CheckpointError, match="only the default kind can be fine-tuned"):
+    with pytest.raises(CheckpointError, match="only the default kind can be"):
         begin(small_corpus, tmp_path / "r.safetensors", tmp_path / "run")
 
 
@@ -558,8 +564,8 @@ def test_a_fresh_judge_is_scored_on_pieces_it_does_not_know():
     rng = np.random.default_rng(0)
     piece_N = np.repeat(np.arange(20), 5)
     by_heart_NF = np.eye(20)[piece_N]  # names the piece: nothing that carries over to another
-    assert auroc(*fresh_judge(by_heart_NF, by_heart_NF + 1e-3 * rng.normal(size=(100, 20)), piece_N)) < 0.75
-    assert auroc(*fresh_judge(rng.normal(size=(100, 2)) + 2, rng.normal(size=(100, 2)), piece_N)) > 0.95
+    assert auroc(*cross_validated_scores(by_heart_NF, by_heart_NF + 1e-3 * rng.normal(size=(100, 20)), piece_N)) < 0.75
+    assert auroc(*cross_validated_scores(rng.normal(size=(100, 2)) + 2, rng.normal(size=(100, 2)), piece_N)) > 0.95
 
 
 # Recipes

@@ -91,8 +91,8 @@ def test_every_token_hears_what_comes_after_it(discriminator):
 @torch.no_grad()
 def test_the_tokens_that_are_asked_for_hear_those_before_as_well(discriminator):
     window_BT, features_BTF = some_tokens(2), torch.randn(2, 24, 3)
-    whole_BTD = discriminator.heard(window_BT, features_BTF, 0)
-    torch.testing.assert_close(discriminator.heard(window_BT, features_BTF, SEEDED), whole_BTD[:, SEEDED:])
+    whole_BTD = discriminator.token_states(window_BT, features_BTF, 0)
+    torch.testing.assert_close(discriminator.token_states(window_BT, features_BTF, SEEDED), whole_BTD[:, SEEDED:])
 
 
 @torch.no_grad()

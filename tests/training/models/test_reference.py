@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from musebridge.errors import ConfigError, ModelError
+from musebridge.errors import CheckpointError, ConfigError
 from musebridge.export import graph
 from musebridge.training.data import corpus
 from musebridge.training.models import checkpoint
@@ -54,7 +54,7 @@ def test_it_trains_resumes_and_is_read_again(small_corpus, tmp_path):
 
 def test_it_is_not_exported(tmp_path):
     checkpoint.save_generator(tmp_path / checkpoint.WEIGHTS, ReferenceGenerator(TINY), {})
-    with pytest.raises(ModelError, match="is a reference generator; only the default kind can be exported"):
+    with pytest.raises(CheckpointError, match="is a reference generator; only the default kind can be used here"):
         graph.export(tmp_path, tmp_path / "model.onnx", precision="fp32")
 
 

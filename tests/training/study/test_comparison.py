@@ -12,7 +12,7 @@ import torch
 from musebridge import vocab
 from musebridge.errors import ConfigError, CorpusError
 from musebridge.training.data import corpus
-from musebridge.training.metrics.classification import Estimate
+from musebridge.training.metrics.bootstrap import Estimate
 from musebridge.training.models.checkpoint import WEIGHTS, save_generator
 from musebridge.training.models.generator import Generator, GeneratorConfig
 from musebridge.training.sampling.pairs import Window
