@@ -25,7 +25,7 @@ from musebridge.bridge.core.snapshot import Snapshot
 from musebridge.bridge.ports.base import InputPort, OutputPort
 from musebridge.bridge.ports.clock import Clock, MonotonicClock
 from musebridge.errors import ConfigError, MuseBridgeError, PortError
-from musebridge.events import NoteOff, NoteOn
+from musebridge.events import Message, NoteOff, NoteOn
 
 
 class Bridge:
@@ -84,33 +84,20 @@ class Bridge:
         self._session_thread = SessionThread(
             session, clock, self.inbox, self.journal, self._show, self._report, self.fail
         )
-        self._poller = Poller(
-            source,
-            clock,
-            self.inbox,
-            self._echoes,
-            self._sender.push,
-            lambda message: self.snapshot.passes_on(message),
-            self.stats.on_received,
-            self.fail,
-        )
+        hears, passed_on = self.stats.on_received, self._sender.push
+        self._poller = Poller(source, clock, self.inbox, self._echoes, passed_on, self._passes_on, hears, self.fail)
         self._port_monitor = PortMonitor([source, target], self._on_port, self.fail)
-        self.osc = (
-            OscServer(
-                osc,
-                clock,
-                self.inbox,
-                self.fail,
-                status=self._status,
-                stats=self.stats.numbers,
-                record=self.record,
-            )
-            if osc
-            else None
-        )
+        self.osc = self._osc_server(osc) if osc else None
         self._binds = binds
         self._saver = Saver(save, binds, self._report, self.fail) if save else None
         self._link = LinkFollower(clock, self.inbox, lambda: self.snapshot.settings, self.fail) if link else None
+
+    def _osc_server(self, address: tuple[str, int]) -> OscServer:
+        status, stats, record = self._status, self.stats.numbers, self.record
+        return OscServer(address, self._clock, self.inbox, self.fail, status=status, stats=stats, record=record)
+
+    def _passes_on(self, message: Message) -> bool:
+        return self.snapshot.passes_on(message)
 
     def __enter__(self) -> Bridge:
         self.start()

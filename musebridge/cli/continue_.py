@@ -13,6 +13,7 @@ from musebridge.errors import ConfigError, MidiFileError
 
 if TYPE_CHECKING:
     from musebridge.bridge.app.preset import Preset
+    from musebridge.events import Timed
     from musebridge.smf.append import Span
     from musebridge.smf.piece import Piece
 
@@ -60,15 +61,9 @@ def continue_(
     With --candidates, each piece of the music (192 tokens, some 5 s) is written so many times, and the one goes on
     that a discriminator takes for the most real; see "musebridge export" for how to make one.
     """
-    import numpy as np
-
     from musebridge.bridge.app.preset import load
-    from musebridge.bridge.core.candidates import continue_with_best
-    from musebridge.bridge.core.continuation import continue_piece, unused
-    from musebridge.bridge.inference.discriminator import OnnxDiscriminator
-    from musebridge.bridge.inference.engine import OnnxEngine
     from musebridge.smf import append
-    from musebridge.smf.piece import naming, open_piece
+    from musebridge.smf.piece import naming
     from musebridge.smf.write import save
 
     if discriminator and count == 1:
@@ -78,30 +73,10 @@ def continue_(
     for written_to in (out, roll):
         _keep_the_seed(seed_file, written_to, force)
     preset = load(preset_name, model)
-    piece = open_piece(seed_file, track)
+    piece, span = _read(seed_file, preset, track, opening_s, seconds, bars)
+    written = _write(piece, span, preset, discriminator, count, seed)
     with naming(seed_file):
-        piece = append.opening(piece, opening_s, track) if opening_s else piece
-        span = _span(piece, preset, seconds, bars)
-    for line in piece.report():
-        say(f"{seed_file.name}: {line}")
-    if names := unused(preset.settings):
-        say(f"preset {preset.name}: for a file, {', '.join(names)} {'has' if len(names) == 1 else 'have'} no meaning")
-    begin_s, end_s = (piece.tempos.second(tick) for tick in (span.begin, span.end))
-    write = continue_piece
-    if count > 1:
-        write = partial(continue_with_best, judge=OnnxDiscriminator(discriminator or preset.discriminator), count=count)
-    with progress("Writing music") as move:
-        written = write(
-            OnnxEngine(preset.model),
-            piece.events,
-            seconds=end_s - begin_s,
-            settings=preset.settings,
-            rng=np.random.default_rng(seed),
-            begin_s=begin_s - piece.start_s,
-            on_progress=lambda done_s: move(done_s / (end_s - begin_s)),
-        )
-    compose = append.alone if only else append.continued
-    with naming(seed_file):
+        compose = append.alone if only else append.continued
         data, remarks = compose(piece, written, span, channel=preset.settings.channel - 1)
     save(out, data)
     if roll:
@@ -110,8 +85,63 @@ def continue_(
         save_roll(roll, {"seed": piece.events, "continuation": written}, title=printable(seed_file.stem))
     for remark in remarks:
         say(f"{out.name}: {remark}")
+    begin_s, end_s = _seconds(piece, span)
     length = f"{bars} bar{'s' * (bars > 1)}" if bars else f"{round(end_s - begin_s, 2):g} s"
     say(f"wrote {out}: {length}, {len(written) // 2} notes, follow {seed_file.name} from {round(begin_s, 2):g} s on")
+
+
+def _read(
+    seed_file: Path,
+    preset: Preset,
+    track: str | None,
+    opening_s: float | None,
+    seconds: float | None,
+    bars: int | None,
+) -> tuple[Piece, Span]:
+    """Return the seed and where its continuation lies; say what was read, mended, left out and ignored."""
+    from musebridge.bridge.core.continuation import unused
+    from musebridge.smf import append
+    from musebridge.smf.piece import naming, open_piece
+
+    piece = open_piece(seed_file, track)
+    with naming(seed_file):
+        piece = append.opening(piece, opening_s, track) if opening_s else piece
+        span = _span(piece, preset, seconds, bars)
+    for line in piece.report():
+        say(f"{seed_file.name}: {line}")
+    if names := unused(preset.settings):
+        say(f"preset {preset.name}: for a file, {', '.join(names)} {'has' if len(names) == 1 else 'have'} no meaning")
+    return piece, span
+
+
+def _seconds(piece: Piece, span: Span) -> tuple[float, float]:
+    """Return where a span begins and ends on the seed's time line."""
+    return piece.tempos.second(span.begin), piece.tempos.second(span.end)
+
+
+def _write(piece: Piece, span: Span, preset: Preset, discriminator: Path | None, count: int, seed: int) -> list[Timed]:
+    """Write as long a continuation as the span, the best of ``count`` candidates, and show how it goes on."""
+    import numpy as np
+
+    from musebridge.bridge.core.candidates import continue_with_best
+    from musebridge.bridge.core.continuation import continue_piece
+    from musebridge.bridge.inference.discriminator import OnnxDiscriminator
+    from musebridge.bridge.inference.engine import OnnxEngine
+
+    begin_s, end_s = _seconds(piece, span)
+    write = continue_piece
+    if count > 1:
+        write = partial(continue_with_best, judge=OnnxDiscriminator(discriminator or preset.discriminator), count=count)
+    with progress("Writing music") as move:
+        return write(
+            OnnxEngine(preset.model),
+            piece.events,
+            seconds=end_s - begin_s,
+            settings=preset.settings,
+            rng=np.random.default_rng(seed),
+            begin_s=begin_s - piece.start_s,
+            on_progress=lambda done_s: move(done_s / (end_s - begin_s)),
+        )
 
 
 def _keep_the_seed(seed_file: Path, out: Path | None, force: bool) -> None:

@@ -79,43 +79,58 @@ def prepare(
     """
     paths, skipped = find_midi(midi_dir, out_dir)
     splits = split_of(midi_dir, paths)
-    found = len(paths) + len(skipped)
-    packed: dict[str, list[Tokens]] = {split: [] for split in SPLITS}
-    rows: dict[str, dict[str, float]] = {s: {"files": 0, "tokens": 0, "notes": 0, "hours": 0.0} for s in SPLITS}
-    mended: list[dict[str, str]] = []
-    repairs: Repairs = Repairs()
-    seen: dict[bytes, str] = {}
+    packing = _Packing(skipped)
     for i, (path, piece) in enumerate(zip(paths, _read_all(midi_dir, paths, workers), strict=True)):
         on_progress((i + 1) / len(paths))
-        reason = piece.skipped or _duplicate(piece, seen)
-        if piece.tokens is None or reason:
-            skipped.append({"file": piece.name, "reason": reason})
-            continue
-        packed[splits[path]].append(piece.tokens)
-        row = rows[splits[path]]
-        row["files"] += 1
-        row["tokens"] += len(piece.tokens)
-        row["notes"] += piece.notes
-        row["hours"] += piece.seconds / 3600
-        repairs += piece.repairs
-        if piece.repairs:
-            mended.append({"file": piece.name, "what": describe(piece.repairs)})
-    if not any(packed.values()):
+        packing.add(piece, splits[path])
+    if not any(packing.packed.values()):
         reason = next(skip["reason"] for skip in skipped if skip["reason"] != NOT_NAMED)
         raise CorpusError(f"{midi_dir}: none of {len(paths)} MIDI files could be used: {reason}")
     sheets = sorted(midi_dir.glob(_MAESTRO_CSV))
     name = sheets[0].stem if sheets else midi_dir.resolve().name
     licence = licence or (_MAESTRO_LICENCE if sheets else "unknown; ask the owner of the MIDI files")
-    card = {
-        "name": name_of(Path(name)),
-        "licence": licence,
-        "found": found,
-        "splits": rows,
-        "skipped": sorted(skipped, key=lambda skip: skip["file"]),
-        "mended": mended,
-        "repairs": dict(sorted(repairs.items())),
-    }
-    return _write(out_dir, packed, card)
+    return _write(out_dir, packing.packed, {"name": name_of(Path(name)), "licence": licence, **packing.counts()})
+
+
+class _Packing:
+    """What was read so far: tokens and counts of each split, what was repaired, and what was passed over.
+
+    Args:
+        skipped: files that were passed over already, with the reason; more are added.
+    """
+
+    def __init__(self, skipped: list[dict[str, str]]) -> None:
+        self.packed: dict[str, list[Tokens]] = {split: [] for split in SPLITS}
+        self._rows = {split: {"files": 0, "tokens": 0, "notes": 0, "hours": 0.0} for split in SPLITS}
+        self._skipped, self._mended = skipped, list[dict[str, str]]()
+        self._repairs: Repairs = Repairs()
+        self._seen: dict[bytes, str] = {}
+
+    def add(self, piece: Piece, split: str) -> None:
+        """Take a piece into its split, or note why it is passed over."""
+        reason = piece.skipped or _duplicate(piece, self._seen)
+        if piece.tokens is None or reason:
+            self._skipped.append({"file": piece.name, "reason": reason})
+            return
+        self.packed[split].append(piece.tokens)
+        row = self._rows[split]
+        row["files"] += 1
+        row["tokens"] += len(piece.tokens)
+        row["notes"] += piece.notes
+        row["hours"] += piece.seconds / 3600
+        self._repairs += piece.repairs
+        if piece.repairs:
+            self._mended.append({"file": piece.name, "what": describe(piece.repairs)})
+
+    def counts(self) -> dict[str, object]:
+        """Return what the card says: each file is counted in a split or listed."""
+        return {
+            "found": len(self._skipped) + sum(int(row["files"]) for row in self._rows.values()),
+            "splits": self._rows,
+            "skipped": sorted(self._skipped, key=lambda skip: skip["file"]),
+            "mended": self._mended,
+            "repairs": dict(sorted(self._repairs.items())),
+        }
 
 
 def find_midi(midi_dir: Path, out_dir: Path) -> tuple[list[Path], list[dict[str, str]]]:
