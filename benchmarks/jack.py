@@ -36,10 +36,10 @@ class Jack:
     """
 
     def __init__(self, name: str) -> None:
-        self.name, self._lock = _reserved(name)
-        self._server: subprocess.Popen[bytes] | None = None
         if shutil.which("jackd") is None:
             raise PortError("jackd is not installed; install it (Debian: apt-get install jackd2)")
+        self.name, self._lock = _reserved(name)
+        self._server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Jack:
         environment = {"JACK_DEFAULT_SERVER": self.name, "JACK_NO_AUDIO_RESERVATION": "1", "JACK_NO_START_SERVER": "1"}
@@ -81,6 +81,11 @@ class Jack:
         self._server.wait()
 
 
+def _answers(server: str) -> bool:
+    asked = subprocess.run(["jack_wait", "-s", server, "-c"], capture_output=True, text=True, timeout=DEADLINE_S)
+    return asked.stdout.startswith("running")
+
+
 def _reserved(name: str) -> tuple[str, IO[str]]:
     import fcntl  # not on Windows, where there is no JACK to test
 
@@ -90,8 +95,10 @@ def _reserved(name: str) -> tuple[str, IO[str]]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-        else:
+            continue
+        if not _answers(numbered):  # as one would that whoever started it left behind
             return numbered, lock
+        lock.close()
     raise PortError(f"three JACK servers {name} are in use; end what uses them")
 
 
