@@ -11,13 +11,6 @@ from musebridge.bridge.ports.midi_library import MidiLibrary
 from musebridge.errors import PortError
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run all that is played through JACK: a server is enough, and nothing else plays beside it."""
-    for item in items:
-        if "jack_server" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("jack"))
-
-
 @pytest.fixture(scope="session")
 def jack_server() -> Iterator[str]:
     """The name of a running JACK server with the dummy driver."""

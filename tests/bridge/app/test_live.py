@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from musebridge.benchmarks import live, rolls, sender
 from musebridge.bridge.app import preset
 
@@ -10,6 +12,7 @@ def model() -> Path:
     return preset.load("call").model
 
 
+@pytest.mark.xdist_group("jack")
 def test_hand_overs_and_interruptions_are_measured(jack_server: str) -> None:
     rows = {row.name: row for row in live.rows(model(), cycles=4, hoarded=3, seed_s=0.5)}
     names = [
@@ -23,6 +26,7 @@ def test_hand_overs_and_interruptions_are_measured(jack_server: str) -> None:
     assert all(row.p50 > 0 for row in rows.values())
 
 
+@pytest.mark.xdist_group("jack")
 def test_both_kinds_of_sender_are_measured(jack_server: str) -> None:
     rows = sender.rows(model(), 20)
     assert [row.n for row in rows] == [20, 20]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from musebridge.benchmarks import fuzz, soak
@@ -20,6 +21,7 @@ def test_noise_on_the_midi_input_leaves_no_note_sounding() -> None:
     assert fuzz.noise(100_000).n > 10
 
 
+@pytest.mark.xdist_group("jack")
 def test_the_real_bridge_is_played_to_for_a_while(jack_server: str) -> None:
     rows = {row.name.partition(": ")[2]: row for row in soak.real(0.2)}
     assert rows["stuck"].max == 0

@@ -21,7 +21,10 @@ from musebridge.bridge.ports import rtmidi as midi
 from musebridge.bridge.ports.midi_library import MidiLibrary
 from musebridge.errors import PortError
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="real MIDI ports through JACK need Linux")
+pytestmark = [
+    pytest.mark.xdist_group("jack"),  # one server for all of them, and nothing else plays beside it
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="real MIDI ports through JACK need Linux"),
+]
 
 C = TypeVar("C")
 DEADLINE_S = 60

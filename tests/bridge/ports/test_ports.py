@@ -14,7 +14,10 @@ from musebridge.bridge.ports.rtmidi import VIRTUAL, MidiSystem, RtMidiInput
 from musebridge.errors import PortError
 from musebridge.events import SUSTAIN, Control, Message, NoteOff, NoteOn
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="real MIDI ports through JACK need Linux")
+pytestmark = [
+    pytest.mark.xdist_group("jack"),  # one server for all of them, and nothing else plays beside it
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="real MIDI ports through JACK need Linux"),
+]
 
 DEADLINE_S = 20
 C, E = NoteOn(pitch=60, velocity=64), NoteOn(pitch=64, velocity=64)
