@@ -163,7 +163,7 @@ def test_fine_tuning_tells_what_the_discriminator_hears_and_keeps_the_best_weigh
     result = call(*pretrained)
     assert result.exit_code == 0, result.output
     assert re.search(r"the discriminator on \d+ pairs of 3 held-out pieces: AUROC \d\.\d{3} \[", result.output)
-    assert re.search(r"step 0: judge \d\.\d{3}, NLL \d\.\d{4}, distinct-4 \d\.\d{3}, taken", result.output)
+    assert re.search(r"step 0: two-sample AUROC \d\.\d{3}, NLL \d\.\d{4}, distinct-4 \d\.\d{3}, taken", result.output)
     assert f"{tmp_path / 'fine'}: the weights of step " in result.output
     assert (tmp_path / "fine" / "generator.safetensors").exists()
     again = call(*pretrained)  # over already: nothing is sampled or trained

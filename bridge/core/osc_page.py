@@ -11,8 +11,9 @@ from musebridge.bridge.core.settings import Settings, Value
 
 _PAGE = """# OSC
 
-`musebridge serve` listens on 127.0.0.1:9123 (`--osc HOST:PORT`, `--osc [::1]:9123` for IPv6, `--osc off`). This page is
-made from the table in `bridge/core/osc_namespace.py` that also drives it:
+This page lists every OSC address and parameter of MuseBridge. `musebridge serve` listens on 127.0.0.1:9123
+(`--osc HOST:PORT`, `--osc [::1]:9123` for IPv6, `--osc off`). The page is made
+from the table in `bridge/core/osc_namespace.py` that also drives it:
 `python -m musebridge.bridge.core.osc_page > docs/osc.md`.
 
 ## What it understands

@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from musebridge.benchmarks.measure import Row
     from musebridge.benchmarks.study import Trial
 
-JSON = click.option("--json", "json_file", type=FILE, help="Write the rows there too.")
+JSON = click.option("--json", "json_file", type=FILE, help="Also write the results to this file.")
 STUDY = click.option(
-    "-o", "--out", type=FOLDER, default=Path("out/study"), show_default=True, help="Where trials and tables go."
+    "-o", "--out", type=FOLDER, default=Path("out/study"), show_default=True, help="Folder for trials and tables."
 )
 PARTS = ("play", "sender", "rolls")
 
 
 @click.group()
 def bench() -> None:
-    """Measure this machine: each figure beside a peer or a limit."""
+    """Measure this machine; each figure is compared with another program or a limit."""
 
 
 @bench.command("engine")
-@click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Steps for each subject.")
+@click.option("--steps", type=click.IntRange(1), default=300, show_default=True, help="Measured steps of each program.")
 @click.option(
     "--context",
     "contexts",
@@ -47,12 +47,14 @@ def bench() -> None:
     multiple=True,
     default=(128, 512, 1024, 2000),
     show_default=True,
-    help="Tokens that a step follows.",
+    help="Tokens already in the context.",
 )
-@click.option("--sustain", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds of generation.")
+@click.option(
+    "--sustain", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds to generate without a pause."
+)
 @JSON
 def bench_engine(steps: int, contexts: tuple[int, ...], sustain: float, json_file: Path | None) -> None:
-    """Time per step and prefill: the engine, its rivals, and the memory's bound."""
+    """Time a step and a prefill of the engine, beside torch, transformers and the limit of memory speed."""
     from musebridge.benchmarks import engine
 
     rows = engine.rows(engine.SHAPE, contexts=contexts, steps=steps, sustain_s=sustain)
@@ -62,12 +64,12 @@ def bench_engine(steps: int, contexts: tuple[int, ...], sustain: float, json_fil
 
 
 @bench.command("train")
-@click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Steps for each subject.")
-@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows a step.")
-@click.option("--context", type=click.IntRange(2), default=1024, show_default=True, help="Tokens a window.")
+@click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Measured steps of each program.")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows in a step.")
+@click.option("--context", type=click.IntRange(2), default=1024, show_default=True, help="Tokens in a window.")
 @JSON
 def bench_train(steps: int, batch: int, context: int, json_file: Path | None) -> None:
-    """Time per training step: compiled, plain eager, and the matrix products alone."""
+    """Time a training step: compiled, plain eager, and its matrix products alone."""
     from musebridge.benchmarks import train
     from musebridge.training.models.generator import GeneratorConfig
 
@@ -81,7 +83,7 @@ def bench_train(steps: int, batch: int, context: int, json_file: Path | None) ->
 @SEED
 @click.pass_context
 def bench_kill(context: click.Context, times: int, seed: int) -> None:
-    """End a playing bridge at random moments; does a note hang, or the program? Wants jackd."""
+    """Kill a playing bridge at random moments: does a note or the program hang? Needs jackd."""
     from musebridge.benchmarks import kill
 
     done: list[kill.Trial] = []
@@ -98,8 +100,8 @@ def bench_kill(context: click.Context, times: int, seed: int) -> None:
 @bench.command("adversarial")
 @CHECKPOINT
 @CORPUS
-@click.option("--seeds", type=click.IntRange(1), default=128, show_default=True, help="Continued at once.")
-@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Seeds of an update.")
+@click.option("--seeds", type=click.IntRange(1), default=128, show_default=True, help="Seeds to continue at once.")
+@click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Seeds in an update.")
 @click.option(
     "--seed-length",
     "--seeded",
@@ -107,7 +109,7 @@ def bench_kill(context: click.Context, times: int, seed: int) -> None:
     type=click.IntRange(1),
     default=192,
     show_default=True,
-    help="Tokens of a seed.",
+    help="Tokens in a seed.",
 )
 @click.option(
     "--continuation-length",
@@ -116,9 +118,9 @@ def bench_kill(context: click.Context, times: int, seed: int) -> None:
     type=click.IntRange(1),
     default=192,
     show_default=True,
-    help="Tokens of a continuation.",
+    help="Tokens in a continuation.",
 )
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Measurements of each mode.")
 @JSON
 def bench_adversarial(
     checkpoint: Path,
@@ -130,7 +132,7 @@ def bench_adversarial(
     rounds: int,
     json_file: Path | None,
 ) -> None:
-    """Time of sampling and of a generator's update: the parallel mode beside the faithful one."""
+    """Time sampling and a generator's update, in parallel and sequential mode."""
     from musebridge.benchmarks import adversarial
 
     rows = adversarial.rows_of(
@@ -150,13 +152,17 @@ def bench_adversarial(
 @click.argument("folder", metavar="DISCRIMINATOR", type=FOLDER)
 @CORPUS
 @click.option("--seeds", type=click.IntRange(1), default=200, show_default=True, help="From the validation split.")
-@click.option("--candidates", "count", type=click.IntRange(2, 16), default=4, show_default=True, help="Of each seed.")
-@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="Measurements of each time.")
+@click.option(
+    "--candidates", "count", type=click.IntRange(2, 16), default=4, show_default=True, help="Candidates for each seed."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=10, show_default=True, help="How often each time is measured."
+)
 @JSON
 def bench_candidates(
     folder: Path, corpus_dir: Path, seeds: int, count: int, rounds: int, json_file: Path | None
 ) -> None:
-    """What a choice among candidates costs and gains; DISCRIMINATOR is that folder of an adversarial run."""
+    """Measure what choosing among candidates costs and gains; DISCRIMINATOR is a folder in an adversarial run."""
     from musebridge.benchmarks import candidates
 
     measured = candidates.Bench(folder, corpus_dir, seeds=seeds, count=count)
@@ -170,14 +176,20 @@ def bench_candidates(
 @bench.command("answers")
 @CORPUS
 @click.option("--seeds", type=click.IntRange(2), default=128, show_default=True, help="From the validation split.")
-@click.option("--tokens", type=click.IntRange(8, 1024), default=1024, show_default=True, help="Of seed and answer.")
+@click.option(
+    "--tokens",
+    type=click.IntRange(8, 1024),
+    default=1024,
+    show_default=True,
+    help="Tokens in the seed, and in the answer.",
+)
 @PRESET
 @MODEL
 @JSON
 def bench_answers(
     corpus_dir: Path, seeds: int, tokens: int, preset_name: str, model: Path | None, json_file: Path | None
 ) -> None:
-    """How like real music what the bridge writes is, as a preset sets it."""
+    """Compare what the bridge writes with real music, under a preset."""
     from musebridge.benchmarks import answers
     from musebridge.bridge.app.preset import load
 
@@ -193,11 +205,21 @@ def bench_answers(
 @CORPUS
 @click.option("--pieces", type=click.IntRange(2), default=24, show_default=True, help="From the validation split.")
 @click.option(
-    "--opening", "opening_s", type=click.FloatRange(1), default=20.0, show_default=True, help="Heard of each."
+    "--opening",
+    "opening_s",
+    type=click.FloatRange(1),
+    default=20.0,
+    show_default=True,
+    help="Seconds of each piece to continue.",
 )
-@click.option("--slices", type=click.IntRange(1), default=6, show_default=True, help="Of 10 s each, to be written.")
+@click.option("--slices", type=click.IntRange(1), default=6, show_default=True, help="Slices of 10 s to write.")
 @click.option(
-    "--preset", "preset_names", multiple=True, default=("call",), show_default=True, help="May be given again."
+    "--preset",
+    "preset_names",
+    multiple=True,
+    default=("call",),
+    show_default=True,
+    help="A name, or a .toml file; may be repeated.",
 )
 @MODEL
 @JSON
@@ -210,7 +232,7 @@ def bench_memory(
     model: Path | None,
     json_file: Path | None,
 ) -> None:
-    """What the bridge keeps of what it heard, as presets set it, beside how the players went on."""
+    """Measure what an answer keeps of the phrase, under each preset, beside how the players went on."""
     from musebridge.benchmarks import memory
     from musebridge.bridge.app.preset import load
 
@@ -231,10 +253,10 @@ def bench_memory(
 @CHECKPOINT
 @CORPUS
 @click.option("--pieces", type=click.IntRange(2), default=60, show_default=True, help="From the validation split.")
-@click.option("--windows", type=click.IntRange(1), default=2, show_default=True, help="Of each piece.")
+@click.option("--windows", type=click.IntRange(1), default=2, show_default=True, help="Windows of each piece.")
 @JSON
 def bench_recall(checkpoint: Path, corpus_dir: Path, pieces: int, windows: int, json_file: Path | None) -> None:
-    """Fit how strongly figures that return go on as before; what is it worth on other pieces?"""
+    """Fit how strongly recalled figures are favoured, and measure the gain on other pieces."""
     from musebridge.benchmarks import recall
 
     with progress("Reading") as move:
@@ -246,16 +268,22 @@ def bench_recall(checkpoint: Path, corpus_dir: Path, pieces: int, windows: int, 
 
 
 @bench.command("live")
-@click.option("--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="Default all.")
-@click.option("--cycles", type=click.IntRange(1), default=150, show_default=True, help="Hand-overs of each kind.")
-@click.option("--events", type=click.IntRange(1), default=10_000, show_default=True, help="From each kind of sender.")
-@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Of generation.")
+@click.option(
+    "--part", "parts", type=click.Choice(PARTS), multiple=True, default=PARTS, help="What to measure; all by default."
+)
+@click.option(
+    "--cycles", type=click.IntRange(1), default=150, show_default=True, help="Hand-overs of each kind to measure."
+)
+@click.option(
+    "--events", type=click.IntRange(1), default=10_000, show_default=True, help="Events to send by each kind of sender."
+)
+@click.option("--minutes", type=click.FloatRange(0.1), default=10.0, show_default=True, help="Minutes to generate.")
 @MODEL
 @JSON
 def bench_live(
     parts: tuple[str, ...], cycles: int, events: int, minutes: float, model: Path | None, json_file: Path | None
 ) -> None:
-    """Hand-over, interruption and jitter, with real ports under a JACK server of its own."""
+    """Time hand-over, interruption and jitter on real ports, under a JACK server of its own."""
     from musebridge.benchmarks import live, rolls, sender
     from musebridge.benchmarks.jack import Jack
     from musebridge.bridge.app.preset import load
@@ -273,11 +301,13 @@ def bench_live(
 
 
 @bench.command("soak")
-@click.option("--hours", type=click.FloatRange(0), default=2.0, show_default=True, help="Of virtual time.")
-@click.option("--minutes", type=click.FloatRange(0), default=0.0, show_default=True, help="Of real time, under JACK.")
+@click.option("--hours", type=click.FloatRange(0), default=2.0, show_default=True, help="Hours of virtual time.")
+@click.option(
+    "--minutes", type=click.FloatRange(0), default=0.0, show_default=True, help="Minutes of real time, under JACK."
+)
 @JSON
 def bench_soak(hours: float, minutes: float, json_file: Path | None) -> None:
-    """Play at random for hours: does a note stay, does one end late, does the memory grow?"""
+    """Play at random for hours: does a note hang or end late, does memory grow?"""
     from musebridge.benchmarks import soak
     from musebridge.benchmarks.jack import Jack
 
@@ -289,11 +319,15 @@ def bench_soak(hours: float, minutes: float, json_file: Path | None) -> None:
 
 
 @bench.command("fuzz")
-@click.option("--datagrams", type=click.IntRange(1), default=100_000, show_default=True, help="Malformed OSC.")
-@click.option("--noise", type=click.IntRange(1), default=1_000_000, show_default=True, help="Bytes of MIDI.")
+@click.option(
+    "--datagrams", type=click.IntRange(1), default=100_000, show_default=True, help="Malformed OSC datagrams to send."
+)
+@click.option(
+    "--noise", type=click.IntRange(1), default=1_000_000, show_default=True, help="Random bytes of MIDI to send."
+)
 @JSON
 def bench_fuzz(datagrams: int, noise: int, json_file: Path | None) -> None:
-    """Send what nobody should send; the bridge must stand it."""
+    """Send malformed OSC and random MIDI; the bridge must keep playing."""
     from musebridge.benchmarks import fuzz
 
     _tell(list(fuzz.rows(datagrams, noise)), json_file)
@@ -301,12 +335,12 @@ def bench_fuzz(datagrams: int, noise: int, json_file: Path | None) -> None:
 
 @bench.command("ablation")
 @CORPUS
-@click.option("--width", type=click.IntRange(128), default=256, show_default=True, help="Of both generators.")
-@click.option("--tokens", type=click.IntRange(1), default=500_000, show_default=True, help="Of each training.")
+@click.option("--width", type=click.IntRange(128), default=256, show_default=True, help="Width of both generators.")
+@click.option("--tokens", type=click.IntRange(1), default=500_000, show_default=True, help="Tokens in each training.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @STUDY
 def bench_ablation(corpus_dir: Path, width: int, tokens: int, seeds: int, out: Path) -> None:
-    """Train the reference and the default generator alike; compare them."""
+    """Train the reference and the default generator alike, and compare them."""
     from musebridge.benchmarks import study
 
     _study(study.ablation(width, tokens, seeds), corpus_dir, out / "ablation.md", study.ablation_page)
@@ -318,7 +352,7 @@ def bench_ablation(corpus_dir: Path, width: int, tokens: int, seeds: int, out: P
 @click.option("--flops", "budgets", type=float, multiple=True, default=(2e13, 8e13), show_default=True)
 @STUDY
 def bench_scaling(corpus_dir: Path, widths: tuple[int, ...], budgets: tuple[float, ...], out: Path) -> None:
-    """Train several sizes with the same arithmetic; which is best?"""
+    """Train several sizes with the same arithmetic, and compare them."""
     from musebridge.benchmarks import study
 
     _study(study.scaling(widths, budgets), corpus_dir, out / "scaling.md", study.scaling_page)

@@ -114,15 +114,20 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 CHECKPOINT = click.argument("checkpoint", type=click.Path(path_type=Path))
 CORPUS = click.argument("corpus_dir", metavar="CORPUS", type=FOLDER)
 PRESET = click.option("--preset", "preset_name", default="call", show_default=True, help="A name, or a .toml file.")
-MODEL = click.option("--model", type=FILE, help="Another .onnx model than the preset's.")
-SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the randomness.")
+MODEL = click.option("--model", type=FILE, help="Use this .onnx model instead of the preset's.")
+SEED = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 BACKEND = click.option(
     "--backend",
     default="auto",
     show_default=True,
     metavar="[LIBRARY/]SYSTEM",
-    help="jack, alsa, coremidi or winmm; python-rtmidi/jack and supriya-midi/jack say through which library.",
+    help="jack, alsa, coremidi or winmm; python-rtmidi/jack or supriya-midi/jack also chooses the library.",
 )
 OSC = click.option(
-    "--osc", default="127.0.0.1:9123", show_default=True, metavar="HOST:PORT", help="Or off.", callback=_address
+    "--osc",
+    default="127.0.0.1:9123",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to listen for OSC, or off.",
+    callback=_address,
 )

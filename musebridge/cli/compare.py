@@ -17,21 +17,35 @@ if TYPE_CHECKING:
 @click.command()
 @CHECKPOINT
 @CORPUS
-@click.option("-o", "--out", required=True, type=FOLDER, help="Folder of the report; samples are kept there too.")
+@click.option("-o", "--out", required=True, type=FOLDER, help="Folder for the report and the samples.")
 @click.option("--against", required=True, type=click.Path(path_type=Path), help="The pre-trained generator.")
-@click.option("--rival", "rivals", multiple=True, metavar="NAME=CHECKPOINT", help="Another to beat; may be repeated.")
+@click.option(
+    "--rival", "rivals", multiple=True, metavar="NAME=CHECKPOINT", help="Another generator to beat; may be repeated."
+)
 @click.option(
     "--discriminator",
     type=click.Path(exists=True, path_type=Path),
     help='Pick the best by this one: the folder "discriminator" of a run, the checkpoint in it, or an exported file.',
 )
-@click.option("--candidates", type=click.IntRange(2), default=8, show_default=True, help="Of which it picks one.")
-@click.option("--sweep", type=click.IntRange(0), default=0, metavar="WINDOWS", help="Seeds for each sampler setting.")
+@click.option(
+    "--candidates",
+    type=click.IntRange(2),
+    default=8,
+    show_default=True,
+    help="Continuations among which the discriminator picks one.",
+)
+@click.option(
+    "--sweep",
+    type=click.IntRange(0),
+    default=0,
+    metavar="WINDOWS",
+    help="Seeds with which to try each sampler setting.",
+)
 @click.option("--windows", type=click.IntRange(4), default=1024, show_default=True, help="Seeds to continue.")
 @click.option("--samplings", type=click.IntRange(1), default=1, show_default=True, help="Continuations of each seed.")
 @click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
 @click.option(
-    "--limit", type=click.IntRange(1), help="Score the likelihood of so many tokens; default the whole split."
+    "--limit", type=click.IntRange(1), help="Score the likelihood of this many tokens; default the whole split."
 )
 @click.option(
     "--seed-length",
@@ -40,7 +54,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=192,
     show_default=True,
-    help="Tokens of a seed.",
+    help="Tokens in a seed.",
 )
 @click.option(
     "--continuation-length",
@@ -49,7 +63,7 @@ if TYPE_CHECKING:
     type=click.IntRange(8),
     default=192,
     show_default=True,
-    help="Tokens of a continuation.",
+    help="Tokens in a continuation.",
 )
 @click.option(
     "--classifier-steps",
@@ -58,7 +72,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=500,
     show_default=True,
-    help="Steps of the transformer's training.",
+    help="Training steps of the transformer that classifies.",
 )
 def compare(
     checkpoint: Path,
@@ -77,11 +91,11 @@ def compare(
     continuation_length: int,
     classifier_steps: int,
 ) -> None:
-    """Does a fine-tuned generator beat the pre-trained one? Classifiers that took no part in its training say.
+    """Compare a fine-tuned generator with the pre-trained one, by classifiers that took no part in training.
 
-    All continue the same seeds of pieces that chose nothing. With --sweep, the pre-trained one also plays at its best
-    sampler setting, found with so many seeds of other pieces for each setting at first, and twice as many for the
-    better half. An interrupted comparison keeps its samples.
+    All continue the same seeds of held-out pieces. With --sweep, the pre-trained one also plays at its best sampler
+    setting. That is found on other pieces: each setting is tried with this many seeds, the better half with twice as
+    many. An interrupted comparison keeps its samples.
     """
     from musebridge.training.data import corpus
     from musebridge.training.sampling.pairs import Window

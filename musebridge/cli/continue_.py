@@ -31,9 +31,16 @@ if TYPE_CHECKING:
 @click.option("--opening", "opening_s", type=click.FloatRange(0.1), help="Seconds of the seed to take; default all.")
 @click.option("--roll", type=FILE, help="Draw a piano roll of both into this .png.")
 @click.option(
-    "--candidates", "count", type=click.IntRange(1, 16), default=1, show_default=True, help="The most real is kept."
+    "--candidates",
+    "count",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="Write this many and keep the most real.",
 )
-@click.option("--discriminator", type=FILE, help="What chooses; default MODEL.discriminator.onnx beside MODEL.onnx.")
+@click.option(
+    "--discriminator", type=FILE, help="Discriminator that chooses; default MODEL.discriminator.onnx beside MODEL.onnx."
+)
 @SEED
 @PRESET
 @MODEL
@@ -58,8 +65,8 @@ def continue_(
     The seed's tracks stay as they are; the continuation is a track of its own, with the instrument of the part it
     follows, and begins where the last note ends.
 
-    With --candidates, each piece of the music (192 tokens, some 5 s) is written so many times, and the one goes on
-    that a discriminator takes for the most real; see "musebridge export" for how to make one.
+    With --candidates, each piece of the music (192 tokens, some 5 s) is written this many times, and a discriminator
+    keeps the most real one. "musebridge export" makes a discriminator's file.
     """
     from musebridge.bridge.app.preset import load
     from musebridge.smf import append

@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--seconds", type=click.FloatRange(1, 600), default=15.0, show_default=True, help="Longest answer.")
 @click.option("--phrase", type=FILE, help="A .mid to play instead of the bundled performance.")
-@click.option("--phrase-seconds", type=click.FloatRange(1, 600), default=8.0, show_default=True)
-@click.option("-o", "--out", type=FOLDER, default=Path("out"), show_default=True, help="Where .mid and .png go.")
+@click.option(
+    "--phrase-seconds",
+    type=click.FloatRange(1, 600),
+    default=8.0,
+    show_default=True,
+    help="Seconds of the phrase to play.",
+)
+@click.option(
+    "-o", "--out", type=FOLDER, default=Path("out"), show_default=True, help="Folder for the .mid and the .png."
+)
 @click.option("--port", type=click.Choice(["auto", "virtual", "memory"]), default="auto", show_default=True)
 @SEED
 @PRESET
@@ -34,7 +42,7 @@ def demo(
     preset_name: str,
     model: Path | None,
 ) -> None:
-    """Hear and see it: a built-in performer plays a phrase, the bridge answers."""
+    """Hear and see it: a built-in performer plays a phrase, and the bridge answers."""
     from musebridge.bridge.app.demo import PHRASE, Demo
     from musebridge.bridge.app.preset import load
     from musebridge.bridge.inference.engine import OnnxEngine

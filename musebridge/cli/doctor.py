@@ -33,7 +33,7 @@ def doctor(
     model: Path | None,
     latency: tuple[str, str] | None,
 ) -> None:
-    """Can this machine play? Says what to do where it cannot."""
+    """Check whether this machine can play, and say what to do if it cannot."""
     from musebridge.bridge.app import doctor
     from musebridge.bridge.app.preset import load
     from musebridge.bridge.ports.clock import MonotonicClock

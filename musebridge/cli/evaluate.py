@@ -17,12 +17,22 @@ if TYPE_CHECKING:
 @click.command()
 @CHECKPOINT
 @CORPUS
-@click.option("-o", "--out", required=True, type=FOLDER, help="Folder of the report.")
+@click.option("-o", "--out", required=True, type=FOLDER, help="Folder for the report.")
 @click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
-@click.option("--warm", type=click.IntRange(0), help="Context that is not scored; default half the model's.")
+@click.option(
+    "--warm", type=click.IntRange(0), help="Tokens of context before scoring begins; default half the model's."
+)
 @click.option("--limit", type=click.IntRange(1), help="Score about this many tokens; default the whole split.")
-@click.option("--continuations", type=click.IntRange(0), default=0, help="Sample this many; are they copies?")
-@click.option("--noise-study", type=click.IntRange(0), default=0, metavar="WINDOWS", help="See below.")
+@click.option(
+    "--continuations", type=click.IntRange(0), default=0, help="Sample this many, and compare them with real music."
+)
+@click.option(
+    "--noise-study",
+    type=click.IntRange(0),
+    default=0,
+    metavar="WINDOWS",
+    help="Study noise on this many windows; see above.",
+)
 @click.option(
     "--noise-steps",
     "--noise-lessons",
@@ -30,7 +40,7 @@ if TYPE_CHECKING:
     type=click.IntRange(0),
     default=0,
     metavar="STEPS",
-    help="Of two transformers, see below.",
+    help="Training steps of two transformers; see above.",
 )
 def evaluate(
     checkpoint: Path,
@@ -46,8 +56,8 @@ def evaluate(
     """Measure a trained generator's likelihood and write a report.
 
     With --noise-study, CHECKPOINT is a discriminator's folder (the folder "discriminator" in an adversarial run):
-    from how much noise on velocities and time shifts does it hear that so many real windows were tampered with?
-    With --noise-steps, two transformers are trained on each noise as well: one attends over time, the other over
+    how much noise on the velocities and time shifts of real windows does it take for the discriminator to notice?
+    With --noise-steps, two transformers are also trained on each noise: one attends over time, the other over
     the batch, which was the mistake of earlier work.
     """
     from musebridge.training.data import corpus
@@ -79,7 +89,7 @@ def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows:
     from musebridge.training.sampling.pairs import Window
     from musebridge.training.study import noise
 
-    with progress("Listening") as move:
+    with progress("Scoring") as move:
         rows = []
         for row in noise.study(
             folder,
@@ -90,6 +100,9 @@ def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows:
             transformer_steps=transformer_steps,
             on_progress=move,
         ):
-            say(f"{row.name}: AUROC of the discriminator {row.discriminator.auroc}, of a fresh judge {row.fresh.auroc}")
+            say(
+                f"{row.name}: AUROC of the discriminator {row.discriminator.auroc}, "
+                f"of a classifier trained on it {row.fresh.auroc}"
+            )
             rows.append(row)
     say(f"wrote {noise.write_study(rows, out, command_line())}")

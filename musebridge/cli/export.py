@@ -14,9 +14,11 @@ from musebridge.errors import ConfigError
 @CHECKPOINT
 @click.option("-o", "--out", required=True, type=FILE, help="The .onnx file to write.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="int8", show_default=True)
-@click.option("--corpus", "corpus_dir", type=FOLDER, help="Measure on it what the precision costs a generator.")
+@click.option(
+    "--corpus", "corpus_dir", type=FOLDER, help="Measure on this corpus what the precision costs a generator."
+)
 def export(checkpoint: Path, out: Path, precision: str, corpus_dir: Path | None) -> None:
-    """Turn a trained generator into one ONNX file; checks parity before it writes.
+    """Turn a trained generator into one ONNX file, and compare it with torch first.
 
     CHECKPOINT may be a discriminator's folder as well (the folder "discriminator" in an adversarial run), or the
     discriminator.safetensors in it.

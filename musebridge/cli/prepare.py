@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("midi_dir", type=FOLDER)
 @click.option("-o", "--out", required=True, type=FOLDER, help="The corpus folder to write.")
-@click.option("--licence", default="", help="Licence of the MIDI files; models trained on them carry it.")
-@click.option("--workers", type=click.IntRange(1), help="Processes; default one a core.")
+@click.option("--licence", default="", help="Licence of the MIDI files, passed on to models trained on them.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; default one for each core.")
 def prepare(midi_dir: Path, out: Path, licence: str, workers: int | None) -> None:
     """Turn a folder of MIDI files into a packed token corpus."""
     from rich.table import Table

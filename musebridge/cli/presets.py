@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.command()
 def presets() -> None:
-    """List the presets and where they are."""
+    """List the presets, and say where they are."""
     from musebridge.bridge.app import preset
 
     for name in preset.names():

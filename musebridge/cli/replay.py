@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("log", type=FILE)
-@click.option("-o", "--out", type=FILE, help="Write the session's music to this .mid as well.")
+@click.option("-o", "--out", type=FILE, help="Also write the session's music to this .mid.")
 @PRESET
 @MODEL
 def replay(log: Path, out: Path | None, preset_name: str, model: Path | None) -> None:
-    """Play a recorded session again on its own time; does it come out the same?"""
+    """Replay a recorded session on its own time, and check that it comes out the same."""
     from musebridge import midifile
     from musebridge.artifact import fingerprint
     from musebridge.bridge.app import journal

@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--port", default="virtual", show_default=True, help="virtual, memory, or part of a port's name.")
-@click.option("--in", "in_name", help="Another existing port to listen to.")
-@click.option("--out", "out_name", help="Another existing port to play to.")
+@click.option(
+    "--port", default="virtual", show_default=True, help="virtual, memory, or part of an existing port's name."
+)
+@click.option("--in", "in_name", help="Listen to this existing port instead.")
+@click.option("--out", "out_name", help="Play to this existing port instead.")
 @OSC
 @click.option("--link", is_flag=True, help="Bars follow Ableton Link (pip install 'musebridge[link]').")
-@click.option("--record", type=FOLDER, help="Write the session here as .mid and .jsonl.")
+@click.option("--record", type=FOLDER, help="Record the session into this folder, as .mid and .jsonl.")
 @click.option("--mode", help="call, duet, bars or manual; default the preset's.")
-@click.option("--seed", type=click.IntRange(0), help="Of the randomness; default a fresh one.")
+@click.option("--seed", type=click.IntRange(0), help="Random seed; default a new one each time.")
 @BACKEND
 @PRESET
 @MODEL

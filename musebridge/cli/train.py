@@ -31,7 +31,7 @@ def _budget(context: click.Context, option: click.Parameter, text: str) -> dict[
 
 @click.command()
 @CORPUS
-@click.option("--run", "run_dir", required=True, type=FOLDER, help="Folder of the run; it resumes by itself.")
+@click.option("--run", "run_dir", required=True, type=FOLDER, help="Folder of the run; the same command resumes it.")
 @click.option(
     "--budget", required=True, help="How long: tokens (40M) or training time (90s, 100m, 2h).", callback=_budget
 )
@@ -42,14 +42,14 @@ def _budget(context: click.Context, option: click.Parameter, text: str) -> dict[
     type=(FOLDER, click.FloatRange(0, 1, min_open=True, max_open=True)),
     metavar="CORPUS SHARE",
     multiple=True,
-    help="Take this share of the windows from another corpus; may be given again.",
+    help="Take this share of the windows from another corpus; may be repeated.",
 )
 @click.option("--init", type=click.Path(path_type=Path), help="Begin with these weights instead of random ones.")
 @click.option(
     "--discriminator",
     "trained",
     type=click.Path(path_type=Path),
-    help="Take this discriminator as it is, or, if it knows another generator than --init, train it further: a run, "
+    help="Take this discriminator as it is, or, if trained on another generator than --init, train it further: a run, "
     "its discriminator.safetensors, or an exported .onnx, whose weights are rounded.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events into the run's folder.")
@@ -141,7 +141,7 @@ def _fine_tune(
     trained: Path | None,
     compile: bool,
 ) -> None:
-    """Run phase 2; say how well the discriminator hears, and what each measurement found."""
+    """Run phase 2; say how good the discriminator is, and what each measurement found."""
     from musebridge.training.adversarial import trainer
     from musebridge.training.data import corpus
 
@@ -171,12 +171,12 @@ def _fine_tune(
             lambda p: tell(f"step {p.step:,}  loss {p.loss:.4f}", run.fraction),
             lambda row: say(_measured(row)),
         )
-    say(f"{run_dir}: the weights of step {run.best_row['step']:,}, judge {run.best_row['judge_auroc']:.3f}")
+    say(f"{run_dir}: the weights of step {run.best_row['step']:,}, two-sample AUROC {run.best_row['judge_auroc']:.3f}")
 
 
 def _measured(row: dict[str, float]) -> str:
     """Return a measurement of phase 2 as a line; before the first step it has neither loss nor verdict."""
-    figures = (("judge", "judge_auroc", 3), ("NLL", "nll", 4), ("distinct-4", "distinct_4", 3))
+    figures = (("two-sample AUROC", "judge_auroc", 3), ("NLL", "nll", 4), ("distinct-4", "distinct_4", 3))
     means = (("loss", "loss", 4), ("verdict", "verdict", 2))
     known = [f"{name} {row[key]:.{digits}f}" for name, key, digits in figures + means if math.isfinite(row[key])]
     return f"step {row['step']:,}: {', '.join(known)}{', taken' if row['taken'] else ''}"
