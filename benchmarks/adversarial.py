@@ -43,7 +43,7 @@ def rows_of(
         CheckpointError: it is no default generator.
         CorpusError: the split has too few windows.
     """
-    generator = load(checkpoint)[0]
+    generator = load(checkpoint)[0].requires_grad_(True)
     tokens = corpus.load(corpus_dir).splits["validation"]
     starts = starts_within_pieces(tokens, seed_length, seed=0)[:seeds]
     if len(starts) < seeds:

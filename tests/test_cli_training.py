@@ -79,6 +79,7 @@ from musebridge.cli import main
 from musebridge.training.pretraining.trainer import Pretraining
 
 optimize = Pretraining._optimize
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job has not
 
 def optimize_and_end(self):
     if self.progress.step == 3:
