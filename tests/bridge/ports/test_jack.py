@@ -267,6 +267,16 @@ def test_the_doctor_finds_that_this_machine_can_play(backend: str, library: Midi
     assert done.returncode == any(line.startswith("problem") for line in found.values()), done.stdout
 
 
+def measured_latency(backend: str, source: str, target: str) -> subprocess.CompletedProcess[str]:
+    """Ask the doctor, and again where a busy server lets no client in."""
+    for _ in range(DEADLINE_S):
+        command = [*DOCTOR, "--backend", backend, "--latency", source, target]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if "JACK: " not in done.stdout:
+            break
+    return done
+
+
 def test_the_doctor_measures_how_long_a_note_takes_through_a_cable(backend: str) -> None:
     system = midi.MidiSystem(backend)
     source, target = system.pair("virtual", "virtual")  # with a cable between them: what enters leaves
@@ -280,8 +290,7 @@ def test_the_doctor_measures_how_long_a_note_takes_through_a_cable(backend: str)
     thread = threading.Thread(target=pass_on)
     thread.start()
     try:
-        command = [*DOCTOR, "--backend", backend, "--latency", target.name, source.name]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = measured_latency(backend, target.name, source.name)
     finally:
         cable.set()
         thread.join()
@@ -298,8 +307,7 @@ def test_the_doctor_measures_how_long_a_note_takes_through_a_cable(backend: str)
 def test_the_doctor_says_where_no_note_came_back(backend: str) -> None:
     keyboard, synth = midi.open_pair("virtual", "virtual", backend)
     try:
-        command = [*DOCTOR, "--backend", backend, "--latency", synth.name, keyboard.name]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = measured_latency(backend, synth.name, keyboard.name)
     finally:
         keyboard.close()
         synth.close()
