@@ -388,7 +388,7 @@ class Session:
     def _write(self, now_s: float) -> None:
         end_s = self._turns.end_s(now_s)
         if self._performer.stream.end_s < end_s:
-            self._performer.write(now_s, self.settings, on_grid=self._turns.on_grid)
+            self._performer.write(now_s, self.settings, self._meter if self._turns.on_grid else None, end_s)
         if self._performer.stream.end_s >= end_s:
             self._performer.close(now_s, end_s)
             self._phrase.begun_s = None
