@@ -88,7 +88,7 @@ class Clip:
         """Return its events, with beats for times; at one moment notes end before others begin."""
         events = [Timed(note.start + note.length, NoteOff(pitch=note.pitch)) for note in self.notes]
         events += [Timed(note.start, NoteOn(pitch=note.pitch, velocity=note.velocity)) for note in self.notes]
-        return sorted(events, key=lambda timed: (timed.time_s, isinstance(timed.event, NoteOn)))
+        return sorted(events, key=lambda timed: (round(timed.time_s, 6), isinstance(timed.event, NoteOn)))
 
 
 @dataclass(slots=True)
