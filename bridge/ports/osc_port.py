@@ -204,7 +204,7 @@ def address_of(name: str) -> tuple[str, int] | None:
         return None
     host, _, port = name.removeprefix("osc:").rpartition(":")
     if not (port.isdecimal() and int(port) < 2**16):
-        raise ConfigError(f"a port of notes by OSC is osc or osc:HOST:PORT, found {name!r}")
+        raise ConfigError(f"a port of notes by OSC is osc, osc:PORT or osc:HOST:PORT, found {name!r}")
     return host.strip("[]") or DEFAULT[0], int(port)
 
 
