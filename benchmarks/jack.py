@@ -18,8 +18,8 @@ from musebridge.events import ALL_SOUND_OFF, Control, Message, NoteOff, NoteOn
 DEADLINE_S = 30.0
 _CHORD = (43, 50, 55, 59, 62, 67, 71, 74)
 _TICK_S = 0.002
-_PERIOD, _PATIENCE_MS = "1024", "4000"
-"""Long, and the server waits for its clients (-S, -t): a loaded machine without realtime priority misses
+_PERIOD = "1024"
+"""Long, and the server waits for its clients (-S): a loaded machine without realtime priority misses
 periods, and their events are lost."""
 pause = threading.Event().wait
 
@@ -66,7 +66,7 @@ class Jack:
         """Start the server, unless it runs, and wait until it answers."""
         if self._server is not None and self._server.poll() is None:
             return
-        command = ["jackd", "-n", self.name, "-r", "-S", "-t", _PATIENCE_MS, "-d", "dummy", "-r", "48000", "-p", _PERIOD]
+        command = ["jackd", "-n", self.name, "-r", "-S", "-d", "dummy", "-r", "48000", "-p", _PERIOD]
         # Whoever is killed beside it must not leave a server behind, which nobody else can start then.
         bound = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         self._server = subprocess.Popen([*bound, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
