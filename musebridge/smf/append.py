@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from musebridge.events import ALL_NOTES_OFF, RESET_CONTROLLERS, SOSTENUTO, SUSTA
 from musebridge.smf.columns import BANK, BANK_LOW, NOTE_OFF, NOTE_ON, PITCH_BEND, PROGRAM, Columns
 from musebridge.smf.container import MOST_TRACKS, Smf
 from musebridge.smf.parts import DRUM_CHANNEL, Part, kits_by_sysex, ports_of
-from musebridge.smf.piece import Piece, parse_piece
+from musebridge.smf.piece import Piece
 from musebridge.smf.track import (
     KEY_SIGNATURE,
     META,
@@ -62,19 +62,6 @@ def span_of_bars(piece: Piece, count: int) -> Span:
     return Span(max(line, piece.end), piece.bars.after(line, count))
 
 
-def opening(piece: Piece, seconds: float, track: str | None) -> Piece:
-    """Return the first seconds of a piece from its first note on, every note ended by then."""
-    cut = piece.tempos.tick(piece.start_s + seconds)
-    notes, bodies = piece.notes, []
-    for i, own in enumerate(piece.smf.tracks):
-        held = np.flatnonzero((notes.track == i) & (notes.on < cut) & (notes.off >= cut))
-        ends = zip(notes.channel[held].tolist(), notes.pitch[held].tolist(), strict=True)
-        kept = [message for message in own.messages() if message[0] < cut]
-        kept += [(cut, bytes([NOTE_OFF | channel, pitch, 64])) for channel, pitch in ends]
-        bodies.append(encode(kept, min(own.end, cut)))
-    return replace(parse_piece(_file(piece.smf, bodies), track), repairs=piece.repairs)
-
-
 def continued(piece: Piece, events: Sequence[Timed], span: Span, *, channel: int = 0) -> tuple[bytes, list[str]]:
     """Return a file's own tracks, byte for byte where a strict reader can take them, and one more.
 
@@ -98,7 +85,7 @@ def continued(piece: Piece, events: Sequence[Timed], span: Span, *, channel: int
     if smf.kind == 0:
         remarks.append("type 0 became type 1, which has room for another track")
     body = _track(piece, place, events, span, [*_silence(piece, span.begin)])
-    return _file(smf, [*(track.body for track in smf.tracks), body]), remarks
+    return file_of(smf, [*(track.body for track in smf.tracks), body]), remarks
 
 
 def alone(piece: Piece, events: Sequence[Timed], span: Span, *, channel: int = 0) -> tuple[bytes, list[str]]:
@@ -114,10 +101,10 @@ def alone(piece: Piece, events: Sequence[Timed], span: Span, *, channel: int = 0
     )
     place = _place(piece, channel)
     bodies = [encode(conducting, 0), _track(piece, place, events, span, [])]
-    return _file(Smf(1, piece.smf.division, (), (), piece.repairs), bodies), []
+    return file_of(Smf(1, piece.smf.division, (), (), piece.repairs), bodies), []
 
 
-def _file(smf: Smf, bodies: Sequence[bytes]) -> bytes:
+def file_of(smf: Smf, bodies: Sequence[bytes]) -> bytes:
     """Return a file of track bodies, the seed's other chunks in their places between them."""
     chunks = [b"MThd" + struct.pack(">IHHH", 6, 1 if len(bodies) > 1 else smf.kind, len(bodies), smf.division)]
     aliens = iter([*smf.aliens, (len(bodies) + 1, b"")])
