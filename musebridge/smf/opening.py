@@ -80,7 +80,7 @@ def opening(piece: Piece, seconds: float | None, track: str | None) -> Opening:
         return Opening(piece, piece.notes[np.empty(0, np.int64)], track)
     cut = piece.tempos.tick(piece.start_s + seconds)
     notes = piece.notes
-    rings = _ringing(piece, seconds)
+    rings = _ringing(piece, cut)
     down = (notes.on < cut) & (notes.off >= cut)
     down[rings] = True
     held, cuts = notes[np.flatnonzero(down)], np.full(int(down.sum()), cut)
@@ -88,13 +88,14 @@ def opening(piece: Piece, seconds: float | None, track: str | None) -> Opening:
     return Opening(_ended(piece, held, cuts, track, cut), replace(rung, off=np.full(len(rung), cut)), track)
 
 
-def _ringing(piece: Piece, seconds: float) -> Ints:
-    """Return the rows of the notes read that sound after so many seconds, the oldest first: the last of each pitch."""
-    encoder = Encoder()
+def _ringing(piece: Piece, cut: int) -> Ints:
+    """Return the rows of the notes read that sound beyond a tick, the oldest first: the last of each pitch."""
+    encoder, notes = Encoder(), piece.notes
+    cut_s = piece.tempos.second(cut) - piece.start_s
     for timed in piece.events:
-        if timed.time_s < seconds:
+        is_strike = isinstance(timed.event, NoteOn)
+        if timed.time_s < (cut_s - _SAME_S if is_strike else cut_s + _SAME_S):
             encoder.feed(timed.time_s, timed.event)
-    notes, cut = piece.notes, piece.tempos.tick(piece.start_s + seconds)
     is_read = np.zeros(len(notes), bool)
     for part in piece.chosen:
         is_read |= (notes.track == part.track) & np.isin(notes.channel, part.channels)

@@ -18,9 +18,10 @@ SEED = [HELD, Timed(0.5, NoteOn(pitch=72, velocity=80)), Timed(1.0, NoteOff(pitc
 READ = [BEGIN, VELOCITY + velocity_bin(80), 48, TIME_SHIFT + 49, 72, TIME_SHIFT + 49, NOTE_OFF + 72]
 """The seed as the model reads it, with the held note open."""
 HALF_S = TIME_SHIFT + 49
+DEFAULTS = Settings()
 
 
-def continued(script: Sequence[int], settings: Settings = Settings()) -> tuple[list[Timed], list[int]]:
+def continued(script: Sequence[int], settings: Settings = DEFAULTS) -> tuple[list[Timed], list[int]]:
     """Return two seconds that a model writes by a script, and time after it; and all tokens it wrote."""
 
     def says(tokens: Sequence[int]) -> int:
