@@ -7,8 +7,8 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from itertools import count as count_up
 from dataclasses import asdict
+from itertools import count as count_up
 
 import numpy as np
 from pythonosc.osc_message_builder import OscMessageBuilder
