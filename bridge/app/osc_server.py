@@ -83,6 +83,7 @@ class OscServer(Worker):
         status: returns every parameter, ``mode`` and ``state`` of a snapshot, and what else ``refresh`` says.
         stats: returns what ``/stats`` says.
         record: begins a take or ends it; None does what is not done yet.
+        clip: writes the last answer as a clip to where it is told, or to the preset's place for None.
 
     Raises:
         PortError: the address is taken or cannot be bound.
@@ -98,9 +99,11 @@ class OscServer(Worker):
         status: Callable[[Snapshot], dict[str, Value]] = Snapshot.values,
         stats: Callable[[], Sequence[float]] = tuple,
         record: Callable[[bool | None], None] = lambda wanted: None,
+        clip: Callable[[str | None], None] = lambda target: None,
     ) -> None:
         super().__init__("osc", on_failure)
-        self._clock, self._inbox, self._status, self._stats, self._record = clock, inbox, status, stats, record
+        self._clock, self._inbox, self._status, self._stats = clock, inbox, status, stats
+        self._record, self._clip = record, clip
         self.refused = 0
         """Datagrams of which something was not understood or not done."""
         self._to_say: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -243,6 +246,8 @@ class OscServer(Worker):
                 return [("capabilities", (__version__, *MODES))]
             case Query("record", bool() | None as wanted):
                 self._record(wanted)
+            case Query("clip", str() | None as target):
+                self._clip(target)
             case Query("subscribe", port):
                 self._subscribe(now_s, sender, _at_port(sender, port))
             case Query("unsubscribe", port):

@@ -54,7 +54,7 @@ SPECS = {spec.name: spec.metadata for spec in fields(Settings)}
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What the server sees to itself: ``get``, ``refresh``, ``capabilities``, ``(un)subscribe`` or ``record``."""
+    """What the server sees to itself: ``get``, ``refresh``, ``capabilities``, ``subscribe``, ``record``, ``clip``."""
 
     what: str
     argument: Value | None = None
@@ -165,6 +165,12 @@ def _record(_: Sequence[str], argument: Any) -> Query:
     return Query("record", None if argument is None else _number(argument) >= 0.5)
 
 
+def _clip(_: Sequence[str], argument: Any) -> Query | None:
+    if isinstance(argument, str):
+        return Query("clip", argument)
+    return Query("clip") if argument is None or _number(argument) >= 0.5 else None
+
+
 def _note(parts: Sequence[str], argument: Any) -> Message:
     channel, pitch = max(0, int(parts[0]) - 1), int(parts[1])
     velocity = _number(argument)
@@ -203,6 +209,12 @@ INCOMING = (
         "nothing, or a number",
         "≥ 0.5: a take begins; less: it ends, and is written beside the session's log; nothing: the other of the two",
         _record,
+    ),
+    Entry(
+        f"{ROOT}/clip",
+        "nothing, ≥ 0.5, or live or reaper",
+        "the last answer that has sounded becomes a clip there; without a name where the preset's clip says",
+        _clip,
     ),
     Entry(f"{ROOT}/pause", "nothing, or a number", "nothing or ≥ 0.5: the model is held; less: it plays on", _pause),
     Entry(f"{ROOT}/mode", "a text", f"sets the mode: {', '.join(MODES)}", _mode),
