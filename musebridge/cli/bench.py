@@ -97,6 +97,19 @@ def bench_kill(context: click.Context, times: int, seed: int) -> None:
     context.exit(0 if all(trial.good for trial in done) else 1)
 
 
+@bench.command("ardour")
+@click.option(
+    "--plugin", type=FOLDER, default=Path("build/musebridge.lv2"), show_default=True, help="The built plug-in."
+)
+@click.option("--cycles", type=click.IntRange(0), default=1000, show_default=True, help="Starts, jumps and stops.")
+def bench_ardour(plugin: Path, cycles: int) -> None:
+    """Play through the plug-in in a track of Ardour, headless. Needs Ardour, and make plugin."""
+    from musebridge.benchmarks import ardour
+
+    for line in ardour.measure(plugin, cycles):
+        say(line)
+
+
 @bench.command("adversarial")
 @CHECKPOINT
 @CORPUS
