@@ -110,6 +110,20 @@ def bench_ardour(plugin: Path, cycles: int) -> None:
         say(line)
 
 
+@bench.command("plugin")
+@click.option(
+    "--plugin", type=FOLDER, default=Path("build/musebridge.lv2"), show_default=True, help="The built plug-in."
+)
+@click.option("--notes", type=click.IntRange(1), default=500, show_default=True, help="Notes that go there and back.")
+@click.option("--kills", type=click.IntRange(1), default=20, show_default=True, help="Bridges to kill.")
+@JSON
+def bench_plugin(plugin: Path, notes: int, kills: int, json_file: Path | None) -> None:
+    """Time the way through the LV2 plug-in, and how soon it ends the notes of a bridge that is killed."""
+    from musebridge.benchmarks import plugin as measured
+
+    _tell(list(measured.rows(plugin / "musebridge.so", notes=notes, kills=kills)), json_file)
+
+
 @bench.command("adversarial")
 @CHECKPOINT
 @CORPUS

@@ -11,14 +11,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from lv2host import Host
 from pythonosc.osc_message import OscMessage
 
+from musebridge.benchmarks.lv2host import Host, Midi
 from musebridge.bridge.ports.osc_wire import ROUND_S, Hello, Played, Song, read, write
 from musebridge.events import NoteOn
 
 RATE, DEADLINE_S = 48000, 20
-ON, OFF = bytes([0x90, 60, 100]), bytes([0x80, 60, 64])
+ON, OFF, MARK = bytes([0x90, 60, 100]), bytes([0x80, 60, 64]), bytes([0xC0, 1])
 SOURCE = Path(__file__).parents[3] / "bridge/plugin/musebridge.c"
 pause = threading.Event().wait
 
@@ -101,11 +101,11 @@ def connect(host: Host, far: Far, run: int = 1) -> None:
     host.run_until(lambda _: host.controls[6] == 1, lambda: pause(0.0005), 1)
 
 
-def arrived(host: Host, far: Far) -> None:
-    """Wait until all that was said has arrived: the plug-in's helper receives between two messages that it sends."""
-    for _ in range(2):
-        host.run(0, (0, bytes([0xC0, 1])))
-        far.hears(Played)
+def arrived(host: Host, far: Far) -> list[Midi]:
+    """Run frame by frame until all that was said has arrived; return what came out."""
+    far.plays(MARK, -1)
+    came = host.run_until(lambda came: any(data == MARK for _, data in came), lambda: pause(0.0005), 1)
+    return [(frame, data) for frame, data in came if data != MARK]
 
 
 def test_what_is_played_has_its_frame_and_a_song_its_bar(host: Host, far: Far) -> None:
@@ -139,15 +139,15 @@ def test_what_is_known_in_time_sounds_on_its_frame_in_blocks_of_any_size(host: H
 
 
 def test_what_went_through_the_bridge_is_one_period_later_to_the_frame(host: Host, far: Far) -> None:
-    period = 128
+    period = 14_400  # long: until it has arrived, the host goes on by single frames
     host.run(period)
-    for offset in (0, 5, 77, period - 1):
+    for offset in (4000, 4321, period - 1):
         host.run(period, (offset, ON))
         at = host.frame - period + offset
         far.says("hello", 1, 1)
         far.hears(Played)
         far.plays(ON, at)
-        arrived(host, far)
+        assert arrived(host, far) == []
         assert host.run(period) == [(at + period, ON)]
     assert host.controls[7] == 0
 
@@ -161,8 +161,7 @@ def test_the_end_of_a_note_never_comes_before_its_beginning(host: Host, far: Far
 
 def test_a_lost_end_is_made_up_for(host: Host, far: Far) -> None:
     far.plays(ON, -1)
-    arrived(host, far)
-    assert host.run(16) == [(host.frame - 16, ON)]
+    assert [data for _, data in arrived(host, far)] == [ON]
     far.says("held", 99)
     assert host.run_until(bool, lambda: pause(0.0005), 16)[0][1] == OFF
 
@@ -180,8 +179,7 @@ def test_late_and_doubled_messages_change_nothing(host: Host, far: Far) -> None:
 @pytest.mark.parametrize("end", ["silence", "bye", "another run"])
 def test_a_bridge_that_is_gone_leaves_no_note(host: Host, far: Far, end: str) -> None:
     far.plays(ON, -1)
-    arrived(host, far)
-    assert host.run(16) == [(host.frame - 16, ON)]
+    assert [data for _, data in arrived(host, far)] == [ON]
     if end == "bye":
         far.says("bye")
     elif end == "another run":
@@ -196,8 +194,7 @@ def test_stopping_the_song_ends_what_sounds_and_what_waits(host: Host, far: Far)
     host.run(16, (0, {"speed": 1.0}))
     far.plays(ON, -1)
     far.plays(bytes([0x90, 70, 100]), host.frame + 6000)
-    arrived(host, far)
-    assert [data for _, data in host.run(16)] == [ON]
+    assert [data for _, data in arrived(host, far)] == [ON]
     assert [data for _, data in host.run(16, (3, {"speed": 0.0}))] == [OFF]
     assert host.run(20_000) == []
 
