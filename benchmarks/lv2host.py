@@ -104,6 +104,6 @@ class Host:
         while at < 8 + size:
             offset, length, kind = struct.unpack_from("=qII", self._out, at)
             assert kind == self._urid(_MIDI)
-            came.append((offset, bytes(self._out[at + 16 : at + 16 + length])))
+            came.append((offset, self._out.raw[at + 16 : at + 16 + length]))
             at += 16 + length + -length % 8
         return came

@@ -30,7 +30,7 @@
 #define ROUND_MS 16384.0 /* the wire's clock goes round after this */
 #define HELLO_S 0.02
 #define SONG_S 0.1
-#define LOST_S 0.16
+#define LOST_S 0.14
 #define SPARE_MS 10.0 /* beside a period, what an event takes on its way at most */
 
 enum { IN, OUT, MODE, HAND_OVER, TEMPERATURE, PANIC, NOTES_PORT, OSC_PORT, CONNECTED, LATE, PORTS };
