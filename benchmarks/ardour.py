@@ -168,10 +168,12 @@ def _found(folder: Path, cycles: int) -> list[str]:
     struck, ended = (sum(isinstance(event, kind) for event in sent) for kind in (NoteOn, NoteOff))
     if not notes:
         raise PortError("Ardour recorded no answer")
-    bar = 4 * file.ticks_per_beat
-    off = min(notes[0] % bar, bar - notes[0] % bar)
+    step = file.ticks_per_beat / 50  # the codec's 10 ms, at Ardour's 120 beats a minute, counted from a bar line
+    off = sorted(abs((tick + step / 2) % step - step / 2) for tick in notes)
     return [
-        f"the answer begins {off} ticks from a bar line of Ardour, of {file.ticks_per_beat} to a quarter note",
+        f"the answer's first note is at beat {notes[0] / file.ticks_per_beat:.4f} of the recording",
+        f"{sum(ticks <= 1 for ticks in off)} of {len(off)} notes are on their step of 10 ms from Ardour's bar line, "
+        f"the others up to {off[-1]:.1f} ticks of {file.ticks_per_beat} to a quarter note away",
         f"{len(notes)} notes recorded; {struck} played by the bridge, {ended} ended, those of {cycles} cycles included",
         f"{len(open_keys)} notes left open in the recording, {struck - ended} by the bridge",
     ]
