@@ -6,6 +6,7 @@ comes out of the track is recorded on another one. Then the transport starts, ju
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 
 import mido
 
@@ -168,12 +170,22 @@ def _found(folder: Path, cycles: int) -> list[str]:
     struck, ended = (sum(isinstance(event, kind) for event in sent) for kind in (NoteOn, NoteOff))
     if not notes:
         raise PortError("Ardour recorded no answer")
-    step = file.ticks_per_beat / 50  # the codec's 10 ms, at Ardour's 120 beats a minute, counted from a bar line
-    off = sorted(abs((tick + step / 2) % step - step / 2) for tick in notes)
+    samples = 24_000 / file.ticks_per_beat  # at Ardour's 120 beats a minute
+    due_s = _due_s(log)[: len(notes)]
+    off = [
+        (tick - notes[0]) * samples - (moment_s - due_s[0]) * 48_000
+        for tick, moment_s in zip(notes, due_s, strict=False)
+    ]
     return [
         f"the answer's first note is at beat {notes[0] / file.ticks_per_beat:.4f} of the recording",
-        f"{sum(ticks <= 1 for ticks in off)} of {len(off)} notes are on their step of 10 ms from Ardour's bar line, "
-        f"the others up to {off[-1]:.1f} ticks of {file.ticks_per_beat} to a quarter note away",
+        f"after it, notes are {median(map(abs, off)):.1f} samples from due (median), at most {max(map(abs, off)):.1f}",
         f"{len(notes)} notes recorded; {struck} played by the bridge, {ended} ended, those of {cycles} cycles included",
         f"{len(open_keys)} notes left open in the recording, {struck - ended} by the bridge",
     ]
+
+
+def _due_s(log: Path) -> list[float]:
+    """Return when each note of the model was due."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    sent = [line for line in lines if line["kind"] == "sent" and line["owner"] == "model"]
+    return [line["due_s"] for line in sent if line["bytes"][0] >> 4 == 9 and line["bytes"][2]]
