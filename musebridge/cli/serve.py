@@ -51,6 +51,7 @@ def serve(
 ) -> None:
     """Listen to a MIDI port and answer live, until Ctrl-C."""
     from musebridge.bridge.app.bridge import Bridge
+    from musebridge.bridge.app.clips import writer_to as clip_writer
     from musebridge.bridge.app.preset import load, save_binds
     from musebridge.bridge.core.settings import check_mode
     from musebridge.bridge.inference.engine import OnnxEngine
@@ -72,6 +73,7 @@ def serve(
         osc=osc,
         binds=preset.binds,
         save=partial(save_binds, preset),
+        clip=clip_writer(preset.clip, preset.clip_track),
         link=link,
         journal=journal_of(log, preset) if log else None,
         clock=clock,
