@@ -97,6 +97,33 @@ def bench_kill(context: click.Context, times: int, seed: int) -> None:
     context.exit(0 if all(trial.good for trial in done) else 1)
 
 
+@bench.command("ardour")
+@click.option(
+    "--plugin", type=FOLDER, default=Path("build/musebridge.lv2"), show_default=True, help="The built plug-in."
+)
+@click.option("--cycles", type=click.IntRange(0), default=1000, show_default=True, help="Starts, jumps and stops.")
+def bench_ardour(plugin: Path, cycles: int) -> None:
+    """Play through the plug-in in a track of Ardour, headless. Needs Ardour, and make plugin."""
+    from musebridge.benchmarks import ardour
+
+    for line in ardour.measure(plugin, cycles):
+        say(line)
+
+
+@bench.command("plugin")
+@click.option(
+    "--plugin", type=FOLDER, default=Path("build/musebridge.lv2"), show_default=True, help="The built plug-in."
+)
+@click.option("--notes", type=click.IntRange(1), default=500, show_default=True, help="Notes that go there and back.")
+@click.option("--kills", type=click.IntRange(1), default=20, show_default=True, help="Bridges to kill.")
+@JSON
+def bench_plugin(plugin: Path, notes: int, kills: int, json_file: Path | None) -> None:
+    """Time the way through the LV2 plug-in, and how soon it ends the notes of a bridge that is killed."""
+    from musebridge.benchmarks import plugin as measured
+
+    _tell(list(measured.rows(plugin / "musebridge.so", notes=notes, kills=kills)), json_file)
+
+
 @bench.command("adversarial")
 @CHECKPOINT
 @CORPUS
