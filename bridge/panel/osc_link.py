@@ -14,8 +14,9 @@ Said = list[str | float]
 """An address and its arguments."""
 
 ROOT = "/musebridge"
-RENEWED_S, LOST_S = 1.0, 5.0
-"""So often the panel looks after its subscription; after so long without a word the bridge is taken to be gone."""
+LOOKS_S, DOUBT_S, LOST_S = 1.0, 2.5, 5.0
+"""So often the panel looks after its line. A bridge that is silent for longer than its heartbeat is asked for a sign,
+which fails at once where it is gone; without one it is taken to be gone in the end."""
 _SUBSCRIBED_S = 20.0
 _ASKED_AT_FIRST = ("subscribe", "capabilities", "parameters", "refresh", "ports")
 _STATES = ("state", "mode", "key", "chord", "learning", "record", "capabilities", "beat", "stats")
@@ -71,7 +72,7 @@ class OscLink(asyncio.DatagramProtocol):
         try:
             while True:
                 self._look_after(loop.time())
-                await asyncio.sleep(RENEWED_S)
+                await asyncio.sleep(LOOKS_S)
         finally:
             self.send([[f"{ROOT}/unsubscribe"]])
             transport.close()
@@ -103,7 +104,7 @@ class OscLink(asyncio.DatagramProtocol):
             said: list[Said] = [[each.message.address, *each.message.params] for each in OscPacket(data).messages]
             self._take(said)
 
-    def error_received(self, exc: OSError) -> None:
+    def error_received(self, exc: Exception) -> None:
         """Nobody listens there: the bridge is gone, or not there yet."""
         self._set_there(False)
 
@@ -128,6 +129,8 @@ class OscLink(asyncio.DatagramProtocol):
             self._set_there(False)
         if not self.is_there:
             self._subscribe(now_s)
+        elif now_s - self._heard_s > DOUBT_S:
+            self.send([[f"{ROOT}/capabilities"]])
         elif now_s - self._subscribed_s > _SUBSCRIBED_S:
             self._subscribed_s = now_s
             self.send([[f"{ROOT}/subscribe"]])

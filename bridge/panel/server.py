@@ -16,13 +16,13 @@ import json
 import math
 import secrets
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from http import HTTPStatus
 from importlib import resources
 from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -80,7 +80,7 @@ class Panel:
 
     async def __aenter__(self) -> Panel:
         try:
-            server = await self._stack.enter_async_context(self._serve())
+            server: Server = await self._stack.enter_async_context(self._serve())
         except OSError as error:
             where = f"{self._host}:{self._port}"
             raise PortError(f"panel {where}: {error.strerror}; choose another with --panel HOST:PORT") from error
@@ -94,7 +94,7 @@ class Panel:
             await self._line
         await self._stack.aclose()
 
-    def _serve(self) -> serve:
+    def _serve(self) -> AbstractAsyncContextManager[Server]:
         return serve(
             self._attend, self._host, self._port, process_request=self._answer, max_size=MOST_BYTES, compression=None
         )
@@ -104,15 +104,15 @@ class Panel:
     def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return a file or a refusal; None lets the socket open."""
         url = urlsplit(request.path)
-        if not self._is_ours(request.headers.get("Host", "")):
+        host, origin = (_said_once(request.headers, name) for name in ("Host", "Origin"))
+        if not self._is_ours(host):
             return _response(HTTPStatus.MISDIRECTED_REQUEST, "open the panel by the address that it printed")
         name = url.path.removeprefix("/") or "index.html"
         if name in ("index.html", "socket") and not self._knows_token(url.query):
             return _response(HTTPStatus.FORBIDDEN, "the address lacks the token that the panel printed")
         if name != "socket":
             return _file(name)
-        origin = request.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("Host"):
+        if "Origin" in request.headers and origin not in (f"http://{host}", f"https://{host}"):
             return _response(HTTPStatus.FORBIDDEN, f"a page of {origin[:80]} may not speak to the bridge")
         return None
 
@@ -208,6 +208,12 @@ def _is_value(value: object) -> bool:
 
 def _plain(value: object) -> object:
     return value if isinstance(value, int | float | str) else str(value)
+
+
+def _said_once(headers: Headers, name: str) -> str:
+    """Return a header's value; nothing where it is missing, or said twice to hide one behind the other."""
+    values = headers.get_all(name)
+    return values[0] if len(values) == 1 else ""
 
 
 def _file(name: str) -> Response:

@@ -77,7 +77,7 @@ def interruptible(ended: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def panel_beside(bridge: Bridge, page: Address | None, *, opens: bool) -> Iterator[None]:
-    """Run a panel for a bridge in a process of its own, if one is wanted; the bridge plays on whatever it does."""
+    """Run a panel for a bridge in a process of its own, if one is wanted; the bridge plays on without it."""
     if page is None:
         yield
         return
