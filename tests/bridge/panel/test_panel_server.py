@@ -3,8 +3,15 @@
 import asyncio
 import http.client
 import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +19,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from musebridge.benchmarks.fuzz import message
 from musebridge.bridge.app.bridge import Bridge
 from musebridge.bridge.app.testing import ScriptedEngine, babble
 from musebridge.bridge.core.osc_namespace import SPECS
@@ -260,3 +268,28 @@ def test_of_each_thing_the_latest_is_remembered() -> None:
         ["/musebridge/learnt", "bpm", 7, 1],
         ["/musebridge/learnt", "recall", 8, 1],
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finding the panel's process needs Linux and its /proc")
+def test_the_bridge_plays_on_when_its_panel_is_killed() -> None:
+    """The command as users start it, on a computer without a MIDI system."""
+    options = ["--port", "memory", "--osc", "127.0.0.1:0", "--panel", "127.0.0.1:0", "--no-open", "--mode", "manual"]
+    command = [sys.executable, "-m", "musebridge", "serve", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as serving:
+        try:
+            assert serving.stdout
+            lines = [serving.stdout.readline(), serving.stdout.readline()]
+            (osc,) = re.findall(r"OSC 127.0.0.1:(\d+)", "".join(lines))
+            (page,) = re.findall(r"panel: (http://\S+)", "".join(lines))
+            assert fetched(page, "/")[0] == 200
+            (child,) = Path(f"/proc/{serving.pid}/task/{serving.pid}/children").read_text().split()
+            os.kill(int(child), signal.SIGKILL)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as surface:
+                surface.settimeout(DEADLINE_S)
+                surface.connect(("127.0.0.1", int(osc)))
+                surface.send(message("/musebridge/capabilities"))
+                assert b"capabilities" in surface.recv(4096)
+            serving.send_signal(signal.SIGINT)
+            assert serving.wait(DEADLINE_S) == 0
+        finally:
+            serving.kill()
