@@ -11,6 +11,7 @@ import click
 from musebridge import __version__
 from musebridge.cli import (
     bench,
+    clip,
     compare,
     continue_,
     demo,
@@ -29,6 +30,7 @@ from musebridge.cli.common import Group, say
 
 COMMANDS = (
     *(serve.serve, panel.panel, demo.demo, continue_.continue_, replay.replay),
+    clip.clip,
     *(ports.ports, doctor.doctor, presets.presets),
     *(prepare.prepare, train.train, evaluate.evaluate, compare.compare, export.export),
     bench.bench,
