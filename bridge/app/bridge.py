@@ -9,6 +9,7 @@ from secrets import randbits
 
 import numpy as np
 
+from musebridge.bridge.app.bulletin import Bulletin, ToldOutbox
 from musebridge.bridge.app.clips import ClipWriter
 from musebridge.bridge.app.journal import Journal, JournalledOutbox
 from musebridge.bridge.app.link import LinkFollower
@@ -83,12 +84,14 @@ class Bridge:
         self._sender = Sender(target, clock, self._on_sent, self.fail)
         self.journal = journal(seed) if journal else None
         outbox: Outbox = JournalledOutbox(self._sender, self.journal) if self.journal else self._sender
+        self._bulletin = Bulletin(clock.now())
+        outbox = ToldOutbox(outbox, self._bulletin) if osc else outbox
         rng = np.random.default_rng(seed)
         session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
         self.snapshot = session.snapshot
         """How the session stood after its thread's latest turn; any thread may read it."""
         self._session_thread = SessionThread(
-            session, clock, self.inbox, self.journal, self._show, self._report, self.fail
+            *(session, clock, self.inbox, self.journal, self._show, self._report, self.fail, self._bulletin.heard)
         )
         hears, passed_on = self.stats.on_received, self._sender.push
         self._poller = Poller(source, clock, self.inbox, self._echoes, passed_on, self._passes_on, hears, self.fail)
@@ -101,15 +104,17 @@ class Bridge:
 
     def _osc_server(self, address: tuple[str, int]) -> OscServer:
         return OscServer(
-            address,
-            self._clock,
-            self.inbox,
-            self.fail,
+            *(address, self._clock, self.inbox, self.fail, self._bulletin),
             status=self._status,
             stats=self.stats.numbers,
             record=self.record,
             clip=self._clips.ask,
+            ports=self._ports,
         )
+
+    def _ports(self) -> list[tuple[str, str, int]]:
+        sides = (("in", self.source), ("out", self.target))
+        return [(side, port.name, int(self._port_monitor.is_there(port))) for side, port in sides]
 
     def _clip_writer(self, target: str, track: str) -> ClipWriter:
         return ClipWriter(
@@ -197,11 +202,12 @@ class Bridge:
         if self.osc and sent.owner is Owner.MODEL:
             match sent.event:
                 case NoteOn(pitch=pitch, velocity=velocity):
-                    self.osc.publish("note", pitch, velocity)
+                    self.osc.publish("note", pitch, velocity, self._bulletin.ms(sent.due_s))
                 case NoteOff(pitch=pitch):
-                    self.osc.publish("note", pitch, 0)
+                    self.osc.publish("note", pitch, 0, self._bulletin.ms(sent.due_s))
 
     def _on_port(self, port: InputPort | OutputPort, is_there: bool) -> None:
+        self._publish("port", "in" if port is self.source else "out", port.name, int(is_there))
         if is_there:
             self._notice(f"{port.name} is back")
         else:

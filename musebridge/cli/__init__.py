@@ -18,6 +18,7 @@ from musebridge.cli import (
     doctor,
     evaluate,
     export,
+    panel,
     ports,
     prepare,
     presets,
@@ -28,7 +29,7 @@ from musebridge.cli import (
 from musebridge.cli.common import Group, say
 
 COMMANDS = (
-    *(serve.serve, demo.demo, continue_.continue_, replay.replay),
+    *(serve.serve, panel.panel, demo.demo, continue_.continue_, replay.replay),
     clip.clip,
     *(ports.ports, doctor.doctor, presets.presets),
     *(prepare.prepare, train.train, evaluate.evaluate, compare.compare, export.export),
