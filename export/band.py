@@ -21,12 +21,11 @@ from torch import Tensor, nn
 
 from musebridge.band.families import BASS, PIANO
 from musebridge.band.layout import PITCHES, STEPS
-from musebridge.errors import CheckpointError, ModelError
+from musebridge.errors import ModelError
 from musebridge.files import replacing
 from musebridge.training.band.musegan import MuseGan
 from musebridge.training.band.network import BandNetwork
-from musebridge.training.band.registry import create
-from musebridge.training.models.checkpoint import load_weights
+from musebridge.training.band.registry import load
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 0.05}
 """By how much a logit of the file may differ from torch's."""
@@ -46,23 +45,6 @@ class _Playing(nn.Module):
         return tuple(x for pair in self.player(*inputs).values() for x in pair)
 
 
-def load(path: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
-    """Return the player that a run folder of ``musebridge train --phase band`` holds, its config and its record.
-
-    Raises:
-        CheckpointError: it is missing, damaged or of another kind.
-    """
-    path = path / "band.safetensors" if path.is_dir() else path
-    metadata, weights = load_weights(path)
-    try:
-        table, record = json.loads(metadata["config"]), json.loads(metadata["record"])
-        player = create(table["system"], table.get("training", {})).player
-        player.load_state_dict(weights)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: is no system of a band; train one with 'musebridge train --phase band'") from error
-    return player.eval(), table, record
-
-
 def export(checkpoint: Path, out: Path, *, precision: str = "fp16") -> dict[str, str]:
     """Write a band or MuseGAN as ONNX, compare it with torch, and return its metadata.
 
@@ -72,7 +54,9 @@ def export(checkpoint: Path, out: Path, *, precision: str = "fp16") -> dict[str,
     """
     player, table, record = load(checkpoint)
     if not isinstance(player, BandNetwork | MuseGan):
-        raise ModelError(f"{checkpoint}: a {table['system']['kind']} writes the player's part; only bands are exported here")
+        raise ModelError(
+            f"{checkpoint}: a {table['system']['kind']} writes the player's part; only bands are exported here"
+        )
     inputs = {"condition": torch.zeros(1, 3, STEPS, len(PITCHES[PIANO]))}
     if isinstance(player, MuseGan):
         inputs["noise"] = torch.zeros(1, player.config.noise)
@@ -98,7 +82,7 @@ def _graph(player: nn.Module, inputs: dict[str, Tensor], outputs: list[str]) -> 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter that needs no further package is called the old one
             torch.onnx.export(
-                _Playing(player).eval(), tuple(inputs.values()), buffer, dynamo=False,
+                _Playing(player).eval(), tuple(inputs.values()), buffer, dynamo=False,  # type: ignore[arg-type]  # it will do
                 input_names=list(inputs), output_names=outputs,
             )  # fmt: skip
     finally:
@@ -144,13 +128,13 @@ def _metadata(
     player: BandNetwork | MuseGan, families: list[str], table: dict[str, Any], record: dict[str, Any], precision: str
 ) -> dict[str, str]:
     is_gan = isinstance(player, MuseGan)
-    heard = not is_gan or player.config.conditional
+    heard = not isinstance(player, MuseGan) or player.config.conditional
     fields = {
         "families": families,
         "pitches": {f: list(PITCHES[f]) for f in families},
         "condition_family": PIANO,
         "condition_pitches": list(PITCHES[PIANO]) if heard else [],
-        "noise": player.config.noise,
+        "noise": player.config.noise if isinstance(player, MuseGan) else 0,
         "steps": STEPS,
         "steps_per_beat": 12,
         "sampling": "argmax" if is_gan else "sample",

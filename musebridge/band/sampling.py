@@ -34,38 +34,37 @@ def sample(
     """
     steps = next(iter(outputs.values()))[0].shape[1]
     drawn = np.zeros((steps, WIDTH), np.uint8)
+    silent, sounding = np.zeros((2, steps, WIDTH), np.uint8)
+    loud = np.zeros((steps, WIDTH), np.uint8)
     for family, (logits, velocity) in outputs.items():
-        scores = _scores(logits, rng, temperature, family in monophonic)
-        drawn[:, COLUMNS[family]] = _walk(*scores, np.rint(velocity * _LOUDEST).astype(np.uint8), family in monophonic)
-    return drawn
+        relative = (logits[1:] - logits[:1]) / temperature
+        draw = _alone if family in monophonic else _together
+        silent[:, COLUMNS[family]], sounding[:, COLUMNS[family]] = draw(relative[0], relative[1], rng)
+        loud[:, COLUMNS[family]] = np.rint(velocity * _LOUDEST).astype(np.uint8)[:, None]
+    kind = np.zeros(WIDTH, np.uint8)
+    for step in range(steps):
+        drawn[step] = kind = np.where(kind > 0, sounding[step], silent[step])
+    struck = np.maximum.accumulate(np.where(drawn == 1, np.arange(steps)[:, None], 0), axis=0)
+    return np.where(drawn == 2, HOLD, drawn).astype(np.uint8) + np.where(
+        drawn > 0, np.take_along_axis(loud, struck, axis=0), 0
+    ).astype(np.uint8)
 
 
-def _scores(
-    logits: Floats, rng: np.random.Generator | None, temperature: float, alone: bool
-) -> tuple[Floats, Floats, Floats]:
-    """Return perturbed scores of rest, onset and hold; where one begins at a time, that of beginning none is ``rest[:, :1]``."""
-    relative = (logits[1:] - logits[:1]) / temperature
-    noise = np.zeros((3, *relative.shape[1:])) if rng is None else rng.gumbel(size=(3, *relative.shape[1:]))
-    onset, hold = relative[0] + noise[1], relative[1]
-    if alone:
-        hold = hold + (0 if rng is None else rng.logistic(size=hold.shape))
-        return noise[0].astype(np.float32), onset.astype(np.float32), hold.astype(np.float32)
-    return noise[0].astype(np.float32), onset.astype(np.float32), (hold + noise[2]).astype(np.float32)
+def _together(onset: Floats, hold: Floats, rng: np.random.Generator | None) -> tuple[Cells, Cells]:
+    """Return the class of each cell (S, P) after silence, and after sound, each drawn for itself."""
+    if rng is None:
+        best = np.where(hold > np.maximum(onset, 0), 2, onset > 0)
+        return (onset > 0).astype(np.uint8), best.astype(np.uint8)
+    begin, go_on, drawn = np.exp(onset), np.exp(hold), rng.random(onset.shape, np.float32)
+    total = 1 + begin + go_on
+    after = np.where(drawn * total < go_on, 2, drawn * total < go_on + begin)
+    return (drawn * (1 + begin) < begin).astype(np.uint8), after.astype(np.uint8)
 
 
-def _walk(rest: Floats, onset: Floats, hold: Floats, loud: npt.NDArray[np.uint8], alone: bool) -> Cells:
-    drawn = np.zeros(rest.shape, np.uint8)
-    before = np.zeros(rest.shape[1], np.uint8)
-    cells = np.arange(rest.shape[1])
-    for step in range(len(rest)):
-        if alone:
-            best = int(onset[step].argmax())
-            begins = (cells == best) & (onset[step, best] > rest[step, 0])
-            holds = (hold[step] > 0) & (before > 0) & ~begins.any()
-        else:
-            begins = onset[step] > rest[step]
-            holds = (before > 0) & (hold[step] > np.maximum(rest[step], onset[step]))
-            begins &= ~holds & ((before == 0) | (onset[step] > hold[step]))
-        before = np.where(begins, loud[step] + 1, np.where(holds, before, 0)).astype(np.uint8)
-        drawn[step] = before + (HOLD - 1) * (holds & (before > 0))
-    return drawn
+def _alone(onset: Floats, hold: Floats, rng: np.random.Generator | None) -> tuple[Cells, Cells]:
+    """Return the same where at most one cell begins at a step, and then ends the others."""
+    choices = np.concatenate([np.zeros_like(onset[:, :1]), onset], 1)
+    best = (choices if rng is None else choices + rng.gumbel(size=choices.shape)).argmax(1)
+    begins = (best[:, None] == 1 + np.arange(onset.shape[1])).astype(np.uint8)
+    goes_on = hold > (0 if rng is None else rng.logistic(size=hold.shape))
+    return begins, np.where((best > 0)[:, None], begins, 2 * goes_on).astype(np.uint8)

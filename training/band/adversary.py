@@ -70,7 +70,7 @@ class MuseGanSystem(System):
             criticism = self._criticise(real, batch.condition)
         score = self._score(self._fake(batch.condition), batch.condition)
         self._adam.zero_grad()
-        (-score.mean()).backward()
+        torch.autograd.backward(-score.mean())
         self._adam.step()
         self._steps += 1
         average(self.player, self.network, min(self.training_config.ema, self._steps / (self._steps + 9)))
@@ -91,17 +91,15 @@ class MuseGanSystem(System):
             between = {f: share * real[f] + (1 - share) * fake[f] for f in real}
             loss = loss + self.training_config.penalty * (self._slope(between, condition) - 1).square().mean()
         self._critic_adam.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self._critic_adam.step()
         return float(loss.detach())
 
     def _slope(self, planes: dict[str, Tensor], condition: Tensor) -> Tensor:
         """Return the norm of the gradient of the score by the planes, (B,)."""
         planes = {f: plane.detach().requires_grad_() for f, plane in planes.items()}
-        gradients = torch.autograd.grad(
-            self._score(planes, condition).sum(), list(planes.values()), create_graph=True
-        )
-        return (sum(g.square().flatten(1).sum(1) for g in gradients) + 1e-12).sqrt()
+        gradients = torch.autograd.grad(self._score(planes, condition).sum(), list(planes.values()), create_graph=True)
+        return (torch.stack([g.square().flatten(1).sum(1) for g in gradients]).sum(0) + 1e-12).sqrt()
 
     def _score(self, planes: dict[str, Tensor], condition: Tensor) -> Tensor:
         return torch.stack([critic(planes, condition) for critic in self.critics]).sum(0)

@@ -45,11 +45,14 @@ class Piece:
         if len(self.bars) < BARS:
             return self.bars[:0]
         starts, ends = self.bars[: -(BARS - 1)], self.bars[BARS - 1 :]
-        return starts[(ends - starts == STEPS - BAR) & (starts + STEPS <= len(self.code))]
+        return np.asarray(starts[(ends - starts == STEPS - BAR) & (starts + STEPS <= len(self.code))])
 
 
 def read_pieces(
-    folder: Path, sources: Sequence[str], splits: Sequence[str] = SPLITS, on_progress: Callable[[float], None] = lambda _: None
+    folder: Path,
+    sources: Sequence[str],
+    splits: Sequence[str] = SPLITS,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Piece]:
     """Read the files of a folder that are of some sources and splits.
 
@@ -74,7 +77,9 @@ def read_pieces(
         raise CorpusError(f"{folder}: no file has four bars of 4/4 in a row, which a band learns from")
     for family in (DRUMS, BASS):
         if not any(piece.code[:, COLUMNS[family]].any() for piece in pieces):
-            raise CorpusError(f"{folder}: no file has {family}; a band learns from files with drums, bass and one part more")
+            raise CorpusError(
+                f"{folder}: no file has {family}; a band learns from files with drums, bass and one part more"
+            )
     return pieces
 
 
@@ -99,7 +104,9 @@ def _listed(folder: Path) -> list[tuple[str, str, str]]:
     if (folder / INDEX).exists():
         with (folder / INDEX).open(encoding="utf-8", newline="") as file:
             return [(row["file"], row["tune_group"], row["split"]) for row in csv.DictReader(file, delimiter="\t")]
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi"))
+    names = sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix.lower() in (".mid", ".midi")
+    )
     return [(name, name, _split_of(name)) for name in names]
 
 
@@ -124,7 +131,7 @@ class Windows:
 
 
 def leads(code: Cells, order: Sequence[str] = ("piano", "guitar", "strings")) -> int:
-    """Return the row in ``FAMILIES`` of who plays the player's part of a window: the first of some that plays; else -1."""
+    """Return the row in ``FAMILIES`` of the player's part of a window: of the first of some that plays; else -1."""
     for family in order:
         if code[:, COLUMNS[family]].any():
             return FAMILIES.index(family)
@@ -154,7 +161,9 @@ def transposed(code: Cells, semitones: int) -> Cells:
         place = np.arange(width) + semitones
         place = np.where(place < 0, place + 12, np.where(place >= width, place - 12, place))
         # What an octave brings onto a cell that plays already is one with it.
-        for source in np.argsort((np.arange(width) + semitones < 0) | (np.arange(width) + semitones >= width), kind="stable")[::-1]:
+        for source in np.argsort(
+            (np.arange(width) + semitones < 0) | (np.arange(width) + semitones >= width), kind="stable"
+        )[::-1]:
             column = code[:, own.start + source]
             if column.any():
                 target = moved[:, own.start + place[source]]

@@ -64,7 +64,9 @@ class FrameNetwork(nn.Module):
             layer = nn.TransformerEncoderLayer(
                 config.width, config.heads, 4 * config.width, 0.1, F.gelu, batch_first=True, norm_first=True
             )
-            self.body = nn.TransformerEncoder(layer, config.layers, nn.LayerNorm(config.width), enable_nested_tensor=False)
+            self.body = nn.TransformerEncoder(
+                layer, config.layers, nn.LayerNorm(config.width), enable_nested_tensor=False
+            )
         self.write = nn.Linear(config.width, 2 * CONDITION)
         self.write.bias.data.view(2, -1)[0] = -4.0
 
@@ -108,7 +110,7 @@ class FrameSystem(System):
         self.network.train()
         loss = self._nll(self.network, batch)
         self._adam.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         clip_grad_norm_(self.network.parameters(), 1.0)
         for group in self._adam.param_groups:
             group["lr"] = self.training_config.lr * max(0.02, 0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))

@@ -1,4 +1,4 @@
-"""The image GAN: a picture of four bars of the player's part, 96 pitches by 192 steps, as a DCGAN or with a direction of time.
+"""The image GAN: a picture of four bars of the player's part, 96 pitches by 192 steps, with time or without.
 
 As published, three steps are the colours of one pixel (96 × 64 × 3), and square convolutions see no time. Mended, the
 picture is unpacked, convolutions see only what is earlier, and each step knows its place in the bar.
@@ -7,6 +7,7 @@ picture is unpacked, convolutions see only what is earlier, and each step knows 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,6 @@ from torch import Tensor, nn
 from musebridge.band.layout import STEPS
 from musebridge.config import at_least, more_than
 from musebridge.training.band.frames import positions
-from musebridge.training.band.network import CONDITION
 from musebridge.training.band.system import Batch, System, average, averaged
 
 _ROWS, _COLOURS = 96, 3
@@ -58,7 +58,7 @@ class ImageGenerator(nn.Module):
             self.first = nn.Linear(_NOISE, 8 * w * 6 * 4)
             sizes = [8 * w, 4 * w, 2 * w, w, _COLOURS]
             blocks: list[nn.Module] = []
-            for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            for i, (a, b) in enumerate(pairwise(sizes)):
                 blocks += [nn.ConvTranspose2d(a, b, 4, 2, 1)] + ([nn.BatchNorm2d(b), nn.ReLU()] if i < 3 else [])
             self.deconvolutions = nn.Sequential(nn.BatchNorm2d(8 * w), nn.ReLU(), *blocks)
 
@@ -67,11 +67,11 @@ class ImageGenerator(nn.Module):
         size, w = len(noise), self.config.width
         if not self.config.causal:
             packed = self.deconvolutions(self.first(noise).reshape(size, 8 * w, 6, 4))
-            return packed.permute(0, 3, 1, 2).reshape(size, STEPS, _ROWS).tanh()
+            return torch.tanh(packed.permute(0, 3, 1, 2).reshape(size, STEPS, _ROWS))
         x = self.first(noise)[:, :, None] + positions(48, 4 * w).T.repeat(1, 4)
         for i, layer in enumerate(self.layers):
             x = x + F.relu(layer(F.pad(x, (3 * 4**i, 0))))
-        return self.out(x).tanh().transpose(1, 2)
+        return torch.tanh(self.out(x)).transpose(1, 2)
 
 
 class ImageCritic(nn.Module):
@@ -96,8 +96,10 @@ class ImageCritic(nn.Module):
     def forward(self, picture: Tensor) -> Tensor:
         """Return a logit for each."""
         if self.config.causal:
-            return self.layers(picture.transpose(1, 2))[:, 0]
-        return self.layers(picture.reshape(len(picture), STEPS // 3, 3, _ROWS).permute(0, 2, 3, 1))[:, 0]
+            logit: Tensor = self.layers(picture.transpose(1, 2))
+        else:
+            logit = self.layers(picture.reshape(len(picture), STEPS // 3, 3, _ROWS).permute(0, 2, 3, 1))
+        return logit[:, 0]
 
 
 class ImageSystem(System):
@@ -120,11 +122,11 @@ class ImageSystem(System):
         fake = self.network(torch.randn(len(real), _NOISE))
         told = F.softplus(-self.critic(real)).mean() + F.softplus(self.critic(fake.detach())).mean()
         self._adams[1].zero_grad()
-        told.backward()
+        torch.autograd.backward(told)
         self._adams[1].step()
         fooled = F.softplus(-self.critic(fake)).mean()
         self._adams[0].zero_grad()
-        fooled.backward()
+        torch.autograd.backward(fooled)
         self._adams[0].step()
         average(self.player, self.network, self.training_config.ema)
         return {"critic": float(told.detach()), "generator": float(fooled.detach())}

@@ -15,6 +15,8 @@ from musebridge.band.sampling import sample
 from musebridge.errors import CorpusError
 from musebridge.training.band import metrics
 from musebridge.training.band.corpus import Piece, condition, leads
+from musebridge.training.band.musegan import MuseGan
+from musebridge.training.band.network import BandNetwork
 from musebridge.training.metrics.bootstrap import ClusterBootstrap, Estimate, estimate
 
 Player = Callable[[npt.NDArray[np.float32], int], Cells]
@@ -43,6 +45,10 @@ class Bars:
     lead: npt.NDArray[np.int64]
     group: npt.NDArray[np.int64]
 
+    def some(self, which: npt.NDArray[np.bool_]) -> Bars:
+        """Return some of them."""
+        return Bars(*(getattr(self, name)[which] for name in self.__slots__))
+
 
 def period(code: Cells, lead: int, bars: npt.NDArray[np.int64], most: int = 32) -> int:
     """Return after how many bars what the player plays comes again, found from that part alone; 0 where it does not.
@@ -52,7 +58,9 @@ def period(code: Cells, lead: int, bars: npt.NDArray[np.int64], most: int = 32) 
     """
     family = FAMILIES[lead]
     counts = metrics.pitch_classes(code[None, :, COLUMNS[family]], family)[0]
-    beats = np.stack([counts[start : start + BAR].reshape(4, 12, 12).sum(1) for start in bars if start + BAR <= len(code)])
+    beats = np.stack(
+        [counts[start : start + BAR].reshape(4, 12, 12).sum(1) for start in bars if start + BAR <= len(code)]
+    )
     flat = beats.reshape(len(beats), -1)
     flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
     lags = [lag for lag in range(4, most + 1) if lag <= len(flat) // 2]
@@ -89,18 +97,25 @@ def bars_of(pieces: Sequence[Piece], *, a_piece: int = 6) -> Bars:
     return Bars(*(np.stack([np.asarray(row[i]) for row in found]) for i in range(6)))
 
 
-def network_player(network: torch.nn.Module, *, temperature: float = 1.0, size: int = 64) -> Player:
-    """Return what plays by a :class:`BandNetwork` or another that gives logits as it does."""
+def network_player(network: BandNetwork | MuseGan, *, temperature: float = 1.0, size: int = 64) -> Player:
+    """Return what plays by a network's logits; those of a MuseGAN are certain, and what is drawn is its noise."""
+    draws = not isinstance(network, MuseGan)
 
     @torch.no_grad()
     def play(heard: npt.NDArray[np.float32], seed: int) -> Cells:
         rng = np.random.default_rng(seed)
         played = []
         for first in range(0, len(heard), size):
-            outputs = network(torch.from_numpy(heard[first : first + size]))
+            inputs = [torch.from_numpy(heard[first : first + size])]
+            if isinstance(network, MuseGan):
+                noise = rng.standard_normal((len(inputs[0]), network.config.noise), np.float32)
+                inputs.append(torch.from_numpy(noise))
+            outputs = network(*inputs)
             for row in range(len(heard[first : first + size])):
                 one = {f: (logits[row].numpy(), loud[row].numpy()) for f, (logits, loud) in outputs.items()}
-                played.append(sample(one, rng, temperature=temperature, monophonic=(BASS,)))
+                played.append(
+                    sample(one, rng if draws else None, temperature=temperature, monophonic=(BASS,) if draws else ())
+                )
         return np.stack(played)
 
     return play
@@ -132,7 +147,7 @@ def shuffled(bars: Bars, seed: int = 0) -> npt.NDArray[np.int64]:
 
 
 def distances(bars: Bars, code: Cells) -> dict[str, npt.NDArray[np.float64]]:
-    """Return of each pitched family its mean tonal distance to the player's part in each window, (N,); nan where silent.
+    """Return of each pitched family its mean tonal distance to the player's part in each window, (N,); NaN is silence.
 
     A family that is the player's itself is left out, and so are windows where the real one is silent.
     """
@@ -155,13 +170,14 @@ def gaps(bars: Bars, code: Cells, other: npt.NDArray[np.int64]) -> dict[str, Est
     bootstrap = ClusterBootstrap(bars.group)
     mine, real, mixed = (distances(bars, each) for each in (code, bars.code, bars.code[other]))
     means = {f: tuple(bootstrap.mean(each[f]) for each in (mine, real, mixed)) for f in PITCHED}
-    found = {f: estimate((s - m) / (s - r)) for f, (m, r, s) in means.items()}
     sums = [np.sum([means[f][i] for f in PITCHED], axis=0) for i in range(3)]
-    return {**found, "all": estimate((sums[2] - sums[0]) / (sums[2] - sums[1]))}
+    with np.errstate(divide="ignore", invalid="ignore"):  # a family that nobody has closes no gap: NaN
+        found = {f: estimate((s - m) / (s - r)) for f, (m, r, s) in means.items()}
+        return {**found, "all": estimate((sums[2] - sums[0]) / (sums[2] - sums[1]))}
 
 
 def copied(code: Cells, bars: Bars, length: int = 16) -> float:
-    """Return which share of windows has a bass line of so many onsets, pitches and times, as some real one has it, in %."""
+    """Return which share of windows has a bass line of so many onsets in common with some real one, in %."""
 
     def runs(each: Cells) -> list[set[tuple[int, ...]]]:
         return [_runs(window[:, COLUMNS[BASS]], length) for window in each]
@@ -174,3 +190,46 @@ def _runs(bass: Cells, length: int) -> set[tuple[int, ...]]:
     steps, pitches = np.nonzero((bass > 0) & (bass < HOLD))
     line = list(zip(np.diff(steps).tolist(), np.diff(pitches).tolist(), strict=True))
     return {tuple(x for pair in line[i : i + length] for x in pair) for i in range(len(line) - length + 1)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A system on the board: its gaps closed by family, its figures, and the runs it shares with real bars, in %."""
+
+    name: str
+    gaps: dict[str, Estimate]
+    figures: dict[str, float]
+    copied: float
+
+
+def board(bars: Bars, players: dict[str, Player]) -> list[Row]:
+    """Return real, shuffled and doubled bars, and each player with the same bars, other bars and the earlier pass."""
+    other = shuffled(bars)
+    rows = [
+        _row("real", bars, bars.code),
+        _row("shuffled", bars, bars.code[other]),
+        _row("lowest doubled", bars, lowest_doubled(bars)),
+    ]
+    again = bars.some(bars.repeats)
+    for name, play in players.items():
+        rows.append(_row(name, bars, play(bars.heard, 0)))
+        rows.append(_row(f"{name}, other bars heard", bars, play(bars.heard[other], 0)))
+        if bars.repeats.any():
+            rows.append(_row(f"{name}, chorus", again, play(again.earlier, 0)))
+    return rows
+
+
+def _row(name: str, bars: Bars, code: Cells) -> Row:
+    shares = 0.0 if name == "real" else copied(code, bars)
+    return Row(name=name, gaps=gaps(bars, code, shuffled(bars)), figures=metrics.figures(code), copied=shares)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the board as Markdown."""
+    names = [name for name in rows[0].figures if "piano" not in name]
+    head = ["system", *(f"gap closed, {f}" for f in rows[0].gaps), "copied", *names]
+    lines = [head, ["---"] * len(head)]
+    for row in rows:
+        found = [f"{row.figures[name]:.1f}" for name in names]
+        lines.append([row.name, *(str(gap) for gap in row.gaps.values()), f"{row.copied:.1f}", *found])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

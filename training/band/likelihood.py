@@ -60,7 +60,7 @@ class LikelihoodBand(System):
         heard = batch.condition * ~unheard[:, None, None, None]
         total, parts = band_loss(self.network(heard), batch.code, batch.lead)
         self._optimizer.zero_grad()
-        total.backward()
+        torch.autograd.backward(total)
         clip_grad_norm_(self.network.parameters(), 1.0)
         rate = min(1.0, (progress + 1e-3) / c.warmup) if c.warmup else 1.0
         for group in self._optimizer.param_groups:

@@ -40,7 +40,7 @@ def used_pitch_classes(part: Cells, family: str) -> float:
 def qualified_notes(part: Cells) -> float:
     """Return which share of notes is at least a sixteenth (three steps) long, in %; 100 where there is none.
 
-    A note that is held over the bar line goes on in the next bar, and counts once; hence (N, S, P) may be whole windows.
+    A note that is held over the bar line counts once; hence (N, S, P) may be whole windows.
     """
     lengths = note_lengths(part)
     return 100 * float(np.mean(lengths >= _SIXTEENTH)) if len(lengths) else 100.0
@@ -49,15 +49,15 @@ def qualified_notes(part: Cells) -> float:
 def note_lengths(part: Cells) -> npt.NDArray[np.int64]:
     """Return the lengths in steps of the notes of (N, S, P) that begin in it."""
     kind = classes(part).transpose(0, 2, 1).reshape(-1, part.shape[1])
-    kind = np.pad(kind, ((0, 0), (0, 1))).reshape(-1)
-    begins = np.flatnonzero(kind == 1)
-    free = np.where(kind == 2, len(kind), np.arange(len(kind)))
+    line = np.pad(kind, ((0, 0), (0, 1))).reshape(-1)
+    begins = np.flatnonzero(line == 1)
+    free = np.where(line == 2, len(line), np.arange(len(line)))
     free = np.minimum.accumulate(free[::-1])[::-1]
     return np.asarray(free[begins + 1] - begins)
 
 
 def drum_pattern(part: Cells) -> float:
-    """Return which share of strokes of bars (N, 48, P) lies on a sixteenth, in %; of the published weights only the whole one."""
+    """Return which share of strokes of bars (N, 48, P) lies on a sixteenth, in %."""
     strokes = (classes(part) == 1).sum((0, 2))
     return 100 * float(strokes[::_SIXTEENTH].sum() / max(1, strokes.sum()))
 
@@ -95,11 +95,11 @@ def tonal_distances(one: Floats, other: Floats) -> Floats:
 
 
 def faulty_chroma(sounds: npt.NDArray[np.bool_]) -> Floats:
-    """Return the published code's chroma of (..., 84) pitches from 24: twelve blocks of seven neighbours, not pitch classes.
+    """Return the published code's chroma of (..., 84) pitches from 24: twelve blocks of neighbours, not pitch classes.
 
     Only for the published table; see :func:`pitch_classes`.
     """
-    return sounds.reshape(*sounds.shape[:-1], 12, 7).sum(-1).astype(np.float64)
+    return np.asarray(sounds.reshape(*sounds.shape[:-1], 12, 7).sum(-1), np.float64)
 
 
 def gap_closed(system: float, real: float, shuffled: float) -> float:

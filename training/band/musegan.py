@@ -73,7 +73,8 @@ class _Temporal(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         """Return the noise of each bar."""
-        return self.net(noise).reshape(len(noise), BARS, -1)
+        bars: Tensor = self.net(noise)
+        return bars.reshape(len(noise), BARS, -1)
 
 
 class _Encoder(nn.Module):
@@ -86,7 +87,8 @@ class _Encoder(nn.Module):
     def forward(self, condition: Tensor) -> Tensor:
         """Return what each beat is about."""
         size = len(condition)
-        return self.net(condition.reshape(size, 3, BEATS, -1).transpose(1, 2).reshape(size, BEATS, -1))
+        heard: Tensor = self.net(condition.reshape(size, 3, BEATS, -1).transpose(1, 2).reshape(size, BEATS, -1))
+        return heard
 
 
 class _BarGenerator(nn.Module):
@@ -107,11 +109,12 @@ class _BarGenerator(nn.Module):
         bar = noise_BbZ if heard is None else torch.cat([noise_BbZ, heard.reshape(size, BARS, -1)], 2)
         x = F.relu(self.beat(self.bar(bar))).reshape(size, BEATS, -1)
         x = self.inner(x if heard is None else torch.cat([x, heard], 2))
-        return self.out(x).reshape(size, BEATS, 2, BEAT, self.pitches).transpose(1, 2).reshape(size, 2, -1, self.pitches)
+        cells: Tensor = self.out(x).reshape(size, BEATS, 2, BEAT, self.pitches)
+        return cells.transpose(1, 2).reshape(size, 2, -1, self.pitches)
 
 
 class MuseGan(nn.Module):
-    """Noise (B, ``config.noise``), and the player's part (B, 3, 192, 88) where it is conditional → as a ``BandNetwork``."""
+    """Noise (B, ``config.noise``), and the player's part (B, 3, 192, 88) where it hears → as a ``BandNetwork``."""
 
     def __init__(self, config: MuseGanConfig) -> None:
         super().__init__()
@@ -130,10 +133,14 @@ class MuseGan(nn.Module):
         """Return pre-activations (B, 2, 192, P) of onset and hold for each family."""
         shared, private = WIRINGS[self.config.wiring]
         heard = self.encoder(condition) if self.encoder is not None else None
-        parts = noise.split([shared, shared, *[private] * (2 * len(self.config.families))], 1)
+        parts = torch.split(noise, [shared, shared, *[private] * (2 * len(self.config.families))], 1)
         found = {}
         for i, family in enumerate(self.config.families):
-            of = [] if self.shared_temporal is None else [parts[0][:, None].expand(-1, BARS, -1), self.shared_temporal(parts[1])]
+            of = (
+                []
+                if self.shared_temporal is None
+                else [parts[0][:, None].expand(-1, BARS, -1), self.shared_temporal(parts[1])]
+            )
             if private:
                 fixed, changing = parts[2 + 2 * i : 4 + 2 * i]
                 of += [fixed[:, None].expand(-1, BARS, -1), self.temporal[family](changing)]
@@ -141,7 +148,7 @@ class MuseGan(nn.Module):
         return found
 
     def forward(self, condition: Tensor, noise: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return logits that are certain: above 0 is on, see :func:`musebridge.band.sampling.sample` without randomness."""
+        """Return logits that are certain: above 0 is on, as ``musebridge.band.sampling.sample`` has it without rng."""
         found = {}
         for i, (family, two) in enumerate(self.planes(condition, noise).items()):
             logits = torch.cat([torch.zeros_like(two[:, :1]), two], 1)
@@ -175,4 +182,5 @@ class Critic(nn.Module):
         x = F.leaky_relu(self.beat(x.reshape(len(x), BEATS, -1)), 0.2).transpose(1, 2)
         x = F.leaky_relu(self.bar(x), 0.2)
         x = F.leaky_relu(self.phrase(x), 0.2)
-        return self.out(x.flatten(1))[:, 0]
+        score: Tensor = self.out(x.flatten(1))
+        return score[:, 0]

@@ -33,18 +33,16 @@ class BandConfig:
         width: channels of a beat.
         layers, heads: of the transformer that reads all beats at once.
         dropout: on its residuals.
-        noise: how many numbers of noise say how it plays; 0 for none.
     """
 
     width: int = 128
     layers: int = 4
     heads: int = 4
     dropout: float = 0.1
-    noise: int = 0
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "layers", "heads")
-        at_least(self, 0, "dropout", "noise")
+        at_least(self, 0, "dropout")
 
 
 class BandNetwork(nn.Module):
@@ -59,7 +57,6 @@ class BandNetwork(nn.Module):
         width = config.width
         self.read = nn.Linear(3 * BEAT * CONDITION, width)
         self.place = nn.Parameter(0.02 * torch.randn(BEATS, width))
-        self.noise = nn.Linear(config.noise, width, bias=False) if config.noise else None
         layer = nn.TransformerEncoderLayer(
             width, config.heads, 4 * width, config.dropout, F.gelu, batch_first=True, norm_first=True
         )
@@ -67,16 +64,15 @@ class BandNetwork(nn.Module):
         self.write = nn.ModuleDict({f: nn.Linear(width, 2 * BEAT * len(PITCHES[f])) for f in PLAYED})
         self.loudness = nn.ModuleDict({f: nn.Linear(width, BEAT) for f in PLAYED})
         for family in PLAYED:  # onsets are rare, holds go on
-            bias = self.write[family].bias.data.view(2, -1)
-            bias[0], bias[1] = -4.0, 1.5
+            onset, hold = self.write[family].get_parameter("bias").data.view(2, -1)
+            onset.fill_(-4.0)
+            hold.fill_(1.5)
 
-    def forward(self, condition: Tensor, noise: Tensor | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+    def forward(self, condition: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Return logits and velocities of each family that plays."""
         size = condition.shape[0]
         beats = condition.reshape(size, 3, BEATS, BEAT * CONDITION).transpose(1, 2).reshape(size, BEATS, -1)
         x_BTD = self.read(beats) + self.place
-        if self.noise is not None and noise is not None:
-            x_BTD = x_BTD + self.noise(noise)[:, None]
         x_BTD = self.layers(x_BTD)
         return {family: self._written(family, x_BTD) for family in PLAYED}
 
@@ -106,11 +102,13 @@ def family_nll(family: str, logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _monophonic(logits: Tensor, target: Tensor, before: Tensor) -> Tensor:
-    """Return the nats a step where one onset, the lowest, or none is chosen, and then each sounding cell goes on or not."""
+    """Return the nats a step where one onset, the lowest, or none is chosen; then each sounding cell goes on or not."""
     onset = target == 1
     none = torch.zeros_like(logits[:, 1, :, :1])
     choice = torch.where(onset.any(2), onset.to(torch.uint8).argmax(2) + 1, 0)
-    begins = F.cross_entropy(torch.cat([none, logits[:, 1] - logits[:, 0]], 2).transpose(1, 2), choice, reduction="none")
+    begins = F.cross_entropy(
+        torch.cat([none, logits[:, 1] - logits[:, 0]], 2).transpose(1, 2), choice, reduction="none"
+    )
     free = before & ~onset.any(2, keepdim=True)
     goes_on = F.binary_cross_entropy_with_logits(logits[:, 2] - logits[:, 0], (target == 2).float(), reduction="none")
     return (begins + (goes_on * free).sum(2)).mean(1)

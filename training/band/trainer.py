@@ -14,11 +14,11 @@ import torch
 from musebridge.config import at_least, build
 from musebridge.errors import ConfigError
 from musebridge.training.band.corpus import Piece, Sampler, read_pieces
-from musebridge.training.band.registry import create
+from musebridge.training.band.registry import WEIGHTS, create
 from musebridge.training.band.system import System, batch_of
 from musebridge.training.models.checkpoint import load_state, save_state, save_weights
 
-WEIGHTS, LOG = "band.safetensors", "band.jsonl"
+LOG = "band.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,9 @@ class BandTrainer:
         pieces = read_pieces(folder, self.config.sources, ("train", "validation"), on_progress)
         self._train = self._sampler(pieces, "train", self.config.seed + self.step)
         validation = self._sampler(pieces, "validation", 1234)
-        self._validation = [batch_of(validation.draw(self.config.batch, transpose=False)) for _ in range(self.config.eval_batches)]
+        self._validation = [
+            batch_of(validation.draw(self.config.batch, transpose=False)) for _ in range(self.config.eval_batches)
+        ]
         again = self._sampler(pieces, "train", 1234)
         self._seen = [batch_of(again.draw(self.config.batch, transpose=False)) for _ in range(self.config.eval_batches)]
 
@@ -78,7 +80,9 @@ class BandTrainer:
             raise ConfigError(f"data: the {split} split has no four bars of 4/4 in a row; name more sources")
         return sampler
 
-    def train(self, seconds: float = float("inf"), on_step: Callable[[int, dict[str, float]], None] = lambda *_: None) -> None:
+    def train(
+        self, seconds: float = float("inf"), on_step: Callable[[int, dict[str, float]], None] = lambda *_: None
+    ) -> None:
         """Train until the configured steps are done, or for some seconds."""
         begun, before = time.monotonic(), self.seconds
         while self.step < self.config.steps and time.monotonic() - begun < seconds:
@@ -94,7 +98,9 @@ class BandTrainer:
     def _validated(self) -> dict[str, float]:
         sets = {"train_nll": self._seen, "validation_nll": self._validation}
         found = {name: [self.system.nll(batch) for batch in batches] for name, batches in sets.items()}
-        return {name: sum(x for x in each if x is not None) / len(each) for name, each in found.items() if None not in each}
+        return {
+            name: sum(x for x in each if x is not None) / len(each) for name, each in found.items() if None not in each
+        }
 
     def _save(self, figures: dict[str, float]) -> None:
         validated = self._validated()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from musebridge.band.layout import BAR, COLUMNS, HOLD, PITCHES, STEPS, WIDTH
 from musebridge.band.sampling import sample
 from musebridge.training.band import metrics

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from musebridge.band.layout import COLUMNS, STEPS, WIDTH
 from musebridge.errors import ConfigError
 from musebridge.training.band.corpus import Windows
@@ -66,8 +67,3 @@ def test_a_frame_depends_on_earlier_frames_alone():
         with torch.no_grad():
             assert torch.allclose(network(planes)[:, :, :12], network(changed)[:, :, :12], atol=1e-6)
             assert not torch.allclose(network(planes)[:, :, 12:], network(changed)[:, :, 12:])
-
-
-def test_a_causal_picture_has_a_direction_of_time():
-    player = create({"kind": "image", "width": 4}, {}).player
-    assert player(torch.zeros(2, 100)).shape == (2, 192, 96)
