@@ -16,9 +16,9 @@ _ALIKE, _MARGIN, _TIE = 0.8, 0.1, 0.02
 def chroma(onset_SP: npt.NDArray[np.bool_], hold_SP: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Return how long each pitch class sounds in a bar's steps S, as a vector of length 1; zeros for silence, (12,)."""
     sounds = (onset_SP | hold_SP).sum(0)
-    classes = np.bincount(np.arange(len(sounds)) % 12, sounds, 12)
+    classes = np.bincount(np.arange(len(sounds)) % 12, sounds, 12).astype(np.float64)
     length = np.linalg.norm(classes)
-    return classes / length if length else classes
+    return np.asarray(classes / length if length else classes)
 
 
 def period(bars_B12: npt.NDArray[np.float64]) -> int | None:
