@@ -1,4 +1,4 @@
-"""What a choice among candidates costs, and what it gains by a judge that is not the one that chose.
+"""What a choice among candidates costs, and what it gains by a classifier that is not the one that chose.
 
 The rival of candidates that are written side by side is one after the other. A
 choice by the first tokens alone is what there would be time for while a
@@ -40,7 +40,7 @@ from musebridge.training.sampling.pairs import starts_within_pieces
 
 _SETTINGS = Settings()
 _FEWEST = 20
-"""Seeds, below which a fresh judge has too little to learn from."""
+"""Seeds, below which a fresh classifier has too little to learn from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +48,9 @@ class Choice:
     """What came of a way to choose.
 
     Attributes:
-        by: how many tokens of each candidate the discriminator heard; 0 where the first candidate was taken.
+        by: how many tokens of each candidate the discriminator read; 0 where the first candidate was taken.
         own: its AUROC, on so many tokens, against first candidates; None where it did not choose.
-        fresh: the AUROC of a fresh judge against what was chosen.
+        fresh: the AUROC of a fresh classifier against what was chosen.
     """
 
     by: int
@@ -174,9 +174,9 @@ def lines(choices: Sequence[Choice]) -> Iterator[str]:
     """Yield a line about each choice."""
     for choice in choices:
         if choice.own is None:
-            yield f"the first candidate: AUROC of a fresh judge {choice.fresh}"
+            yield f"the first candidate: AUROC of a fresh classifier {choice.fresh}"
         else:
             yield (
-                f"the best by its first {choice.by} tokens: AUROC of a fresh judge {choice.fresh}; "
+                f"the best by its first {choice.by} tokens: AUROC of a fresh classifier {choice.fresh}; "
                 f"of the discriminator, on so many, {choice.own}"
             )

@@ -202,7 +202,7 @@ def test_candidates_are_timed_and_judged_by_their_beginnings(tmp_path, small_cor
     assert done.exit_code == 0, done.output
     timed = {row["name"] for row in json.loads((tmp_path / "rows.json").read_text())}
     assert {"one candidate", "2 candidates, side by side", "2 candidates of 4 tokens, verdict included"} < timed
-    told = re.findall(r"^the (.*): AUROC of a fresh judge (\S+) \[", done.output, re.MULTILINE)
+    told = re.findall(r"^the (.*): AUROC of a fresh classifier (\S+) \[", done.output, re.MULTILINE)
     assert [name for name, _ in told] == ["first candidate", *(f"best by its first {n} tokens" for n in (4, 8, 16))]
     assert all(0 <= float(auroc) <= 1 for _, auroc in told)
 

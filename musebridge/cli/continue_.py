@@ -73,10 +73,7 @@ def continue_(
     from musebridge.smf.piece import naming
     from musebridge.smf.write import save
 
-    if discriminator and count == 1:
-        raise ConfigError("--discriminator chooses among candidates; give --candidates 2 or more")
-    if bars and seconds:
-        raise ConfigError("--bars and --seconds both say how long; give one of them")
+    _agree(bars, seconds, discriminator, count)
     for written_to in (out, roll):
         _keep_the_seed(seed_file, written_to, force)
     preset = load(preset_name, model)
@@ -95,6 +92,14 @@ def continue_(
     begin_s, end_s = _seconds(piece, span)
     length = f"{bars} bar{'s' * (bars > 1)}" if bars else f"{round(end_s - begin_s, 2):g} s"
     say(f"wrote {out}: {length}, {len(written) // 2} notes, follow {seed_file.name} from {round(begin_s, 2):g} s on")
+
+
+def _agree(bars: int | None, seconds: float | None, discriminator: Path | None, count: int) -> None:
+    """Refuse options that contradict one another."""
+    if discriminator and count == 1:
+        raise ConfigError("--discriminator chooses among candidates; give --candidates 2 or more")
+    if bars and seconds:
+        raise ConfigError("--bars and --seconds both say how long; give one of them")
 
 
 def _read(

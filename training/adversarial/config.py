@@ -42,7 +42,7 @@ class AdversarialConfig:
         ema: the average of the weights forgets 1 - ``ema`` a step; it is what is measured and saved.
         nll_rise, distinct: a checkpoint whose NLL rises by more, or whose distinct-4 falls under this share of the
             pre-trained generator's, is not taken, and ends the run.
-        tolerance: a later checkpoint is taken unless its judge's AUROC is higher than the lowest so far by this or
+        tolerance: a later checkpoint is taken unless its classifier's AUROC is higher than the lowest so far by this or
             more; two measurements of the same weights differ by as much.
         patience: end after this many measurements in a row whose checkpoint is not taken; 0 for never.
         validate_s, save_s: seconds between measurements and between checkpoints.

@@ -105,7 +105,7 @@ class DiscriminatorTrainer(PairTrainer):
             self._save()
 
     def start_from(self, trained: TrainedDiscriminator) -> None:
-        """Begin with a discriminator of another generator in place of this one's blocks, if no lesson was given yet.
+        """Begin with a discriminator of another generator in place of this one's blocks, if it was not trained yet.
 
         Raises:
             CheckpointError: there was one, and it began with another.

@@ -1,6 +1,6 @@
 """By what the checkpoints of phase 2 are chosen: figures of which none comes from the discriminator that trained.
 
-The judge is a logistic regression on statistics of what was written, trained
+The classifier is a logistic regression on statistics of what was written, trained
 anew for every measurement and scored on pieces that it was not trained on. It
 is a two-sample test (Lopez-Paz and Oquab 2017): the nearer to .5, the less
 tells the generator's music from real music.

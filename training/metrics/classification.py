@@ -1,4 +1,4 @@
-"""How well a judge tells real continuations from artificial ones, and how sure that figure is.
+"""How well a classifier tells real continuations from artificial ones, and how sure that figure is.
 
 "Always real" has a positive-class F1 of 2/3 on balanced data, so what is
 reported is AUROC, macro-F1 and the Matthews correlation. Windows of one piece
@@ -20,7 +20,7 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationMetrics:
-    """What a judge can do on so many pairs of so many pieces."""
+    """What a classifier can do on so many pairs of so many pieces."""
 
     auroc: Estimate
     macro_f1: Estimate
@@ -51,7 +51,7 @@ def best_threshold(real_N: Scores, fake_N: Scores) -> float:
 def classification_metrics(
     real_N: Scores, fake_N: Scores, piece_N: Ids, *, threshold: float = 0.0, resamples: int = 1000, seed: int = 0
 ) -> ClassificationMetrics:
-    """Measure a judge by its scores of real and artificial continuations of the same seeds.
+    """Measure a classifier by its scores of real and artificial continuations of the same seeds.
 
     Args:
         real_N, fake_N: higher means more likely real.

@@ -1,12 +1,12 @@
 """Is one generator's music harder to tell from real music than another's?
 
 Every system continues the same seeds, of pieces that chose nothing
-(``musebridge.training.study.systems``). Each system has judges of two kinds, taught to tell its
-continuations from real ones, who score pieces that they were not taught on
+(``musebridge.training.study.systems``). Each system has classifiers of two kinds, trained to tell its
+continuations from real ones; they score pieces that they were not trained on
 (``musebridge.training.study.classifiers``). Intervals come from a bootstrap over pieces
 whose draws all systems share (``musebridge.training.metrics.bootstrap``), so gains are
-paired. Controls show what the judges hear where there is nothing to hear, and
-where there is.
+paired. Controls show what the classifiers say where there is no difference, and
+where there is one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from musebridge.training.study.noise import jittered
 from musebridge.training.study.systems import Music, WindowSet
 
 JITTER_STEPS = 2
-"""Of the control that every judge should hear: ±20 ms."""
+"""Of the control that every classifier should detect: ±20 ms."""
 FRECHET, MMD, OVERLAP = "Fréchet distance", "MMD", "overlapping area"
 _BLEU_OF = 256
 
@@ -51,10 +51,10 @@ class Standing:
     """What one system's music is like, beside real continuations of the same seeds.
 
     Attributes:
-        figures: AUROC of each judge (.5 where it cannot tell), distances of features, and their overlap.
+        figures: AUROC of each classifier (.5 where it cannot tell), distances of features, and their overlap.
         gains: how much better these are than those of the first system; positive is better.
         lead: how much better the second system's are than these.
-        aurocs: of each judge for each sampling.
+        aurocs: of each classifier for each sampling.
         distinct4, self_bleu: how varied, see ``musebridge.training.metrics.diversity``; means of the samplings.
         copied_p99: 99th percentile of the longest run that a continuation shares with the training data.
     """
@@ -75,8 +75,8 @@ class Comparison:
     Attributes:
         standings: of each system, by name.
         real: of the real continuations; only ``distinct4``, ``self_bleu`` and ``copied_p99`` say something.
-        controls: AUROC of each judge in each control.
-        judges: their names.
+        controls: AUROC of each classifier in each control.
+        judges: the classifiers' names.
         windows, pieces, samplings: how many were compared.
         bleu_of: continuations of which self-BLEU is taken.
     """
@@ -214,8 +214,8 @@ class ClassifierTwoSampleTest:
     def aurocs(self) -> dict[str, list[Array]]:
         """Return for each system and sampling the AUROC in each draw.
 
-        Each system has a judge of its own (Lopez-Paz and Oquab 2017, "Revisiting Classifier Two-Sample Tests"). One
-        judge for all would hear best what most of them have in common; what it says of one depends on the others.
+        Each system has a classifier of its own (Lopez-Paz and Oquab 2017, "Revisiting Classifier Two-Sample Tests").
+        One for all would detect best what most of them have in common; what it says of one depends on the others.
         """
         return {name: self._told_from_real(name, samplings) for name, samplings in self._fakes.items()}
 
@@ -233,7 +233,7 @@ class ClassifierTwoSampleTest:
         return [aurocs(real_N, fake_N, self._bootstrap) for fake_N in fakes]
 
     def controls(self) -> dict[str, Estimate]:
-        """Return the AUROC where there is nothing to hear, twice, and where there is."""
+        """Return the AUROC where there is no difference, twice, and where there is one."""
         rng = np.random.default_rng(0)
         first, piece_N = next(iter(self._fakes.values()))[0], self._reported.piece_N
         swapped_N1 = (rng.random(len(piece_N)) < 0.5).reshape(-1, *[1] * (first.ndim - 1))
@@ -250,7 +250,7 @@ class ClassifierTwoSampleTest:
         }
 
     def _control(self, one: Features, other: Features, piece_N: Tokens, *, asked: int | None = None) -> Estimate:
-        """Return the AUROC of a judge that is taught to tell one from other; of the first ``asked`` of each."""
+        """Return the AUROC of a classifier that is trained to tell one from other; of the first ``asked`` of each."""
         asked_N = _flags(len(piece_N) if asked is None else asked, len(piece_N))
         score_M = self._control_classifier.cross_fitted(
             np.concatenate([one, other]),

@@ -260,8 +260,8 @@ def _page(findings: Findings, made: list[Claim]) -> str:
             f"{f'{c.samplings} times' if c.samplings > 1 else 'once'}: "
             f"{findings.window['seed_length']} tokens, then {findings.window['continuation_length']}.",
             "Intervals hold 95 % of a bootstrap over pieces; gains are paired, and positive is better. Each system has",
-            "judges of its own, taught to tell it from real music, who score pieces that they were not taught on; they",
-            "took no part in any training or choice.",
+            "classifiers of its own, trained to tell it from real music. They score pieces that they were not trained",
+            "on, and took no part in any training or choice.",
             "",
             f"**{len(made) - sum(count.values())} of {len(made)} lines of the protocol hold, {count['fail']} fail, "
             f"{count['not measured']} were not measured.**",

@@ -1,11 +1,11 @@
-"""The noise study of earlier work: from how much noise on does a judge hear that music was tampered with?
+"""The noise study of earlier work: how much noise does it take until a classifier detects it?
 
 Uniform noise is put on the velocities, or on the time shifts, of real
-continuations. Two judges tell them from the untouched ones: the discriminator,
-which was never trained on noise, and a fresh judge that is trained to hear just
+continuations. Two classifiers tell them from the untouched ones: the discriminator,
+which was never trained on noise, and a fresh one that is trained to detect just
 this noise and scored on other pieces. Real music against real music is the
-control: it must be at chance. Where it is asked for, two transformers are taught
-on other music to hear each noise as well: one as it should be, and one that
+control: it must be at chance. Where it is asked for, two transformers are trained
+on other music to detect each noise as well: one as it should be, and one that
 attends over the batch, as that of the earlier work did.
 """
 
@@ -51,7 +51,7 @@ _RANGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseRow:
-    """How well each judge hears one noise; ``kind`` is empty for the control.
+    """How well each classifier detects one noise; ``kind`` is empty for the control.
 
     ``taught`` and ``mistaken`` are the transformers, the latter with the mistake of earlier work.
     """
@@ -114,13 +114,13 @@ def study(
     transformer_steps: int = 0,
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> Iterator[NoiseRow]:
-    """Yield how well each noise is heard, the control first.
+    """Yield how well each noise is detected, the control first.
 
     Args:
         folder: of a discriminator and of the generator that hints to it.
         corpus: packed tokens.
         split: of the corpus.
-        windows: how many to judge.
+        windows: how many to classify.
         window: lengths of seed and continuation.
         transformer_steps: steps that the two transformers are trained on each noise, on the train split; 0 for none.
         on_progress: called with the share that is done, 0..1.
@@ -177,7 +177,7 @@ def _windows(corpus: Corpus, split: str, window: Window, count: int) -> tuple[To
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
-    """What the judges have of some windows: verdicts of the discriminator, figures for the fresh judge."""
+    """What the classifiers read of some windows: verdicts of the discriminator, figures for the fresh classifier."""
 
     verdict_N: Scores
     figures_NF: Scores
@@ -238,21 +238,22 @@ def write_study(rows: list[NoiseRow], folder: Path, command: str) -> Path:
 def _page(rows: list[NoiseRow], command: str) -> str:
     first = rows[-1].fresh
     lines = [
-        "# From how much noise on is it heard?",
+        "# How much noise is detected?",
         "",
         f"`{command}`",
         "",
         f"Real continuations against the same ones with noise: {first.pairs} of {first.pieces} pieces, with 95 %",
-        "intervals whose bootstrap draws pieces. The discriminator never met noise; the fresh judge is trained on it.",
+        "intervals whose bootstrap draws pieces. The discriminator was never trained on noise; the fresh",
+        "classifier was.",
         "",
-        *_table(rows, {"discriminator": lambda row: row.discriminator, "fresh judge": lambda row: row.fresh}),
+        *_table(rows, {"discriminator": lambda row: row.discriminator, "fresh classifier": lambda row: row.fresh}),
     ]
     if rows[-1].taught:
         lines += [
             "",
-            "Two transformers on tokens were taught each noise. One attends over time; the other over the batch, as in",
-            "the work that reported F1 0.55 of one class for its discriminator, where to give always that class scores",
-            "0.667:",
+            "Two transformers on tokens were trained on each noise. One attends over time; the other over the batch,",
+            "as in the work that reported F1 0.55 of one class for its discriminator, where to give always that class",
+            "scores 0.667:",
             "",
             *_table(rows[1:], {"over time": lambda row: row.taught, "over the batch": lambda row: row.mistaken}),
         ]
@@ -272,8 +273,8 @@ def _draw(rows: list[NoiseRow], kind: str, path: Path) -> None:
     figure, axes = axes_of(f"{kind}: noise up to ± tokens", "AUROC")
     for name, measured in (
         ("the discriminator", {row.width: row.discriminator for row in rows}),
-        ("a fresh judge", {row.width: row.fresh for row in rows}),
-        ("a transformer taught it", {row.width: row.taught for row in rows if row.taught}),
+        ("a fresh classifier", {row.width: row.fresh for row in rows}),
+        ("a transformer trained on it", {row.width: row.taught for row in rows if row.taught}),
         ("the same, over the batch", {row.width: row.mistaken for row in rows if row.mistaken}),
     ):
         if not measured:

@@ -1,6 +1,6 @@
 """The best sampler setting of a generator, found by successive halving (Jamieson and Talwalkar 2016).
 
-Every setting continues a few seeds; the half whose music a fresh judge
+Every setting continues a few seeds; the half whose music a fresh classifier
 (``musebridge.training.adversarial.selection``) tells least from real music goes on with twice as
 many, until one is left. The seeds are of pieces that no figure is reported on.
 """
