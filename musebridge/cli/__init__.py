@@ -10,6 +10,7 @@ import click
 
 from musebridge import __version__
 from musebridge.cli import (
+    band,
     bench,
     compare,
     continue_,
@@ -28,6 +29,7 @@ from musebridge.cli.common import Group, say
 
 COMMANDS = (
     *(serve.serve, demo.demo, continue_.continue_, replay.replay),
+    *(band.band, band.jam),
     *(ports.ports, doctor.doctor, presets.presets),
     *(prepare.prepare, train.train, evaluate.evaluate, compare.compare, export.export),
     bench.bench,

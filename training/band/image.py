@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from musebridge.band.layout import STEPS
 from musebridge.config import at_least, more_than
 from musebridge.training.band.frames import positions
-from musebridge.training.band.network import CONDITION
 from musebridge.training.band.system import Batch, System, average, averaged
 
 _ROWS, _COLOURS = 96, 3
