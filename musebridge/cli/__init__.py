@@ -12,6 +12,7 @@ from musebridge import __version__
 from musebridge.cli import (
     band,
     bench,
+    clip,
     compare,
     continue_,
     demo,
@@ -30,6 +31,7 @@ from musebridge.cli.common import Group, say
 COMMANDS = (
     *(serve.serve, demo.demo, continue_.continue_, replay.replay),
     *(band.band, band.jam),
+    clip.clip,
     *(ports.ports, doctor.doctor, presets.presets),
     *(prepare.prepare, train.train, evaluate.evaluate, compare.compare, export.export),
     bench.bench,
