@@ -13,6 +13,9 @@ QUICK := tests/bridge/core tests/bridge/ports/test_backends.py $(filter-out %_tr
 WHEEL_PYTHONS := 3.11 3.12 3.13 3.14
 WHEEL_SYSTEMS := x86_64-pc-windows-msvc aarch64-apple-darwin x86_64-manylinux_2_28 aarch64-manylinux_2_28
 
+PLUGIN := build/musebridge.lv2
+SUFFIX := $(if $(filter Darwin,$(shell uname)),.dylib,.so)
+
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -48,6 +51,17 @@ wheels: $(VENV)/dev.installed ## ask the registry: does every Python on every sy
 bench: $(VENV)/dev.installed ## measure this machine (minutes)
 	$(BIN)/musebridge bench engine
 
+plugin: ## build the LV2 plug-in into build/musebridge.lv2 (wants a C compiler and lv2-dev)
+	@command -v $(CC) >/dev/null || { echo "make plugin wants a C compiler: apt-get install gcc" >&2; exit 1; }
+	@echo '#include <lv2/core/lv2.h>' | $(CC) -E - >/dev/null 2>&1 || { \
+		echo "make plugin wants the headers of LV2: apt-get install lv2-dev" >&2; exit 1; }
+	@mkdir -p $(PLUGIN)
+	$(CC) -std=c11 -D_DEFAULT_SOURCE -O2 -Wall -Wextra -fPIC -shared -pthread $(PLUGIN_FLAGS) -o $(PLUGIN)/musebridge$(SUFFIX) \
+		bridge/plugin/musebridge.c -lm
+	@sed 's/@SUFFIX@/$(SUFFIX)/' bridge/plugin/manifest.ttl.in >$(PLUGIN)/manifest.ttl
+	@cp bridge/plugin/musebridge.ttl $(PLUGIN)/
+	@echo "Copy $(PLUGIN) to ~/.lv2"
+
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
@@ -66,4 +80,4 @@ $(VENV)/dev.installed: $(SOURCES) | $(BIN)/python
 	$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/quick.installed $(VENV)/play.installed
 
-.PHONY: help play test quick check dist wheels bench clean
+.PHONY: help play test quick check dist wheels bench plugin clean

@@ -6,8 +6,9 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
+from itertools import count as count_up
 
 import numpy as np
 from pythonosc.osc_message_builder import OscMessageBuilder
@@ -19,7 +20,7 @@ from musebridge.bridge.core import osc_namespace
 from musebridge.bridge.core.scheduler import Scheduler
 from musebridge.bridge.core.session import Session
 from musebridge.bridge.core.settings import MODES, Settings
-from musebridge.bridge.ports import backends
+from musebridge.bridge.ports import backends, osc_port, osc_wire
 from musebridge.bridge.ports.base import MemoryPort
 from musebridge.events import Message
 
@@ -28,6 +29,7 @@ _FENCE = 2
 """Datagrams between two questions that must be answered; a socket holds so many of the longest."""
 _BURST = 1000
 _DEADLINE_S = 20.0
+_AGAIN_S = 0.25
 
 
 def order(chance: random.Random) -> bytes:
@@ -178,6 +180,59 @@ def datagrams(count: int, seed: int = 0) -> Row:
     return row_of(f"{_FENCE} malformed datagrams of {count:,}, answered", "ms", np.array(times_ms))
 
 
+def wire_noise(chance: random.Random) -> bytes:
+    """Return a datagram to a port of notes that means nothing: any bytes, a message cut short, impossible numbers."""
+    name = chance.choice(["hello", "bye", "note", "control", "bend", "midi", "held", "transport", "no"])
+    wild = [float("nan"), float("inf"), -2.0, 1e30, 0.5, 4096.5, *(chance.uniform(-1e4, -2) for _ in range(3))]
+    whole = osc_wire.write(name + "!" * (name == "bye"), -2, *(chance.choice(wild) for _ in range(chance.randrange(8))))
+    cut = whole[: chance.randrange(len(whole) - 4)]
+    return chance.choice([whole, cut, chance.randbytes(chance.randrange(64))])
+
+
+def notes_by_osc(count: int, seed: int = 0) -> Row:
+    """Send so many malformed datagrams to a port of notes, and play a note now and then, which must come back.
+
+    Returns:
+        A row of the milliseconds from such a note to its return, the datagrams before it included.
+
+    Raises:
+        RuntimeError: the bridge ended, or something stays sounding.
+        TimeoutError: it plays no more.
+    """
+    chance, engine, settings = random.Random(seed), ScriptedEngine(babble), Settings(thru=1)
+    line, seq = osc_port.OscLine(("127.0.0.1", 0)), count_up()
+    ports, times_ms = (osc_port.OscInput(line), osc_port.OscOutput(line)), list[float]()
+    with (
+        Bridge(engine, *ports, settings=settings, mode="manual", seed=seed, clock=line.clock) as bridge,
+        closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as peer,
+    ):
+        peer.settimeout(_AGAIN_S)
+        peer.connect(line.address)
+
+        def play(velocity: int) -> None:
+            """Say hello and play, again and again where the bridge was too busy, until it comes back."""
+            for _ in range(round(_DEADLINE_S / _AGAIN_S)):
+                peer.send(osc_wire.write("hello", 1, 1, -1, 0))
+                peer.send(osc_wire.write("note", next(seq), -1, 1, 60, velocity))
+                with suppress(TimeoutError):
+                    while not peer.recv(65_535).startswith(f"{osc_wire.ROOT}midi".encode()):
+                        pass
+                    return
+            raise TimeoutError("the bridge plays no more")
+
+        def burst() -> None:
+            for _ in range(_FENCE):
+                peer.send(wire_noise(chance))
+            play(100)
+            play(0)
+
+        for _ in range(0, count, _FENCE):
+            times_ms.append(1e3 * seconds(burst))
+    if bridge.failure or bridge.stats.heard > 2 * len(times_ms):
+        raise RuntimeError("the bridge ended, or heard what was not played") from bridge.failure
+    return row_of(f"{_FENCE} malformed datagrams of {count:,} to a port of notes", "ms", np.array(times_ms))
+
+
 def noise(count: int, seed: int = 0) -> Row:
     """Play so many bytes of noise to a session, all of it passed on; nothing may stay sounding.
 
@@ -217,6 +272,7 @@ def rows(osc_count: int, midi_count: int) -> Iterator[Row]:
     datagrams(_BURST)
     before_mb = resident_mb()
     yield datagrams(osc_count)
+    yield notes_by_osc(osc_count)
     yield row_of("growth of memory by OSC", "MB", np.array([resident_mb() - before_mb]))
     noise(_BURST)
     before_mb = resident_mb()

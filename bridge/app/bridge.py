@@ -9,12 +9,14 @@ from secrets import randbits
 
 import numpy as np
 
+from musebridge.bridge.app.clips import ClipWriter, Write
 from musebridge.bridge.app.journal import Journal, JournalledOutbox
 from musebridge.bridge.app.link import LinkFollower
 from musebridge.bridge.app.osc_server import OscServer, address_text
 from musebridge.bridge.app.saver import Saver
 from musebridge.bridge.app.stats import Stats
 from musebridge.bridge.app.threads import Inbox, Poller, PortMonitor, Sender, SessionThread
+from musebridge.bridge.core.clip import Place
 from musebridge.bridge.core.commands import Bind, Stop
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.echo import EchoFilter
@@ -42,6 +44,7 @@ class Bridge:
         osc: host and port to listen on, or None.
         binds: controllers that move parameters, at the start.
         save: called, from a thread of its own, with the controllers that move parameters whenever one was learnt.
+        clip: writes each answer as a clip once it has sounded, from a thread of its own; or None.
         link: whether bars follow Ableton Link, where others are there.
         journal: given the seed, returns where to log the session; or None.
         notice: called with each change of state or of a port and each error, in one line.
@@ -59,6 +62,7 @@ class Bridge:
         osc: tuple[str, int] | None = None,
         binds: Sequence[Bind] = (),
         save: Callable[[Sequence[Bind]], object] | None = None,
+        clip: Write | None = None,
         link: bool = False,
         journal: Callable[[int], Journal] | None = None,
         clock: Clock | None = None,
@@ -90,11 +94,23 @@ class Bridge:
         self.osc = self._osc_server(osc) if osc else None
         self._binds = binds
         self._saver = Saver(save, binds, self._report, self.fail) if save else None
+        self._clips = self._clip_writer(clip) if clip else None
         self._link = LinkFollower(clock, self.inbox, lambda: self.snapshot.settings, self.fail) if link else None
 
     def _osc_server(self, address: tuple[str, int]) -> OscServer:
         status, stats, record = self._status, self.stats.numbers, self.record
         return OscServer(address, self._clock, self.inbox, self.fail, status=status, stats=stats, record=record)
+
+    def _clip_writer(self, write: Write) -> ClipWriter:
+        return ClipWriter(
+            write,
+            lines=lambda: self.snapshot.settings.lines,
+            now=self._clock.now,
+            lookahead_s=lambda: self.snapshot.settings.lookahead_s,
+            notice=self._notice,
+            on_error=self._report,
+            on_failure=self.fail,
+        )
 
     def _passes_on(self, message: Message) -> bool:
         return self.snapshot.passes_on(message)
@@ -112,7 +128,7 @@ class Bridge:
             self.inbox.put((self._clock.now(), bind))
         workers = (
             *(self._sender, self._session_thread, self._poller, self._port_monitor),
-            *(self.osc, self._link, self._saver),
+            *(self.osc, self._link, self._saver, self._clips),
         )
         for worker in filter(None, workers):
             worker.start()
@@ -123,6 +139,8 @@ class Bridge:
         for worker in filter(None, workers):
             worker.stop()
         self._sender.finish()
+        if self._clips:
+            self._clips.stop()
         self.source.close()
         self.target.close()
         if self.journal:
@@ -165,6 +183,8 @@ class Bridge:
         self.stats.on_sent(sent)
         if self.journal:
             self.journal.sent(sent)
+        if self._clips:
+            self._clips.tell(sent)
         if self.osc and sent.owner is Owner.MODEL:
             match sent.event:
                 case NoteOn(pitch=pitch, velocity=velocity):
@@ -179,7 +199,18 @@ class Bridge:
             self.inbox.put((self._clock.now(), Stop()))
             self._report(PortError(f"{port.name} is gone; the bridge plays on when it is back"))
 
+    def _answer_begins(self, place: Place) -> None:
+        if self.journal:
+            self.journal.answer(place)
+        if self._clips:
+            self._clips.tell(place)
+
     def _publish(self, topic: str, *values: Value) -> None:
+        if topic == "answer":
+            self._answer_begins(Place(*map(float, values)))
+            return
+        if topic == "state" and self._clips and values != ("answering",):
+            self._clips.tell(self._clock.now())
         if topic == "state":
             self._notice(*map(str, values))
         if topic == "learnt" and self._saver:

@@ -34,7 +34,7 @@ NEEDED_TOKENS_S = 120
 """What dense piano music takes: 30 notes a second, each with its end, its velocity and its time."""
 _MEASURED_S = 1.0
 _NOTES = 20
-_PATIENCE_S = 1.0
+_PATIENCE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ outbox answers; the journal keeps these, one JSON object a line::
     {"kind": "work", "at_s": 14.1}
     {"kind": "abandon", "at_s": 14.2}                 the model failed
     {"kind": "dropped", "count": 3}                   what withdraw and cancel answered
+    {"kind": "answer", "begin_s": 14.1, …}            an answer begins: a Place
     {"kind": "pushed", "due_s": 14.2, "bytes": […]}   what the session wrote
     {"kind": "sent", "at_s": 14.2, "due_s": 14.2, "owner": "model", "bytes": [144, 64, 70]}
 """
@@ -28,6 +29,7 @@ import mido
 import numpy as np
 
 from musebridge import wire
+from musebridge.bridge.core.clip import Answered, AnswerRecorder, Place
 from musebridge.bridge.core.commands import Command
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.scheduler import Outbox, Owner, Scheduled, Sent
@@ -95,6 +97,10 @@ class Journal:
     def worked(self, now_s: float) -> None:
         """Take down that the session was let work."""
         self._write("work", at_s=now_s)
+
+    def answer(self, place: Place) -> None:
+        """Take down that an answer begins."""
+        self._write("answer", **asdict(place))
 
     def abandoned(self, now_s: float) -> None:
         """Take down that the session began anew after a failure."""
@@ -299,3 +305,23 @@ def tracks(path: Path) -> dict[str, list[Timed]]:
         if kind == "heard" or (kind == "sent" and row["owner"] == Owner.MODEL.value):
             take.add("player" if kind == "heard" else "model", row["at_s"], _message(row["bytes"]))
     return take.tracks()
+
+
+def answers(path: Path) -> list[Answered]:
+    """Return the answers that a log has, as they sounded, oldest first.
+
+    Raises:
+        ReplayError: it is no log.
+    """
+    recorder = AnswerRecorder()
+    try:
+        for row in _rows(path):
+            kind = row.pop("kind")
+            if kind == "answer":
+                recorder.begin(Place(**row))
+            elif kind == "sent":
+                owner = Owner(row["owner"])
+                recorder.sent(Sent(row["due_s"], row["at_s"], _message(row["bytes"]), owner))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ReplayError(f"{path}: is not a session's log ({error!r}); give the .jsonl that --record wrote") from error
+    return recorder.take()

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from musebridge.bridge.app.clips import TARGETS
 from musebridge.bridge.core.commands import Bind
 from musebridge.bridge.core.learn import Bindings, by_name
 from musebridge.bridge.core.settings import Settings, check_mode
@@ -36,6 +37,10 @@ class Preset:
     path: Path
     binds: tuple[Bind, ...] = ()
     """Controllers that move parameters."""
+    clip: str = "off"
+    """Where each answer is written as a clip: ``off``, ``live`` or ``reaper``."""
+    clip_track: str = ""
+    """The track in Live, by name or by number from 1; empty is the selected one."""
 
     @property
     def discriminator(self) -> Path:
@@ -50,11 +55,15 @@ class _Table:
     description: str
     model: str = MODEL
     mode: str = "call"
+    clip: str = "off"
+    clip_track: str | int = ""
     settings: dict[str, Any] = field(default_factory=dict)
     controllers: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_mode(self.mode)
+        if self.clip not in TARGETS:
+            raise ConfigError(f"clip must be one of {', '.join(TARGETS)}, found {self.clip!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +108,8 @@ def load(name: str, model: Path | None = None) -> Preset:
         mode=table.mode,
         settings=build(Settings, table.settings, str(path)),
         path=path,
+        clip=table.clip,
+        clip_track=str(table.clip_track),
         binds=tuple(_binds(table.controllers, str(path))),
     )
 

@@ -26,7 +26,7 @@ from musebridge.bridge.core.osc_namespace import Query, Request
 from musebridge.bridge.core.scheduler import Owner, Scheduled, Scheduler, Sent
 from musebridge.bridge.core.session import Session
 from musebridge.bridge.core.snapshot import Snapshot
-from musebridge.bridge.ports.base import InputPort, OutputPort
+from musebridge.bridge.ports.base import AheadPort, At, InputPort, OutputPort
 from musebridge.bridge.ports.clock import Clock
 from musebridge.errors import ConfigError, MuseBridgeError, PortError
 from musebridge.events import Message, NoteOff
@@ -116,8 +116,11 @@ class Poller(Worker):
 
     def turn(self) -> None:
         """Move what has come into the inbox."""
-        for message in self._port.poll():
-            now_s = self._clock.now()
+        for came in self._port.poll():
+            now_s, message = (came.moment_s, came.message) if isinstance(came, At) else (self._clock.now(), came)
+            if isinstance(message, Command):
+                self._inbox.put((now_s, message))
+                continue
             if self._echoes.is_echo(now_s, message):
                 continue
             if self._passes_on(message):
@@ -128,7 +131,7 @@ class Poller(Worker):
 
 
 class Sender(Worker):
-    """Sends each event of a scheduler when it is due; an :class:`Outbox` for the session."""
+    """Sends each event of a scheduler when it is due, or as long before as the port asks; an :class:`Outbox`."""
 
     def __init__(
         self,
@@ -139,6 +142,7 @@ class Sender(Worker):
     ) -> None:
         super().__init__("output", on_failure)
         self._port, self._clock, self._on_sent = port, clock, on_sent
+        self._planner = port if isinstance(port, AheadPort) else None
         self._scheduler = Scheduler()
         self._changed = threading.Condition()
 
@@ -184,7 +188,7 @@ class Sender(Worker):
             now_s, next_s = self._clock.now(), self._scheduler.next_due()
             if next_s is not None and next_s < now_s - STALL_S:
                 self._scheduler.drop_overdue(now_s - STALL_S)
-            due = self._scheduler.pop_due(now_s)
+            due = self._scheduler.pop_due(now_s + self._ahead_s())
             if not due:
                 self._changed.wait(self._patience_s())
         for scheduled in due:
@@ -201,15 +205,24 @@ class Sender(Worker):
 
     def _patience_s(self) -> float:
         next_s = self._scheduler.next_due()
-        return _IDLE_S if next_s is None else min(_IDLE_S, max(0.0, next_s - SPIN_S - self._clock.now()))
+        return (
+            _IDLE_S if next_s is None else min(_IDLE_S, max(0.0, next_s - self._ahead_s() - SPIN_S - self._clock.now()))
+        )
+
+    def _ahead_s(self) -> float:
+        return self._planner.ahead_s if self._planner else 0.0
 
     def _send(self, scheduled: Scheduled) -> None:
         try:
-            self._port.send(scheduled.event)
+            if self._planner:
+                self._planner.send_ahead(scheduled.event, scheduled.due_s)
+            else:
+                self._port.send(scheduled.event)
         except PortError:
             if not isinstance(scheduled.event, NoteOff):  # the end of a note is told all the same: it sounds no more
                 return
-        self._on_sent(Sent(scheduled.due_s, self._clock.now(), scheduled.event, scheduled.owner))
+        actual_s = max(scheduled.due_s, self._clock.now()) if self._planner else self._clock.now()
+        self._on_sent(Sent(scheduled.due_s, actual_s, scheduled.event, scheduled.owner))
 
 
 def _go_first() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,6 +11,7 @@ import numpy as np
 
 from musebridge.bridge.core import sampling
 from musebridge.bridge.core.harmony import Scale, allowed_pitches, parse_scale
+from musebridge.bridge.core.quantise import Quantiser
 from musebridge.bridge.core.recall import Figures
 from musebridge.bridge.core.sampling import Logits
 from musebridge.bridge.core.settings import DETECT, OFF, Settings
@@ -41,10 +43,11 @@ _MAX_TOKENS_AT_ONCE = 128
 
 @dataclass(frozen=True, slots=True)
 class _Struck:
-    """A note of the model: when it began, and what ends it where it sounds."""
+    """A note of the model: when it began, what ends it where it sounds, and how much later than written that is."""
 
     step: int
     release: NoteOff
+    moved_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -102,6 +105,8 @@ class Answer:
         self.notes = Notes(must_begin=at_once)
         self.rest_until = 0
         """The step before which nothing new is written, unless a note is to come at once."""
+        self.quantiser: Quantiser | None = None
+        """Where notes fall from here on; None leaves them where they are written."""
         self._tokens_at_once = 0
 
     def next(self, settings: Settings) -> Timed | None:
@@ -184,7 +189,16 @@ class Answer:
         if not self.notes.open:
             return None
         pitch, note = next(iter(self.notes.open.items()))
-        return NOTE_OFF + pitch if self.state.step - note.step >= settings.max_note_s * STEPS_PER_S else None
+        is_overdue = self.state.step - note.step >= settings.max_note_s * STEPS_PER_S
+        return NOTE_OFF + pitch if is_overdue and self._may_end(note) else None
+
+    def _may_end(self, note: _Struck) -> bool:
+        """Return whether a note that ends now keeps at least half of its length where it falls on the grid."""
+        if self.quantiser is None:
+            return True
+        began_s, now_s = note.step / STEPS_PER_S, self._moment_s()
+        sounds_s = self.quantiser.moved_s(now_s) - began_s - note.moved_s
+        return sounds_s >= max((now_s - began_s) / 2, 1 / STEPS_PER_S)
 
     def _sample(self, settings: Settings) -> int:
         logits_V = self._context.logits()
@@ -192,7 +206,8 @@ class Answer:
         sampling.note_off_bias(
             logits_V, {pitch: (now - note.step) / STEPS_PER_S for pitch, note in held if note.step < now}
         )
-        sampling.mask_grammar(logits_V, sounding=self._untouchable, releasable=self.notes.open)
+        releasable = [pitch for pitch, note in held if self._may_end(note)]
+        sampling.mask_grammar(logits_V, sounding=self._untouchable, releasable=releasable)
         self._mask_constraints(logits_V, settings)
         if settings.recall:
             sampling.favour(logits_V, settings.recall * self._context.figures.weights())
@@ -206,6 +221,8 @@ class Answer:
             return
         if self.notes.must_begin:
             sampling.mask_shifts(logits_V)
+        elif self.quantiser and self.quantiser.is_over(self._moment_s()):
+            sampling.mask_pitches(logits_V, np.zeros(NOTE_OFF, bool))
         if self._is_full(settings):
             sampling.mask_pitches(logits_V, np.zeros(NOTE_OFF, bool))
         else:
@@ -234,17 +251,24 @@ class Answer:
                 velocity = min(127, max(1, round(velocity * settings.loudness)))
                 sounding, channel = pitch + settings.transpose, settings.channel - 1
                 note = NoteOn(pitch=sounding, velocity=velocity, channel=channel)
-                self._begin(pitch, note)
-                return Timed(self._moment_s(), note)
+                sounds_s = self._sounding_s()
+                self._begin(pitch, note, sounds_s - self._moment_s())
+                return Timed(sounds_s, note)
             case NoteOff(pitch=pitch) if pitch in self.notes.open:
-                return Timed(self._moment_s(), self.notes.open.pop(pitch).release)
+                struck = self.notes.open.pop(pitch)
+                ends_s = self._moment_s() + struck.moved_s if self.quantiser else math.inf  # as long as written
+                return Timed(min(self._sounding_s(), ends_s), struck.release)
         return None
 
-    def _begin(self, pitch: int, note: NoteOn) -> None:
-        """Take down a note that begins: its pitch in the stream, and what sounds."""
+    def _begin(self, pitch: int, note: NoteOn, moved_s: float = 0.0) -> None:
+        """Take down a note that begins: its pitch in the stream, what sounds, and how much later than written."""
         self.notes.must_begin = False
-        self.notes.open[pitch] = _Struck(self.state.step, NoteOff(pitch=note.pitch, channel=note.channel))
+        self.notes.open[pitch] = _Struck(self.state.step, NoteOff(pitch=note.pitch, channel=note.channel), moved_s)
         self.notes.onsets.append(self.state.step)
 
     def _moment_s(self) -> float:
         return self.state.step / STEPS_PER_S
+
+    def _sounding_s(self) -> float:
+        """Return when something sounds that is written now."""
+        return self.quantiser.moved_s(self._moment_s()) if self.quantiser else self._moment_s()

@@ -16,7 +16,7 @@ from musebridge.vocab import BEGIN, STEPS_PER_S, TIME_SHIFT, VELOCITY, Encoder, 
 
 UNUSED = (
     *("silence_s", "lookahead_s", "in_channels", "pedal_polarity", "offset_ms", "thru", "bpm", "beats", "listen_bars"),
-    *("trigger_key", "trigger_cc", "trigger_pedal", "clock_out"),
+    *("trigger_key", "trigger_cc", "trigger_pedal", "clock_out", "grid", "grid_strength"),
 )
 """Parameters of playing live that mean nothing for a file: it has a beat of its own, and nobody waits or hands over."""
 

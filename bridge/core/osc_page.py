@@ -7,6 +7,7 @@ from typing import Any
 
 from musebridge.bridge.core import osc_namespace
 from musebridge.bridge.core.osc_namespace import INCOMING, OUTGOING, SPECS
+from musebridge.bridge.core.osc_wire_page import FROM_BRIDGE, FROM_PEER, WIRE
 from musebridge.bridge.core.settings import Settings, Value
 
 _PAGE = """# OSC
@@ -55,17 +56,22 @@ def document() -> str:
     """Return the namespace as a page, which is ``docs/osc.md``."""
     incoming = [(f"`{entry.address}`", entry.takes, entry.does) for entry in INCOMING]
     parameters = [(f"`{name}`", _range(spec), _default(name), spec["meaning"]) for name, spec in SPECS.items()]
-    return _PAGE.format(
+    page = _PAGE.format(
         incoming=_table(("address", "takes", "does"), incoming),
         parameters=_table(("name", "range", "at first", "meaning"), parameters),
         outgoing=_table(("address", "says"), [(f"`{address}`", says) for address, says in OUTGOING]),
         **{name: value for name, value in vars(osc_namespace).items() if name.isupper()},
     )
+    return page + WIRE.format(from_peer=_wire_table(FROM_PEER), from_bridge=_wire_table(FROM_BRIDGE))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[Value]]) -> str:
     lines = [f"| {' | '.join(map(str, row))} |" for row in (head, *rows)]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+
+
+def _wire_table(rows: Sequence[tuple[str, str, str]]) -> str:
+    return _table(("address", "arguments", "means"), [(f"`{name}`", takes, means) for name, takes, means in rows])
 
 
 def _range(spec: Any) -> str:

@@ -11,9 +11,11 @@ import numpy as np
 from musebridge.bridge.core.answer import Answer, Notes
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.harmony import KeyFinder, chord_of
+from musebridge.bridge.core.quantise import Quantiser
 from musebridge.bridge.core.scheduler import Outbox, Scheduled
 from musebridge.bridge.core.settings import Settings
 from musebridge.bridge.core.stream import Mark, Stream
+from musebridge.bridge.core.tempo import Meter
 from musebridge.events import Event, NoteOn, Timed
 
 _LATE_S = 0.02
@@ -162,12 +164,25 @@ class Performer:
         self._publish("key", str(key or ""))
         self._publish("state", "answering")
 
-    def write(self, now_s: float, settings: Settings, *, on_grid: bool) -> None:
-        """Write one token of the answer."""
+    def write(self, now_s: float, settings: Settings, meter: Meter | None, end_s: float) -> None:
+        """Write one token of the answer.
+
+        Args:
+            now_s: the present.
+            settings: the parameters that hold now.
+            meter: where the beats are that the answer keeps to; None if to none.
+            end_s: when it ends.
+        """
         assert self._answer is not None
+        lines = settings.lines if meter else None
+        if meter is None or lines is None:
+            self._answer.quantiser = None
+        else:
+            origin_s, grid = self.stream.due_s(0.0), meter.grid(now_s)
+            self._answer.quantiser = Quantiser(lines=lines, grid=grid, origin_s=origin_s, now_s=now_s, end_s=end_s)
         timed = self._answer.next(settings)
         if timed is not None:
-            self._schedule(now_s, self._answer, timed, on_grid=on_grid)
+            self._schedule(now_s, self._answer, timed, on_grid=meter is not None)
 
     def _schedule(self, now_s: float, answer: Answer, timed: Timed, *, on_grid: bool) -> None:
         late_s = now_s - self.stream.due_s(timed.time_s)
@@ -178,7 +193,11 @@ class Performer:
         self._push(now_s, answer, Scheduled(self.stream.due_s(timed.time_s), timed.event))
 
     def _push(self, now_s: float, answer: Answer, scheduled: Scheduled) -> None:
-        """Let an event sound when it is due, for which it leaves earlier, but not before now."""
+        """Let an event sound when it is due, for which it leaves earlier, but not before now or what was pushed last.
+
+        That keeps the undo log in the order in which events leave, also where a quantised answer's grid moves.
+        """
+        scheduled = replace(scheduled, due_s=max(scheduled.due_s, self.stream.latest_due_s))
         early = scheduled
         if self.offset_s:
             early = replace(scheduled, due_s=max(now_s, scheduled.due_s - self.offset_s))

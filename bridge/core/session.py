@@ -58,7 +58,7 @@ class Session:
         mode: one of ``settings.MODES``.
         rng: source of randomness for every answer.
         publish: called with a topic and what is new: ``state``, ``mode``, ``key``, ``chord``,
-            ``beat``, ``learning``, ``learnt``, ``param/NAME``.
+            ``beat``, ``learning``, ``learnt``, ``param/NAME``; ``answer``: a ``clip.Place``.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class Session:
         moments = (
             self._next_s(self._now_s),
             self._clock_out.wake_s(self._now_s, wanted=self._ticks()),
-            self._next_beat_s(),
+            self._meter.next_beat_s(self._now_s) if self._tells_beats else None,
             self._input.next_lost_s(self.settings.max_note_s),
             self._performer.stream.next_step_s(self._now_s) if self._prefetches(self._now_s) else None,
         )
@@ -183,6 +183,10 @@ class Session:
         if topic == "state":
             (self._state,) = map(str, values)
         self._tell(topic, *values)
+        if values == ("answering",):
+            begin_s = self._performer.stream.end_s
+            place = self._meter.place(begin_s) if self._turns.on_grid else (begin_s, 0.0, self._meter.bar_beats)
+            self._tell("answer", begin_s - self._performer.offset_s, place[0] - self._performer.offset_s, *place[1:])
 
     def _forget(self) -> None:
         self._input.clear()
@@ -332,9 +336,6 @@ class Session:
             bar, number = divmod(beat, self._meter.bar_beats)
             self._publish("beat", int(number) + 1, int(bar) + 1, self._meter.grid(now_s).bpm)
 
-    def _next_beat_s(self) -> float | None:
-        return self._meter.next_beat_s(self._now_s) if self._tells_beats else None
-
     def _begin_s(self, now_s: float) -> float | None:
         """Return when the model is to begin by itself, or None."""
         return None if self._is_paused else self._turns.begin_s(now_s, self._phrase, self.settings)
@@ -388,7 +389,7 @@ class Session:
     def _write(self, now_s: float) -> None:
         end_s = self._turns.end_s(now_s)
         if self._performer.stream.end_s < end_s:
-            self._performer.write(now_s, self.settings, on_grid=self._turns.on_grid)
+            self._performer.write(now_s, self.settings, self._meter if self._turns.on_grid else None, end_s)
         if self._performer.stream.end_s >= end_s:
             self._performer.close(now_s, end_s)
             self._phrase.begun_s = None

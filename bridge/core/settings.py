@@ -9,11 +9,13 @@ from functools import cache
 from typing import Any
 
 from musebridge.bridge.core.harmony import parse_scale
+from musebridge.bridge.core.quantise import Lines
 from musebridge.errors import ConfigError
 
 MODES = ("call", "duet", "bars", "manual")
 OFF, DETECT = "off", "detect"
 """Words that stand in the place of a scale."""
+GRIDS = (OFF, "8", "12", "16", "24")
 POLARITIES = ("normal", "reversed")
 ALL_CHANNELS = "all"
 _DENOMINATORS = (2, 4, 8, 16)
@@ -69,6 +71,11 @@ class Settings:
     beats: int | str = _ranged(4, 1, 16, "", "quarter notes in a bar, or a metre such as 3/4, 6/8 or 7/8")
     listen_bars: int = _ranged(4, 1, 64, "", "bars that you play, in bars mode")
     answer_bars: int = _ranged(4, 1, 64, "", "bars that the model answers")
+    grid: int | str = field(
+        default=OFF,
+        metadata={"meaning": "what the answer's notes fall on in bars: 8ths, 16ths, 12 or 24 for triplets, or 'off'"},
+    )
+    grid_strength: float = _ranged(100.0, 0.0, 100.0, " %", "how far notes move towards the grid")
     trigger_key: int = _ranged(-1, -1, 127, "", "a key that hands over instead of sounding; -1 is none")
     trigger_cc: int = _ranged(-1, -1, 127, "", "a controller that hands over at 64 and above; -1 is none")
     trigger_pedal: int = _switch("1 hands over when the sustain pedal rises")
@@ -90,6 +97,8 @@ class Settings:
         if self.pedal_polarity not in POLARITIES:
             raise ConfigError(f"pedal_polarity must be {' or '.join(POLARITIES)}, found {self.pedal_polarity!r}")
         parse_channels(self.in_channels)
+        if str(self.grid) not in GRIDS:
+            raise ConfigError(f"grid must be one of {', '.join(GRIDS)}, found {self.grid!r}")
 
     @property
     def triggers(self) -> bool:
@@ -100,6 +109,13 @@ class Settings:
     def bar_beats(self) -> float:
         """Quarter notes in a bar: 3 for 6/8."""
         return parse_metre(self.beats) if isinstance(self.beats, str) else self.beats
+
+    @property
+    def lines(self) -> Lines | None:
+        """What an answer that keeps to the beats falls on; None if on no grid."""
+        if self.grid == OFF:
+            return None
+        return Lines(per_beat=int(self.grid) / 4, strength=self.grid_strength / 100, bar_beats=self.bar_beats)
 
     @property
     def channels(self) -> frozenset[int]:
@@ -181,7 +197,7 @@ def check_mode(mode: str) -> str:
 
 def _check(spec: Field[Any], value: object) -> None:
     if "low" not in spec.metadata:
-        if not isinstance(value, str):
+        if not isinstance(value, str) and "int" not in str(spec.type):
             raise ConfigError(f"{spec.name} must be a text, found {value!r}")
         return
     if isinstance(value, str) and "str" in str(spec.type):

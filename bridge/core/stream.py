@@ -6,6 +6,7 @@ monotonic seconds, and moves where the stream leaves time out or falls behind.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -150,8 +151,13 @@ class Stream:
 
     def has_beyond(self, moment_s: float) -> bool:
         """Return whether the last event that can be undone sounds after a moment."""
+        return self.latest_due_s > moment_s + _ROUNDING_S
+
+    @property
+    def latest_due_s(self) -> float:
+        """When the last event that can be undone sounds, in monotonic seconds; long ago if there is none."""
         event = self._undo_log[-1].event if self._undo_log else None
-        return event is not None and event.due_s > moment_s + _ROUNDING_S
+        return event.due_s if event else -math.inf
 
     def go_to(self, mark: Mark) -> None:
         """Go back to a mark, once."""

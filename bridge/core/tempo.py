@@ -94,6 +94,12 @@ class Meter:
         bar = math.ceil(grid.beat_at(now_s) / self.bar_beats - _ROUNDING_BEATS)
         return grid.time_of(bar * self.bar_beats)
 
+    def place(self, moment_s: float) -> tuple[float, float, float]:
+        """Return when the bar line is that a moment is on or after, the tempo there, and the beats in a bar."""
+        grid = self.grid(moment_s)
+        bar = math.floor(grid.beat_at(moment_s) / self.bar_beats + _ROUNDING_BEATS)
+        return grid.time_of(bar * self.bar_beats), grid.bpm, self.bar_beats
+
     def is_clocked(self, now_s: float) -> bool:
         """Whether MIDI clock comes in, whether its song runs or not."""
         return self._clock.ticks_come(now_s)

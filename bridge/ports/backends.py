@@ -28,7 +28,7 @@ _ADVICE = {
 }
 
 
-def parse(backend: str) -> tuple[str | None, str]:
+def parse_backend(backend: str) -> tuple[str | None, str]:
     """Return the library and the MIDI system that ``LIBRARY/SYSTEM`` names; either may be left out, or be ``auto``.
 
     Raises:
@@ -56,7 +56,7 @@ def connect(backend: str) -> tuple[MidiLibrary, str, ServerMonitor]:
     """
     # A bridge never starts a JACK server behind its user's back.
     os.environ.setdefault("JACK_NO_START_SERVER", "1")
-    parse(backend)  # a mistake in it is no matter of MIDI systems
+    parse_backend(backend)  # a mistake in it is no matter of MIDI systems
     try:
         library, systems = candidates(backend)
     except PortError as error:
@@ -81,7 +81,7 @@ def candidates(backend: str) -> tuple[MidiLibrary, Sequence[str]]:
     Raises:
         PortError: there is no such library or system on this computer.
     """
-    name, asked = parse(backend)
+    name, asked = parse_backend(backend)
     library = midi_library.load(name)
     systems = [system for system in library.apis if asked in ("auto", system)]
     if not systems:

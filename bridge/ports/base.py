@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
+from musebridge.bridge.core.commands import Command
 from musebridge.events import Message
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """What came with a moment of its own, in monotonic seconds: a message, or what a DAW says of its song."""
+
+    moment_s: float
+    message: Message | Command
 
 
 class InputPort(Protocol):
@@ -13,7 +23,7 @@ class InputPort(Protocol):
 
     name: str
 
-    def poll(self) -> Sequence[Message]:
+    def poll(self) -> Sequence[Message | At]:
         """Return the events that came since the last call, oldest first; never wait.
 
         A player who vanishes has lifted every key and pedal.
@@ -48,6 +58,20 @@ class OutputPort(Protocol):
 
     def close(self) -> None:
         """Give the port back; further calls do nothing."""
+        ...
+
+
+@runtime_checkable
+class AheadPort(Protocol):
+    """An output that is told of an event before its moment, and itself sees to it that it sounds then."""
+
+    @property
+    def ahead_s(self) -> float:
+        """How long before its moment an event is wanted."""
+        ...
+
+    def send_ahead(self, message: Message, due_s: float) -> None:
+        """Send one event that is due at a moment in monotonic seconds; raises as :meth:`OutputPort.send`."""
         ...
 
 

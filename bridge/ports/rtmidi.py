@@ -29,8 +29,8 @@ class MidiSystem:
     """A MIDI system that answers, and the ports that are opened in it.
 
     Args:
-        backend: the MIDI system and the library that speaks to it, see :func:`backends.parse`; ``auto`` for the first
-            system that answers.
+        backend: the MIDI system and the library that speaks to it, see :func:`backends.parse_backend`;
+            ``auto`` for the first system that answers.
 
     Raises:
         PortError: there is none.

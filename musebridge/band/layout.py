@@ -6,6 +6,8 @@ and 64 + v the hold of one. The families lie side by side as columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -79,3 +81,23 @@ def to_family_planes(code: Cells) -> Planes:
         hold[row][:, pitches] = classes(own) == 2
         loud[row][:, pitches] = velocity(own)
     return Planes(onset, hold, loud)
+
+
+def leads(code: Cells, order: Sequence[str] = ("piano", "guitar", "strings")) -> int:
+    """Return the row in ``FAMILIES`` of who leads a window: the first of some families that plays; else -1."""
+    for family in order:
+        if code[:, COLUMNS[family]].any():
+            return FAMILIES.index(family)
+    return -1
+
+
+def condition(code: Cells, lead: int) -> npt.NDArray[np.float32]:
+    """Return onset, hold and velocity (0..1) of the player's part on the piano's pitches, (3, S, 88)."""
+    wide = np.zeros((len(code), len(PITCHES[PIANO])), np.uint8)
+    if lead >= 0:
+        family = FAMILIES[lead]
+        first = PITCHES[family][0] - PITCHES[PIANO][0]
+        wide[:, first : first + len(PITCHES[family])] = code[:, COLUMNS[family]]
+    onset, hold = (wide > 0) & (wide < HOLD), wide >= HOLD
+    loud = np.where(hold, wide - HOLD, np.maximum(wide, 1) - 1) / 31
+    return np.stack([onset, hold, loud]).astype(np.float32)

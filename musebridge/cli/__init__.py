@@ -10,7 +10,9 @@ import click
 
 from musebridge import __version__
 from musebridge.cli import (
+    band,
     bench,
+    clip,
     compare,
     continue_,
     demo,
@@ -28,6 +30,8 @@ from musebridge.cli.common import Group, say
 
 COMMANDS = (
     *(serve.serve, demo.demo, continue_.continue_, replay.replay),
+    *(band.band, band.jam),
+    clip.clip,
     *(ports.ports, doctor.doctor, presets.presets),
     *(prepare.prepare, train.train, evaluate.evaluate, compare.compare, export.export),
     bench.bench,

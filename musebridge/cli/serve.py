@@ -11,15 +11,20 @@ import click
 
 from musebridge.cli.common import BACKEND, FOLDER, MODEL, OSC, PRESET, say
 from musebridge.cli.live import interruptible, journal_of, report
+from musebridge.errors import ConfigError
 
 if TYPE_CHECKING:
     from musebridge.bridge.app.osc_server import Address
     from musebridge.bridge.ports.base import InputPort, OutputPort
+    from musebridge.bridge.ports.clock import Clock
 
 
 @click.command()
 @click.option(
-    "--port", default="virtual", show_default=True, help="virtual, memory, or part of an existing port's name."
+    "--port",
+    default="virtual",
+    show_default=True,
+    help="virtual, osc (notes by UDP), memory, or part of an existing port's name.",
 )
 @click.option("--in", "in_name", help="Listen to this existing port instead.")
 @click.option("--out", "out_name", help="Play to this existing port instead.")
@@ -46,6 +51,7 @@ def serve(
 ) -> None:
     """Listen to a MIDI port and answer live, until Ctrl-C."""
     from musebridge.bridge.app.bridge import Bridge
+    from musebridge.bridge.app.clips import writer_to as clip_writer
     from musebridge.bridge.app.preset import load, save_binds
     from musebridge.bridge.core.settings import check_mode
     from musebridge.bridge.inference.engine import OnnxEngine
@@ -56,17 +62,21 @@ def serve(
         preset = replace(preset, mode=check_mode(mode))
     engine = OnnxEngine(preset.model)
     log = record / f"musebridge-{date_and_time()}.jsonl" if record else None
+    source, target, clock = _ports(in_name or port, out_name or port, backend)
     bridge = Bridge(
         engine,
-        *_ports(in_name or port, out_name or port, backend),
+        source,
+        target,
         settings=preset.settings,
         mode=preset.mode,
         seed=seed,
         osc=osc,
         binds=preset.binds,
         save=partial(save_binds, preset),
+        clip=clip_writer(preset.clip, preset.clip_track),
         link=link,
         journal=journal_of(log, preset) if log else None,
+        clock=clock,
         notice=say,
     )
     with interruptible(bridge.ended), bridge:
@@ -75,10 +85,17 @@ def serve(
     report(bridge)
 
 
-def _ports(in_name: str, out_name: str, backend: str) -> tuple[InputPort, OutputPort]:
+def _ports(in_name: str, out_name: str, backend: str) -> tuple[InputPort, OutputPort, Clock | None]:
+    """Return the ports, and the clock that they go by if it is one of their own."""
     from musebridge.bridge.ports import rtmidi
     from musebridge.bridge.ports.base import MemoryPort
+    from musebridge.bridge.ports.osc_port import OscInput, OscLine, OscOutput, address_of
 
     if in_name == out_name == "memory":
-        return MemoryPort("memory in"), MemoryPort("memory out")
-    return rtmidi.open_pair(in_name, out_name, backend)
+        return MemoryPort("memory in"), MemoryPort("memory out"), None
+    if address := address_of(in_name):
+        if in_name != out_name:
+            raise ConfigError("notes by OSC come and go by one port: use --port osc, without --in and --out")
+        line = OscLine(address)
+        return OscInput(line), OscOutput(line), line.clock
+    return *rtmidi.open_pair(in_name, out_name, backend), None

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from musebridge.errors import MidiFileError
-from musebridge.smf.parse import parse
+from musebridge.smf.parse import parse_track
 from musebridge.smf.repairs import Repairs
 from musebridge.smf.track import Track
 
@@ -150,11 +150,11 @@ class _Chunks:
         begin, end = at + _CHUNK_BYTES, self._end(at)
         is_right = end == len(self._data) or (end < len(self._data) and self._starts_chunk(end))
         limit = min(self._next_track(begin), end) if is_right else self._next_track(begin)
-        track, taken, repairs = parse(self._data[begin:limit])
+        track, taken, repairs = parse_track(self._data[begin:limit])
         if taken is None and is_right and limit < end <= begin + self._spare:  # a text that holds "MTrk"
             self._spare -= end - begin
             limit = end
-            track, taken, repairs = parse(self._data[begin:limit])
+            track, taken, repairs = parse_track(self._data[begin:limit])
         stop = limit if taken is None else begin + taken
         if taken is None and not repairs["cut"]:
             repairs["no end"] += 1

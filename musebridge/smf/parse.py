@@ -22,7 +22,7 @@ _STRANGE = ("cut", "delta", "clipped", "dropped", "running", "status", "bytes", 
 """Repairs after which a track's own bytes are not written again: a strict reader would stumble over them."""
 
 
-def parse(data: bytes) -> tuple[Track, int | None, Repairs]:
+def parse_track(data: bytes) -> tuple[Track, int | None, Repairs]:
     """Read a track's events from the first byte on.
 
     Returns:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musebridge.band.families import BASS, DRUMS, FAMILIES
-from musebridge.band.layout import BAR, BARS, COLUMNS, HOLD, PITCHES, STEPS, WIDTH, Cells, cells
+from musebridge.band.layout import BAR, BARS, COLUMNS, PITCHES, STEPS, WIDTH, Cells, cells, leads
 from musebridge.band.reading import read
 from musebridge.errors import CorpusError, MuseBridgeError
 
@@ -128,26 +128,6 @@ class Windows:
     code: Cells
     lead: npt.NDArray[np.int64]
     piece: npt.NDArray[np.int64]
-
-
-def leads(code: Cells, order: Sequence[str] = ("piano", "guitar", "strings")) -> int:
-    """Return the row in ``FAMILIES`` of the player's part of a window: of the first of some that plays; else -1."""
-    for family in order:
-        if code[:, COLUMNS[family]].any():
-            return FAMILIES.index(family)
-    return -1
-
-
-def condition(code: Cells, lead: int, classes_only: bool = False) -> npt.NDArray[np.float32]:
-    """Return onset, hold and velocity (0..1) of the player's part on the piano's pitches, (3, S, 88)."""
-    wide = np.zeros((len(code), len(PITCHES["piano"])), np.uint8)
-    if lead >= 0:
-        family = FAMILIES[lead]
-        first = PITCHES[family][0] - PITCHES["piano"][0]
-        wide[:, first : first + len(PITCHES[family])] = code[:, COLUMNS[family]]
-    onset, hold = (wide > 0) & (wide < HOLD), wide >= HOLD
-    loud = np.where(hold, wide - HOLD, np.maximum(wide, 1) - 1) / 31
-    return np.stack([onset, hold, loud]).astype(np.float32)
 
 
 def transposed(code: Cells, semitones: int) -> Cells:

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 
 from musebridge.band.families import BASS, FAMILIES
-from musebridge.band.layout import BAR, BARS, COLUMNS, HOLD, PITCHES, STEPS, Cells
+from musebridge.band.layout import BAR, BARS, COLUMNS, HOLD, PITCHES, STEPS, Cells, condition, leads
 from musebridge.band.sampling import sample
 from musebridge.errors import CorpusError
 from musebridge.training.band import metrics
-from musebridge.training.band.corpus import Piece, condition, leads
+from musebridge.training.band.corpus import Piece
 from musebridge.training.band.musegan import MuseGan
 from musebridge.training.band.network import BandNetwork
 from musebridge.training.metrics.bootstrap import ClusterBootstrap, Estimate, estimate

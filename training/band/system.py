@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from musebridge.training.band.corpus import Windows, condition
+from musebridge.band.layout import condition
+from musebridge.training.band.corpus import Windows
 
 
 @dataclass(frozen=True, slots=True, eq=False)

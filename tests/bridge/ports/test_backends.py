@@ -20,13 +20,13 @@ from musebridge.errors import PortError
     ],
 )
 def test_a_backend_names_a_library_and_a_system(backend: str, parsed: tuple[str | None, str]) -> None:
-    assert backends.parse(backend) == parsed
+    assert backends.parse_backend(backend) == parsed
 
 
 @pytest.mark.parametrize("backend", ["", "oss", "jack/alsa", "portmidi/jack", "python-rtmidi/", "a/b/c"])
 def test_another_backend_is_refused_with_those_that_there_are(backend: str) -> None:
     with pytest.raises(PortError, match=r"backend must be auto, jack, .* python-rtmidi or supriya-midi .* found"):
-        backends.parse(backend)
+        backends.parse_backend(backend)
 
 
 def test_a_system_that_the_computer_cannot_have_is_refused_with_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,11 +78,14 @@ class Client:
             self._pause.wait(POLL_S)
 
     def listen_for_notes(self, count: int) -> None:
+        self.listen_until(lambda: self.note_ons() >= count)
+
+    def listen_until(self, condition: Callable[[], bool]) -> None:
         for _ in range(DEADLINE_S * 10):
-            if self.note_ons() >= count:
+            if condition():
                 return
             self.listen(0.1)
-        raise AssertionError(f"waited {DEADLINE_S} s for {count} notes, received {self.note_ons()}")
+        raise AssertionError(f"waited {DEADLINE_S} s; received {self.received}")
 
     def unplug(self) -> None:
         self._out.close_port()
@@ -158,11 +161,9 @@ def test_a_phrase_is_answered_and_a_signal_in_the_answer_leaves_no_note_sounding
     client.play(PHRASE)
     client.listen_for_notes(8)
     output = served.end(number)
-    client.listen(0.3)
+    client.listen_until(lambda: client.received == served.sent())
     assert served.process.returncode == 0, output
-    assert client.note_ons() >= 8
     assert still_sounding(client.received) == set()
-    assert client.received == served.sent()
     assert client.received[-3:] == [[0xB0, 64, 0], [0xB0, 123, 0], [0xB0, 120, 0]]
 
 
@@ -170,8 +171,8 @@ def test_the_player_silences_the_model(served: Served, client: Client) -> None:
     client.play(PHRASE)
     client.listen_for_notes(4)
     client.strike(48)
+    client.listen_until(lambda: not still_sounding(client.received))
     client.listen(0.5)
-    assert still_sounding(client.received) == set()
     answered = len(client.received)
     client.listen(1.0)
     assert len(client.received) == answered, "the model played while a key was held"

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from musebridge.band.layout import BAR, COLUMNS, PITCHES, STEPS, WIDTH
+from musebridge.band.layout import BAR, COLUMNS, PITCHES, STEPS, WIDTH, condition
 from musebridge.errors import CorpusError
 from musebridge.training.band import leaderboard
-from musebridge.training.band.corpus import Piece, condition, read_pieces
+from musebridge.training.band.corpus import Piece, read_pieces
 
 
 def piece(name, roots, bars=16):

@@ -1,0 +1,1 @@
+"""What runs inside other programs; none of it imports MuseBridge."""
