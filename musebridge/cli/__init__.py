@@ -10,6 +10,7 @@ import click
 
 from musebridge import __version__
 from musebridge.cli import (
+    band,
     bench,
     clip,
     compare,
@@ -30,6 +31,7 @@ from musebridge.cli.common import Group, say
 
 COMMANDS = (
     *(serve.serve, panel.panel, demo.demo, continue_.continue_, replay.replay),
+    *(band.band, band.jam),
     clip.clip,
     *(ports.ports, doctor.doctor, presets.presets),
     *(prepare.prepare, train.train, evaluate.evaluate, compare.compare, export.export),

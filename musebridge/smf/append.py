@@ -72,7 +72,7 @@ def opening(piece: Piece, seconds: float, track: str | None) -> Piece:
         kept = [message for message in own.messages() if message[0] < cut]
         kept += [(cut, bytes([NOTE_OFF | channel, pitch, 64])) for channel, pitch in ends]
         bodies.append(encode(kept, min(own.end, cut)))
-    return replace(parse_piece(_file(piece.smf, bodies), track), repairs=piece.repairs)
+    return replace(parse_piece(file_of(piece.smf, bodies), track), repairs=piece.repairs)
 
 
 def continued(piece: Piece, events: Sequence[Timed], span: Span, *, channel: int = 0) -> tuple[bytes, list[str]]:
@@ -98,7 +98,7 @@ def continued(piece: Piece, events: Sequence[Timed], span: Span, *, channel: int
     if smf.kind == 0:
         remarks.append("type 0 became type 1, which has room for another track")
     body = _track(piece, place, events, span, [*_silence(piece, span.begin)])
-    return _file(smf, [*(track.body for track in smf.tracks), body]), remarks
+    return file_of(smf, [*(track.body for track in smf.tracks), body]), remarks
 
 
 def alone(piece: Piece, events: Sequence[Timed], span: Span, *, channel: int = 0) -> tuple[bytes, list[str]]:
@@ -114,10 +114,10 @@ def alone(piece: Piece, events: Sequence[Timed], span: Span, *, channel: int = 0
     )
     place = _place(piece, channel)
     bodies = [encode(conducting, 0), _track(piece, place, events, span, [])]
-    return _file(Smf(1, piece.smf.division, (), (), piece.repairs), bodies), []
+    return file_of(Smf(1, piece.smf.division, (), (), piece.repairs), bodies), []
 
 
-def _file(smf: Smf, bodies: Sequence[bytes]) -> bytes:
+def file_of(smf: Smf, bodies: Sequence[bytes]) -> bytes:
     """Return a file of track bodies, the seed's other chunks in their places between them."""
     chunks = [b"MThd" + struct.pack(">IHHH", 6, 1 if len(bodies) > 1 else smf.kind, len(bodies), smf.division)]
     aliens = iter([*smf.aliens, (len(bodies) + 1, b"")])
