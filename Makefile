@@ -62,6 +62,12 @@ plugin: ## build the LV2 plug-in into build/musebridge.lv2 (wants a C compiler a
 	@cp bridge/plugin/musebridge.ttl $(PLUGIN)/
 	@echo "Copy $(PLUGIN) to ~/.lv2"
 
+plugin-asan: ## run the plug-in's tests with its memory watched
+	@$(MAKE) --no-print-directory plugin PLUGIN=build/asan/musebridge.lv2 PLUGIN_FLAGS="-fsanitize=address,undefined -g"
+	MUSEBRIDGE_PLUGIN=build/asan/musebridge.lv2/musebridge.so ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+		$(BIN)/python -m pytest -q tests/bridge/ports/test_plugin.py
+
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
@@ -80,4 +86,4 @@ $(VENV)/dev.installed: $(SOURCES) | $(BIN)/python
 	$(PIP) -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/quick.installed $(VENV)/play.installed
 
-.PHONY: help play test quick check dist wheels bench plugin clean
+.PHONY: help play test quick check dist wheels bench plugin plugin-asan clean

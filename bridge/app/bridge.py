@@ -9,7 +9,8 @@ from secrets import randbits
 
 import numpy as np
 
-from musebridge.bridge.app.clips import ClipWriter, Write
+from musebridge.bridge.app.bulletin import Bulletin, ToldOutbox
+from musebridge.bridge.app.clips import ClipWriter
 from musebridge.bridge.app.journal import Journal, JournalledOutbox
 from musebridge.bridge.app.link import LinkFollower
 from musebridge.bridge.app.osc_server import OscServer, address_text
@@ -44,7 +45,8 @@ class Bridge:
         osc: host and port to listen on, or None.
         binds: controllers that move parameters, at the start.
         save: called, from a thread of its own, with the controllers that move parameters whenever one was learnt.
-        clip: writes each answer as a clip once it has sounded, from a thread of its own; or None.
+        clip: where each answer becomes a clip once it has sounded: one of ``clips.TARGETS``.
+        clip_track: the track there; empty is the selected one.
         link: whether bars follow Ableton Link, where others are there.
         journal: given the seed, returns where to log the session; or None.
         notice: called with each change of state or of a port and each error, in one line.
@@ -62,7 +64,8 @@ class Bridge:
         osc: tuple[str, int] | None = None,
         binds: Sequence[Bind] = (),
         save: Callable[[Sequence[Bind]], object] | None = None,
-        clip: Write | None = None,
+        clip: str = "off",
+        clip_track: str = "",
         link: bool = False,
         journal: Callable[[int], Journal] | None = None,
         clock: Clock | None = None,
@@ -81,29 +84,42 @@ class Bridge:
         self._sender = Sender(target, clock, self._on_sent, self.fail)
         self.journal = journal(seed) if journal else None
         outbox: Outbox = JournalledOutbox(self._sender, self.journal) if self.journal else self._sender
+        self._bulletin = Bulletin(clock.now())
+        outbox = ToldOutbox(outbox, self._bulletin) if osc else outbox
         rng = np.random.default_rng(seed)
         session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
         self.snapshot = session.snapshot
         """How the session stood after its thread's latest turn; any thread may read it."""
         self._session_thread = SessionThread(
-            session, clock, self.inbox, self.journal, self._show, self._report, self.fail
+            *(session, clock, self.inbox, self.journal, self._show, self._report, self.fail, self._bulletin.heard)
         )
         hears, passed_on = self.stats.on_received, self._sender.push
         self._poller = Poller(source, clock, self.inbox, self._echoes, passed_on, self._passes_on, hears, self.fail)
         self._port_monitor = PortMonitor([source, target], self._on_port, self.fail)
+        self._clips = self._clip_writer(clip, clip_track)
         self.osc = self._osc_server(osc) if osc else None
         self._binds = binds
         self._saver = Saver(save, binds, self._report, self.fail) if save else None
-        self._clips = self._clip_writer(clip) if clip else None
         self._link = LinkFollower(clock, self.inbox, lambda: self.snapshot.settings, self.fail) if link else None
 
     def _osc_server(self, address: tuple[str, int]) -> OscServer:
-        status, stats, record = self._status, self.stats.numbers, self.record
-        return OscServer(address, self._clock, self.inbox, self.fail, status=status, stats=stats, record=record)
+        return OscServer(
+            *(address, self._clock, self.inbox, self.fail, self._bulletin),
+            status=self._status,
+            stats=self.stats.numbers,
+            record=self.record,
+            clip=self._clips.ask,
+            ports=self._ports,
+        )
 
-    def _clip_writer(self, write: Write) -> ClipWriter:
+    def _ports(self) -> list[tuple[str, str, int]]:
+        sides = (("in", self.source), ("out", self.target))
+        return [(side, port.name, int(self._port_monitor.is_there(port))) for side, port in sides]
+
+    def _clip_writer(self, target: str, track: str) -> ClipWriter:
         return ClipWriter(
-            write,
+            target,
+            track,
             lines=lambda: self.snapshot.settings.lines,
             now=self._clock.now,
             lookahead_s=lambda: self.snapshot.settings.lookahead_s,
@@ -139,8 +155,7 @@ class Bridge:
         for worker in filter(None, workers):
             worker.stop()
         self._sender.finish()
-        if self._clips:
-            self._clips.stop()
+        self._clips.stop()
         self.source.close()
         self.target.close()
         if self.journal:
@@ -183,16 +198,16 @@ class Bridge:
         self.stats.on_sent(sent)
         if self.journal:
             self.journal.sent(sent)
-        if self._clips:
-            self._clips.tell(sent)
+        self._clips.tell(sent)
         if self.osc and sent.owner is Owner.MODEL:
             match sent.event:
                 case NoteOn(pitch=pitch, velocity=velocity):
-                    self.osc.publish("note", pitch, velocity)
+                    self.osc.publish("note", pitch, velocity, self._bulletin.ms(sent.due_s))
                 case NoteOff(pitch=pitch):
-                    self.osc.publish("note", pitch, 0)
+                    self.osc.publish("note", pitch, 0, self._bulletin.ms(sent.due_s))
 
     def _on_port(self, port: InputPort | OutputPort, is_there: bool) -> None:
+        self._publish("port", "in" if port is self.source else "out", port.name, int(is_there))
         if is_there:
             self._notice(f"{port.name} is back")
         else:
@@ -202,14 +217,13 @@ class Bridge:
     def _answer_begins(self, place: Place) -> None:
         if self.journal:
             self.journal.answer(place)
-        if self._clips:
-            self._clips.tell(place)
+        self._clips.tell(place)
 
     def _publish(self, topic: str, *values: Value) -> None:
         if topic == "answer":
             self._answer_begins(Place(*map(float, values)))
             return
-        if topic == "state" and self._clips and values != ("answering",):
+        if topic == "state" and values != ("answering",):
             self._clips.tell(self._clock.now())
         if topic == "state":
             self._notice(*map(str, values))

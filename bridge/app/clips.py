@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,7 @@ from musebridge.bridge.app.threads import Worker
 from musebridge.bridge.core.clip import Answered, AnswerRecorder, Clip, Place
 from musebridge.bridge.core.quantise import Lines
 from musebridge.bridge.core.scheduler import Sent
-from musebridge.errors import MuseBridgeError, PortError
+from musebridge.errors import ConfigError, MuseBridgeError, PortError
 from musebridge.files import replacing
 
 TARGETS = ("off", "live", "reaper")
@@ -82,10 +83,11 @@ def writer_to(target: str, track: str = "", *, launch: bool = False) -> Write | 
 
 
 class ClipWriter(Worker):
-    """Writes each answer as a clip once it has sounded; a thread, since DAWs and disks make it wait.
+    """Writes answers as clips, each once it has sounded or when asked; a thread, since DAWs and disks make it wait.
 
     Args:
-        write: does it.
+        target: where each answer goes: one of :data:`TARGETS`.
+        track: the track there; empty is the selected one.
         lines: what notes fall on, asked for each time.
         now: the present, in monotonic seconds.
         lookahead_s: how far ahead the model writes, asked for each time.
@@ -96,7 +98,8 @@ class ClipWriter(Worker):
 
     def __init__(
         self,
-        write: Write,
+        target: str,
+        track: str,
         *,
         lines: Callable[[], Lines | None],
         now: Callable[[], float],
@@ -106,24 +109,36 @@ class ClipWriter(Worker):
         on_failure: Callable[[str, Exception], None],
     ) -> None:
         super().__init__("clips", on_failure)
-        self._write, self._lines, self._now, self._lookahead_s = write, lines, now, lookahead_s
+        self._target, self._track = target, track
+        self._lines, self._now, self._lookahead_s = lines, now, lookahead_s
         self._notice, self._on_error = notice, on_error
-        self._news: SimpleQueue[Place | Sent | float] = SimpleQueue()
+        self._news: SimpleQueue[Place | Sent | float | str] = SimpleQueue()
         self._recorder, self._over_s = AnswerRecorder(), 0.0
+        self._latest: Answered | None = None
 
     def tell(self, news: Place | Sent | float) -> None:
         """Take that an answer begins, what was sent, or when an answer was written to its end; from any thread."""
         self._news.put(news)
 
+    def ask(self, target: str | None) -> None:
+        """Let the last answer that has sounded be written, to a target or where each goes; from any thread.
+
+        Raises:
+            ConfigError: there is no such target, or none was chosen.
+        """
+        target = target or self._target
+        if target not in TARGETS[1:]:
+            raise ConfigError(f"clip must be one of {', '.join(TARGETS[1:])}, found {target!r:.40}")
+        self._news.put(target)
+
     def turn(self) -> None:
         """Hear what is new, and write what has sounded."""
-        try:
+        with suppress(Empty):
             self._hear(self._news.get(timeout=_PATIENCE_S))
-        except Empty:
-            self._write_all(self._recorder.take_older())
-            if 0 < self._over_s < self._now() and self._recorder.is_silent:
-                self._over_s = 0.0
-                self._write_all(self._recorder.take())
+        self._write_all(self._recorder.take_older())
+        if 0 < self._over_s < self._now() and self._recorder.is_silent:
+            self._over_s = 0.0
+            self._write_all(self._recorder.take())
 
     def stop(self) -> None:
         """End the thread, and write what is left."""
@@ -132,8 +147,10 @@ class ClipWriter(Worker):
             self._hear(self._news.get())
         self._write_all(self._recorder.take())
 
-    def _hear(self, news: Place | Sent | float) -> None:
+    def _hear(self, news: Place | Sent | float | str) -> None:
         match news:
+            case str():
+                self._write_to(news, self._latest)
             case Place():
                 self._recorder.begin(news)
                 self._over_s = 0.0
@@ -144,10 +161,18 @@ class ClipWriter(Worker):
 
     def _write_all(self, answers: list[Answered]) -> None:
         for answered in answers:
-            try:
-                self._notice(self._write(answered, self._lines()))
-            except MuseBridgeError as error:
-                self._on_error(error)
+            self._latest = answered
+            self._write_to(self._target, answered)
+
+    def _write_to(self, target: str, answered: Answered | None) -> None:
+        write = writer_to(target, self._track)
+        try:
+            if answered is None:
+                raise ConfigError("no answer has sounded yet that could be a clip")
+            if write:
+                self._notice(write(answered, self._lines()))
+        except MuseBridgeError as error:
+            self._on_error(error)
 
 
 def _on(clip: Clip, lines: Lines | None) -> Clip:

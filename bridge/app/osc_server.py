@@ -25,9 +25,12 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
+from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from musebridge import __version__
+from musebridge.bridge.app.bulletin import Bulletin, News
 from musebridge.bridge.app.osc_parser import delay_s, read
 from musebridge.bridge.app.threads import Asked, Inbox, Outcomes, Worker
 from musebridge.bridge.core.commands import SetMode, TellBeats
@@ -42,6 +45,7 @@ from musebridge.bridge.core.osc_namespace import (
     SPECS,
     Query,
     Request,
+    parameters,
 )
 from musebridge.bridge.core.rate_limit import RateLimit
 from musebridge.bridge.core.settings import MODES, Value
@@ -60,7 +64,6 @@ Address = tuple[str, int]
 """Host and port."""
 SocketAddress = tuple[Any, ...]
 """As the socket has it: IPv6 adds two numbers to host and port."""
-Answer = tuple[str, tuple[Value, ...]]
 
 
 @dataclass(slots=True)
@@ -80,9 +83,12 @@ class OscServer(Worker):
         clock: stamps what comes.
         inbox: of the session.
         on_failure: called if the thread cannot go on.
+        bulletin: what is told in batches.
         status: returns every parameter, ``mode`` and ``state`` of a snapshot, and what else ``refresh`` says.
         stats: returns what ``/stats`` says.
         record: begins a take or ends it; None does what is not done yet.
+        clip: writes the last answer as a clip to where it is told, or to the preset's place for None.
+        ports: returns of each port whether it is ``in`` or ``out``, its name, and 1 if it is there.
 
     Raises:
         PortError: the address is taken or cannot be bound.
@@ -94,13 +100,18 @@ class OscServer(Worker):
         clock: Clock,
         inbox: Inbox,
         on_failure: Callable[[str, Exception], None],
+        bulletin: Bulletin | None = None,
         *,
         status: Callable[[Snapshot], dict[str, Value]] = Snapshot.values,
         stats: Callable[[], Sequence[float]] = tuple,
         record: Callable[[bool | None], None] = lambda wanted: None,
+        clip: Callable[[str | None], None] = lambda target: None,
+        ports: Callable[[], Sequence[tuple[str, str, int]]] = tuple,
     ) -> None:
         super().__init__("osc", on_failure)
-        self._clock, self._inbox, self._status, self._stats, self._record = clock, inbox, status, stats, record
+        self._bulletin, self._ports = bulletin or Bulletin(clock.now()), ports
+        self._clock, self._inbox, self._status, self._stats = clock, inbox, status, stats
+        self._record, self._clip = record, clip
         self.refused = 0
         """Datagrams of which something was not understood or not done."""
         self._to_say: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -130,6 +141,8 @@ class OscServer(Worker):
             while True:
                 self._to_say.get_nowait()()
         self._look_after_subscribers(now_s)
+        for batch in self._bulletin.batches(now_s):
+            self._send_batch(batch)
         self._let_go(now_s)
         for key, _ in self._selector.select(self._patience_s(now_s)):
             if key.fileobj is self._woken:
@@ -202,17 +215,18 @@ class OscServer(Worker):
     def _look_after_subscribers(self, now_s: float) -> None:
         self._subscribers = {where: who for where, who in self._subscribers.items() if who.until_s > now_s}
         if self._beats_wanted != bool(self._subscribers):
-            self._beats_wanted = bool(self._subscribers)
+            self._beats_wanted = self._bulletin.is_wanted = bool(self._subscribers)
             self._inbox.put((now_s, TellBeats(self._beats_wanted)))
         if now_s - self._beat_s >= HEARTBEAT_S:
             self._beat_s = now_s
             self._send_all("heartbeat", now_s - self._start_s)
+            self._send_all("time", self._bulletin.ms(now_s))
             self._send_all("stats", *self._stats())
 
     def _answer(self, sender: SocketAddress, errors: Sequence[MuseBridgeError], outcomes: Outcomes) -> None:
         """Answer one datagram: each query, and all that was wrong with it in one message."""
         now_s = self._clock.now()
-        errors, answers = list(errors), list[Answer]()
+        errors, answers = list(errors), list[News]()
         for request, done in outcomes:
             try:
                 if isinstance(done, MuseBridgeError):
@@ -230,7 +244,7 @@ class OscServer(Worker):
                 more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
                 self._send(self._ear_of(sender), "error", f"{errors[0]!s:.1000}{more}")
 
-    def _answers(self, now_s: float, query: Query, snapshot: Snapshot, sender: SocketAddress) -> list[Answer]:
+    def _answers(self, now_s: float, query: Query, snapshot: Snapshot, sender: SocketAddress) -> list[News]:
         """Do what a query asks for; return what to answer."""
         match query:
             case Query("get", str(name)):
@@ -241,8 +255,14 @@ class OscServer(Worker):
                 return [*told, *(("learnt", astuple(bind)) for bind in by_name(snapshot.bound).values())]
             case Query("capabilities"):
                 return [("capabilities", (__version__, *MODES))]
+            case Query("parameters"):
+                return [("parameter", row) for row in parameters()]
+            case Query("ports"):
+                return [("port", row) for row in self._ports()]
             case Query("record", bool() | None as wanted):
                 self._record(wanted)
+            case Query("clip", str() | None as target):
+                self._clip(target)
             case Query("subscribe", port):
                 self._subscribe(now_s, sender, _at_port(sender, port))
             case Query("unsubscribe", port):
@@ -270,11 +290,24 @@ class OscServer(Worker):
             self._send(who, topic, *values)
 
     def _send(self, who: SocketAddress, topic: str, *values: Value) -> None:
-        builder = OscMessageBuilder(f"{ROOT}/{topic}")
-        for value in values:
-            builder.add_arg(value)
         with suppress(OSError):  # nobody may be there to be told
-            self._socket.sendto(builder.build().dgram, who)
+            self._socket.sendto(_message(topic, values).dgram, who)
+
+    def _send_batch(self, batch: Sequence[News]) -> None:
+        bundle = OscBundleBuilder(IMMEDIATELY)
+        for topic, values in batch:
+            bundle.add_content(_message(topic, values))
+        datagram = bundle.build().dgram
+        for who in self._subscribers:
+            with suppress(OSError):
+                self._socket.sendto(datagram, who)
+
+
+def _message(topic: str, values: Sequence[Value]) -> OscMessage:
+    builder = OscMessageBuilder(f"{ROOT}/{topic}")
+    for value in values:
+        builder.add_arg(value)
+    return builder.build()
 
 
 def _bound(address: Address) -> socket.socket:

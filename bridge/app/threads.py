@@ -251,6 +251,10 @@ class PortMonitor(Worker):
         self._there = dict.fromkeys(ports, True)
         self._on_change = on_change
 
+    def is_there(self, port: InputPort | OutputPort) -> bool:
+        """Return whether a port was there when it was looked at last; any thread may ask."""
+        return self._there[port]
+
     def turn(self) -> None:
         """Look once, then wait."""
         for port, was_there in self._there.items():
@@ -273,6 +277,7 @@ class SessionThread(Worker):
         show: called after each turn with how the session stands, for other threads.
         on_error: called with what was wrong.
         on_failure: called if the thread cannot go on.
+        on_heard: called with all that the session receives.
     """
 
     def __init__(
@@ -284,10 +289,11 @@ class SessionThread(Worker):
         show: Callable[[Snapshot], None],
         on_error: Callable[[MuseBridgeError], None],
         on_failure: Callable[[str, Exception], None],
+        on_heard: Callable[[float, Message | Command], None] = lambda at_s, message: None,
     ) -> None:
         super().__init__("session", on_failure)
         self._session, self._clock, self._inbox, self._journal = session, clock, inbox, journal
-        self._show, self._on_error = show, on_error
+        self._show, self._on_error, self._on_heard = show, on_error, on_heard
 
     def turn(self) -> None:
         """Take one message, or do one token's work, or wait for either."""
@@ -312,6 +318,7 @@ class SessionThread(Worker):
         """
         if self._journal:
             self._journal.heard(at_s, message)
+        self._on_heard(at_s, message)
         try:
             self._session.receive(at_s, message)
         except ConfigError as error:

@@ -49,12 +49,13 @@ LONGEST_PATTERN, MOST_WILDCARDS, MOST_MATCHES = 128, 16, 128
 MOST_ERRORS, ERRORS_PER_S, MOST_EXTRAS, EXTRAS_PER_S = 32, 8, 512, 128
 """What one address is sent, at once and in the long run: errors, and answers beyond the first to each datagram."""
 
+_AT_FIRST = Settings()
 SPECS = {spec.name: spec.metadata for spec in fields(Settings)}
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What the server sees to itself: ``get``, ``refresh``, ``capabilities``, ``(un)subscribe`` or ``record``."""
+    """What the server sees to itself: ``get``, ``refresh``, ``parameters``, ``(un)subscribe``, ``record`` and so on."""
 
     what: str
     argument: Value | None = None
@@ -165,6 +166,12 @@ def _record(_: Sequence[str], argument: Any) -> Query:
     return Query("record", None if argument is None else _number(argument) >= 0.5)
 
 
+def _clip(_: Sequence[str], argument: Any) -> Query | None:
+    if isinstance(argument, str):
+        return Query("clip", argument)
+    return Query("clip") if argument is None or _number(argument) >= 0.5 else None
+
+
 def _note(parts: Sequence[str], argument: Any) -> Message:
     channel, pitch = max(0, int(parts[0]) - 1), int(parts[1])
     velocity = _number(argument)
@@ -204,6 +211,12 @@ INCOMING = (
         "≥ 0.5: a take begins; less: it ends, and is written beside the session's log; nothing: the other of the two",
         _record,
     ),
+    Entry(
+        f"{ROOT}/clip",
+        "nothing, ≥ 0.5, or live or reaper",
+        "the last answer that has sounded becomes a clip there; without a name where the preset's clip says",
+        _clip,
+    ),
     Entry(f"{ROOT}/pause", "nothing, or a number", "nothing or ≥ 0.5: the model is held; less: it plays on", _pause),
     Entry(f"{ROOT}/mode", "a text", f"sets the mode: {', '.join(MODES)}", _mode),
     Entry(
@@ -233,6 +246,14 @@ INCOMING = (
         _asking("refresh"),
     ),
     Entry(f"{ROOT}/capabilities", "nothing", "is answered with the version and the modes", _asking("capabilities")),
+    Entry(
+        f"{ROOT}/parameters",
+        "nothing",
+        f"is answered with a {ROOT}/parameter for each: name, type (number, whole, switch or text), low, high, "
+        "at first, unit and meaning; a text has 0 for low and high",
+        _asking("parameters"),
+    ),
+    Entry(f"{ROOT}/ports", "nothing", f"is answered with a {ROOT}/port for the input and the output", _asking("ports")),
     Entry(
         f"{ROOT}/subscribe",
         "nothing, or a port",
@@ -265,7 +286,13 @@ OUTGOING = (
     (f"{ROOT}/key", "the key of the phrase, such as D minor, when the model begins; empty if there is none"),
     (f"{ROOT}/chord", "the chord that the player holds, such as Am7/G; empty if it has no name"),
     (f"{ROOT}/beat", "beat of the bar, bar (both from 1) and tempo, at each beat of the clock or of the bars"),
-    (f"{ROOT}/note", "pitch and velocity of each note of the model; 0 ends it"),
+    (f"{ROOT}/note", "pitch and velocity of each note of the model as it sounds, and when it was due; 0 ends it"),
+    (f"{ROOT}/time", f"the time of the bridge, every {HEARTBEAT_S:g} s and before what is planned or heard"),
+    (f"{ROOT}/plan", "when, pitch and velocity of a note of the model that is going to sound; 0 ends it"),
+    (f"{ROOT}/withdrawn", "what was planned and has not sounded is not going to; what is planned from here on is"),
+    (f"{ROOT}/heard", "when, pitch and velocity of each note of the player; 0 ends it"),
+    (f"{ROOT}/pedal", "when the player moved the sustain pedal, and its value"),
+    (f"{ROOT}/port", "in or out, its name, and 1 if it is there; when that changes"),
     (f"{ROOT}/param/<name>", "the value of a parameter that a controller moves"),
     (f"{ROOT}/learning", "the parameter that waits for a controller; empty if none does"),
     (f"{ROOT}/learnt", "a parameter, its controller and the controller's channel; -1 and 0 if it is free"),
@@ -280,6 +307,23 @@ OUTGOING = (
         "what was wrong with a datagram, to its sender; a port that is gone or a model that failed, to subscribers",
     ),
 )
+
+
+def parameters() -> list[tuple[Value, ...]]:
+    """Return name, type, low, high, default, unit and meaning of each parameter."""
+    rows: list[tuple[Value, ...]] = []
+    for name, spec in SPECS.items():
+        low, high, unit = (spec.get(key, missing) for key, missing in (("low", 0), ("high", 0), ("unit", "")))
+        rows.append((name, _type(spec), low, high, getattr(_AT_FIRST, name), unit.strip(), spec["meaning"]))
+    return rows
+
+
+def _type(spec: Mapping[str, Any]) -> str:
+    if "low" not in spec:
+        return "text"
+    if not spec["whole"]:
+        return "number"
+    return "switch" if (spec["low"], spec["high"]) == (0, 1) else "whole"
 
 
 NEWS = frozenset(address for address, _ in OUTGOING) - {entry.address for entry in INCOMING}

@@ -26,7 +26,7 @@ FROM_PEER = (
     ),
 )
 FROM_BRIDGE = (
-    ("hello", "version, id", "every 40 ms. A new id is a new run of the bridge: its `seq` begins anew"),
+    ("hello", "version, id", "every 30 ms. A new id is a new run of the bridge: its `seq` begins anew"),
     ("busy", "nothing", "somebody else plays by this port"),
     (
         "midi",
@@ -51,7 +51,7 @@ them all. Addresses begin with `/musebridge/wire/`.
   newest holds: what comes late or twice changes nothing.
 - `t` is the peer's clock in milliseconds modulo 16384, or -1 if it has none: then the moment of arrival counts.
 - Who says nothing is lost. The bridge waits 500 ms for its peer, then lifts its keys and pedals and stops its song. A
-  peer waits 160 ms for the bridge, then ends its notes. *Bye* means the same at once.
+  peer waits 140 ms for the bridge, then ends its notes. *Bye* means the same at once.
 - The bridge's clock follows the peer's, by the fastest datagram of the last 2 s. So a moment that the peer named comes
   back as the same number, and a bar line is met to the sample.
 - The end of a note is never due before its beginning. A peer that has passed an event's moment plays it at once.

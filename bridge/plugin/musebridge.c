@@ -30,7 +30,8 @@
 #define ROUND_MS 16384.0 /* the wire's clock goes round after this */
 #define HELLO_S 0.02
 #define SONG_S 0.1
-#define LOST_S 0.16
+#define TICK_BEATS (1.5 / 960)
+#define LOST_S 0.14
 #define SPARE_MS 10.0 /* beside a period, what an event takes on its way at most */
 
 enum { IN, OUT, MODE, HAND_OVER, TEMPERATURE, PANIC, NOTES_PORT, OSC_PORT, CONNECTED, LATE, PORTS };
@@ -56,7 +57,7 @@ typedef struct {
 } Pending;
 
 typedef struct {
-    LV2_URID midi, position, object, blank, bar, bar_beat, bpm, beats, unit, speed, tdouble, tfloat, tint, tlong;
+    LV2_URID midi, position, object, blank, bar, bar_beat, bpm, beats, unit, speed, frame, tdouble, tfloat, tint, tlong;
 } Urids;
 
 typedef struct {
@@ -286,9 +287,9 @@ static void flush(Plugin *self, int64_t frame);
 
 static void hear_position(Plugin *self, const LV2_Atom_Object *object, int64_t frame) {
     const Urids *urids = &self->urids;
-    const LV2_Atom *bar = 0, *bar_beat = 0, *bpm = 0, *beats = 0, *unit = 0, *speed = 0;
+    const LV2_Atom *bar = 0, *bar_beat = 0, *bpm = 0, *beats = 0, *unit = 0, *speed = 0, *song = 0;
     lv2_atom_object_get(object, urids->bar, &bar, urids->bar_beat, &bar_beat, urids->bpm, &bpm, urids->beats, &beats,
-                        urids->unit, &unit, urids->speed, &speed, 0);
+                        urids->unit, &unit, urids->speed, &speed, urids->frame, &song, 0);
     double per_beat = 1, value, was = self->speed;
     if (number(self, unit, &value) && value > 0) per_beat = 4 / value;
     if (number(self, beats, &value) && value > 0) self->bar_beats = value * per_beat;
@@ -296,6 +297,11 @@ static void hear_position(Plugin *self, const LV2_Atom_Object *object, int64_t f
     if (number(self, speed, &value)) self->speed = value;
     if (number(self, bar, &value)) self->bar = value;
     if (number(self, bar_beat, &value)) self->beat = value * per_beat;
+    /* Hosts round beats to their ticks. Where the song has one tempo, its frame says them exactly. */
+    if (number(self, song, &value)) {
+        double exact = value / self->rate * self->bpm / 60 - self->bar * self->bar_beats;
+        if (fabs(exact - self->beat) < TICK_BEATS) self->beat = exact;
+    }
     self->song_frame = frame;
     if (was > 0 && self->speed <= 0) flush(self, frame);
     tell_song(self, frame);
@@ -440,6 +446,7 @@ static void find_urids(Plugin *self, LV2_URID_Map *map) {
         {&self->urids.object, LV2_ATOM__Object},       {&self->urids.blank, LV2_ATOM__Blank},
         {&self->urids.bar, LV2_TIME__bar},             {&self->urids.bar_beat, LV2_TIME__barBeat},
         {&self->urids.bpm, LV2_TIME__beatsPerMinute},  {&self->urids.beats, LV2_TIME__beatsPerBar},
+        {&self->urids.frame, LV2_TIME__frame},
         {&self->urids.unit, LV2_TIME__beatUnit},       {&self->urids.speed, LV2_TIME__speed},
         {&self->urids.tdouble, LV2_ATOM__Double},      {&self->urids.tfloat, LV2_ATOM__Float},
         {&self->urids.tint, LV2_ATOM__Int},            {&self->urids.tlong, LV2_ATOM__Long},

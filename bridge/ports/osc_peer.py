@@ -25,8 +25,8 @@ _JUMP_S = 0.25
 class PeerClock:
     """A clock that follows a peer's, so that a moment the peer names needs no correction when it goes back.
 
-    The peer's clock is read where a datagram took least time in the last two seconds. Ours goes
-    slightly faster or slower until it agrees; it never jumps.
+    The peer's clock is read where a datagram took least time in the last two seconds. Where ours is behind
+    it goes on to there at once; where it is ahead it goes slightly slower until it agrees. It never goes back.
 
     Args:
         clock: what it is when no peer is there.
@@ -53,8 +53,8 @@ class PeerClock:
         self._readings.append((own_s, self._offset_s + apart_s))
         while self._readings[0][0] < own_s - _WINDOW_S:
             self._readings.popleft()
-        most_s = _SLEW * elapsed_s
-        self._offset_s += min(most_s, max(-most_s, max(offset for _, offset in self._readings) - self._offset_s))
+        behind_s = max(offset for _, offset in self._readings) - self._offset_s
+        self._offset_s += max(-_SLEW * elapsed_s, behind_s)
 
 
 class Peer:

@@ -20,7 +20,7 @@ from musebridge.errors import ConfigError, PortError
 from musebridge.events import ALL_SOUND_OFF, Control, Message, NoteOff, NoteOn
 
 DEFAULT = ("127.0.0.1", 9124)
-HELLO_S = 0.04
+HELLO_S = 0.03
 LOST_S = 0.5
 _WAIT_S = 0.02
 _MOST_WAITING = 4096

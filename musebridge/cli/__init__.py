@@ -10,6 +10,7 @@ import click
 
 from musebridge import __version__
 from musebridge.cli import (
+    band,
     bench,
     clip,
     compare,
@@ -18,6 +19,7 @@ from musebridge.cli import (
     doctor,
     evaluate,
     export,
+    panel,
     ports,
     prepare,
     presets,
@@ -28,7 +30,8 @@ from musebridge.cli import (
 from musebridge.cli.common import Group, say
 
 COMMANDS = (
-    *(serve.serve, demo.demo, continue_.continue_, replay.replay),
+    *(serve.serve, panel.panel, demo.demo, continue_.continue_, replay.replay),
+    *(band.band, band.jam),
     clip.clip,
     *(ports.ports, doctor.doctor, presets.presets),
     *(prepare.prepare, train.train, evaluate.evaluate, compare.compare, export.export),

@@ -95,9 +95,9 @@ def trained_discriminator_of(path: Path) -> TrainedDiscriminator:
     return trained_discriminator.load(path)
 
 
-def _address(context: click.Context, option: click.Parameter, text: str) -> tuple[str, int] | None:
+def address(context: click.Context, option: click.Parameter, text: str | None) -> tuple[str, int] | None:
     """Parse ``HOST:PORT``, an IPv6 host in brackets; ``off`` is None."""
-    if text == "off":
+    if text is None or text == "off":
         return None
     host, _, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
@@ -105,7 +105,7 @@ def _address(context: click.Context, option: click.Parameter, text: str) -> tupl
     elif ":" in host:
         host = ""  # an IPv6 host whose last group would be taken for the port
     if not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"osc must be HOST:PORT (127.0.0.1:9123, [::1]:9123) or off, found {text!r}")
+        raise ConfigError(f"{option.name} must be HOST:PORT (127.0.0.1:9123, [::1]:9123) or off, found {text!r}")
     return host, int(port)
 
 
@@ -129,5 +129,8 @@ OSC = click.option(
     show_default=True,
     metavar="HOST:PORT",
     help="Where to listen for OSC, or off.",
-    callback=_address,
+    callback=address,
 )
+PANEL_AT = "127.0.0.1:9124"
+"""Where the panel's page is."""
+NO_OPEN = click.option("--no-open", is_flag=True, help="Do not open the panel in the browser.")

@@ -70,3 +70,4 @@ def demo(
     tracks = report(show.bridge)
     save_roll(picture, tracks, title="MuseBridge demo")
     say(f"wrote {picture}")
+    say("play with it in your browser, without any MIDI system: musebridge serve --port memory --panel")

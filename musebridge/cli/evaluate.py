@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     metavar="STEPS",
     help="Training steps of two transformers; see above.",
 )
+@click.option(
+    "--bands",
+    is_flag=True,
+    help="CHECKPOINT is a band's run, or a folder of such; the corpus is a folder of MIDI files.",
+)
+@click.option("--sources", default="", help="With --bands: beginnings of paths, as in a recipe; separated by commas.")
 def evaluate(
     checkpoint: Path,
     corpus_dir: Path,
@@ -52,6 +58,8 @@ def evaluate(
     continuations: int,
     noise_study: int,
     noise_steps: int,
+    bands: bool,
+    sources: str,
 ) -> None:
     """Measure a trained generator's likelihood and write a report.
 
@@ -63,6 +71,9 @@ def evaluate(
     from musebridge.training.data import corpus
     from musebridge.training.study import likelihood_report
 
+    if bands:
+        _bands(checkpoint, corpus_dir, out, split, sources)
+        return
     if noise_study:
         _noise_study(checkpoint, corpus_dir, out, split, noise_study, noise_steps)
         return
@@ -106,3 +117,28 @@ def _noise_study(folder: Path, corpus_dir: Path, out: Path, split: str, windows:
             )
             rows.append(row)
     say(f"wrote {noise.write_study(rows, out, command_line())}")
+
+
+def _bands(checkpoint: Path, folder: Path, out: Path, split: str, sources: str) -> None:
+    from musebridge.errors import CheckpointError
+    from musebridge.training.band import leaderboard
+    from musebridge.training.band.corpus import read_pieces
+    from musebridge.training.band.musegan import MuseGan
+    from musebridge.training.band.network import BandNetwork
+    from musebridge.training.band.registry import WEIGHTS, load
+
+    runs = (
+        [checkpoint] if (checkpoint / WEIGHTS).exists() else sorted(p.parent for p in checkpoint.glob(f"*/{WEIGHTS}"))
+    )
+    loaded = {run.name: load(run)[0] for run in runs}
+    players = {
+        name: leaderboard.network_player(p) for name, p in loaded.items() if isinstance(p, BandNetwork | MuseGan)
+    }
+    if not players:
+        raise CheckpointError(f"{checkpoint}: holds no band; train one with 'musebridge train --phase band'")
+    with progress("Reading") as move:
+        pieces = read_pieces(folder, [s for s in sources.split(",") if s], [split], move)
+    found = leaderboard.table(leaderboard.board(leaderboard.bars_of(pieces), players))
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "bands.md").write_text(f"`{command_line()}`\n\n{found}", encoding="utf-8")
+    say(f"wrote {out / 'bands.md'}")

@@ -26,7 +26,11 @@ def export(checkpoint: Path, out: Path, precision: str, corpus_dir: Path | None)
     from musebridge.artifact import DiscriminatorInfo, ModelInfo
     from musebridge.export import discriminator, graph
     from musebridge.training.adversarial import trained_discriminator
+    from musebridge.training.band.registry import WEIGHTS
 
+    if checkpoint.name == WEIGHTS or (checkpoint / WEIGHTS).exists():
+        _export_band(checkpoint, out, precision)
+        return
     with progress("Exporting and checking") as move:
         info: ModelInfo | DiscriminatorInfo
         if trained := trained_discriminator.find(checkpoint):
@@ -37,3 +41,11 @@ def export(checkpoint: Path, out: Path, precision: str, corpus_dir: Path | None)
             info = graph.export(checkpoint, out, precision=precision, corpus=corpus_dir, on_progress=move)
         move(1)
     say(f"wrote {out}: {info.parameters:,} parameters, {info.precision}, {out.stat().st_size / 1e6:.1f} MB")
+
+
+def _export_band(checkpoint: Path, out: Path, precision: str) -> None:
+    from musebridge.export import band
+
+    # Eight bits are for weights that each token waits for; a band is small, and plays four bars at once.
+    found = band.export(checkpoint, out, precision="fp32" if precision == "fp32" else "fp16")
+    say(f"wrote {out}: {int(found['musebridge.parameters']):,} parameters, {out.stat().st_size / 1e6:.1f} MB")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from musebridge.cli.common import say
-from musebridge.errors import MuseBridgeError
+from musebridge.errors import ConfigError, MuseBridgeError
 
 if TYPE_CHECKING:
     from musebridge.bridge.app.bridge import Bridge
     from musebridge.bridge.app.journal import Journal
+    from musebridge.bridge.app.osc_server import Address
     from musebridge.bridge.app.preset import Preset
     from musebridge.events import Timed
 
@@ -69,3 +73,24 @@ def interruptible(ended: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
         asked.put(False)
         messenger.join()
+
+
+@contextmanager
+def panel_beside(bridge: Bridge, page: Address | None, *, opens: bool) -> Iterator[None]:
+    """Run a panel for a bridge in a process of its own, if one is wanted; the bridge plays on without it."""
+    if page is None:
+        yield
+        return
+    from musebridge.bridge.app.osc_server import address_text
+
+    if bridge.osc is None:
+        raise ConfigError("the panel speaks OSC with the bridge; leave out --osc off")
+    places = ["--bridge", address_text(bridge.osc.address), "--panel", address_text(page)]
+    command = [sys.executable, "-m", "musebridge", "panel", *places, *(() if opens else ("--no-open",))]
+    # Ctrl-C is for the bridge, which then ends the panel.
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=os.name == "posix")
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()

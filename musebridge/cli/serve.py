@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from musebridge.cli.common import BACKEND, FOLDER, MODEL, OSC, PRESET, say
-from musebridge.cli.live import interruptible, journal_of, report
+from musebridge.cli.common import BACKEND, FOLDER, MODEL, NO_OPEN, OSC, PANEL_AT, PRESET, address, say
+from musebridge.cli.live import interruptible, journal_of, panel_beside, report
 from musebridge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 @click.option("--in", "in_name", help="Listen to this existing port instead.")
 @click.option("--out", "out_name", help="Play to this existing port instead.")
 @OSC
+@click.option(
+    "--panel",
+    is_flag=False,
+    flag_value=PANEL_AT,
+    metavar="[HOST:PORT]",
+    help=f"Show what is heard and planned in the browser, at {PANEL_AT} or there.",
+    callback=address,
+)
+@NO_OPEN
 @click.option("--link", is_flag=True, help="Bars follow Ableton Link (pip install 'musebridge[link]').")
 @click.option("--record", type=FOLDER, help="Record the session into this folder, as .mid and .jsonl.")
 @click.option("--mode", help="call, duet, bars or manual; default the preset's.")
@@ -41,6 +50,8 @@ def serve(
     in_name: str | None,
     out_name: str | None,
     osc: Address | None,
+    panel: Address | None,
+    no_open: bool,
     link: bool,
     record: Path | None,
     mode: str | None,
@@ -51,7 +62,6 @@ def serve(
 ) -> None:
     """Listen to a MIDI port and answer live, until Ctrl-C."""
     from musebridge.bridge.app.bridge import Bridge
-    from musebridge.bridge.app.clips import writer_to as clip_writer
     from musebridge.bridge.app.preset import load, save_binds
     from musebridge.bridge.core.settings import check_mode
     from musebridge.bridge.inference.engine import OnnxEngine
@@ -73,13 +83,14 @@ def serve(
         osc=osc,
         binds=preset.binds,
         save=partial(save_binds, preset),
-        clip=clip_writer(preset.clip, preset.clip_track),
+        clip=preset.clip,
+        clip_track=preset.clip_track,
         link=link,
         journal=journal_of(log, preset) if log else None,
         clock=clock,
         notice=say,
     )
-    with interruptible(bridge.ended), bridge:
+    with interruptible(bridge.ended), bridge, panel_beside(bridge, panel, opens=not no_open):
         say(f"listening on {bridge.source.name}, answering on {bridge.target.name}, {bridge.osc_name}; Ctrl-C ends")
         bridge.ended.wait()
     report(bridge)

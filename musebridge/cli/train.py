@@ -1,4 +1,4 @@
-"""``musebridge train``: both phases of training."""
+"""``musebridge train``: both phases of training, and the systems of a band."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _budget(context: click.Context, option: click.Parameter, text: str) -> dict[
 @click.option(
     "--budget", required=True, help="How long: tokens (40M) or training time (90s, 100m, 2h).", callback=_budget
 )
-@click.option("--phase", type=click.Choice(["pretrain", "adversarial"]), default="pretrain", show_default=True)
+@click.option("--phase", type=click.Choice(["pretrain", "adversarial", "band"]), default="pretrain", show_default=True)
 @click.option("--config", "config_file", type=FILE, help="TOML; see training/recipes for the tables of each phase.")
 @click.option(
     "--mix",
@@ -83,6 +83,11 @@ def train(
             raise ConfigError("--phase adversarial needs --init, and knows neither --mix nor --tensorboard")
         _fine_tune(corpus_dir, run_dir, budget, tables, init, trained, compiles)
         return
+    if phase == "band":
+        if mix or tensorboard or init or trained:
+            raise ConfigError("--phase band knows neither --mix, --tensorboard, --init nor --discriminator")
+        _train_band(corpus_dir, run_dir, budget, tables)
+        return
     if trained:
         raise ConfigError("--discriminator is for --phase adversarial")
     if unknown := set(tables) - {"generator", phase}:
@@ -123,6 +128,23 @@ def _pretrain(
 
         run.run(command_line(), on_step, on_validation)
     say(f"{run_dir}: {run.progress.tokens:,} tokens, validation NLL {run.progress.validation_nll:.4f}")
+
+
+def _train_band(folder: Path, run_dir: Path, budget: dict[str, float], tables: dict[str, Any]) -> None:
+    """Train a system of a band on a folder of MIDI files, for the steps of its recipe or until the budget ends."""
+    from musebridge.training.band.trainer import BandTrainer
+
+    if "seconds" not in budget:
+        raise ConfigError("--phase band has its steps in the recipe; give --budget as time (90s, 100m, 2h)")
+    with stages() as show, _ended_between_steps(show) as tell:
+        run = BandTrainer(folder, run_dir, tables, lambda share: tell("reading", share))
+        run.train(
+            budget["seconds"],
+            lambda step, figures: tell(
+                f"step {step:,}  " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()), step / run.config.steps
+            ),
+        )
+    say(f"{run_dir}: {run.step:,} steps of {run.config.steps:,}")
 
 
 def _line(progress: trainer.Progress) -> str:

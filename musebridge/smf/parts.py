@@ -161,7 +161,7 @@ def _kits_by_bank(messages: Columns, ports: Ints, standards: Standards) -> _Kits
     kits: _Kits = defaultdict(list)
     if not np.isin(banks.second, (_GM2_RHYTHM_BANK, *_XG_DRUM_BANKS)).any():
         return kits
-    setting = _Setting(messages, ports)
+    setting = Setting(messages, ports)
     banks = banks.in_time()
     rows = zip(*(c.tolist() for c in (banks.track, banks.channel, banks.ticks, banks.second)), strict=True)
     for track, channel, tick, bank in rows:
@@ -213,7 +213,7 @@ def parts(smf: Smf, messages: Columns, notes: Notes, instrument: Ints, is_drums:
     order = np.argsort(group, kind="stable")
     numbers, begin = np.unique(group[order], return_index=True)
     parts_of = Counter((numbers >> 5).tolist())
-    setting = _Setting(messages, ports_of(smf))
+    setting = Setting(messages, ports_of(smf))
     found = []
     groups = np.split(order, begin[1:]) if len(order) else []
     for place, (number, rows) in enumerate(zip(numbers.tolist(), groups, strict=True)):
@@ -236,7 +236,7 @@ def _instrument_name(program: int | None, is_drums: bool) -> str:
     return "" if program is None else INSTRUMENTS[program]
 
 
-class _Setting:
+class Setting:
     """Programs and banks of every channel."""
 
     def __init__(self, messages: Columns, ports: Ints) -> None:
@@ -256,6 +256,12 @@ class _Setting:
         ticks, _ = self._choices[0][1].get(int(self._ports[track]) << 4 | channel, (np.empty(0, np.int64), None))
         i = int(np.searchsorted(ticks, tick))
         return int(ticks[i]) if i < len(ticks) else _NEVER
+
+    def programs(self, track: int, channel: int, ticks: Ints) -> Ints:
+        """Return the programs of a track's channel at ticks, as :meth:`at` finds them; -1 where there is none yet."""
+        of_track, of_port = self._choices[0]
+        own = _all_last(of_track.get(track << 4 | channel), ticks)
+        return np.where(own < 0, _all_last(of_port.get(int(self._ports[track]) << 4 | channel), ticks), own)
 
     def at(self, track: int, channel: int, tick: int) -> list[int | None]:
         """Return program, bank and the bank's lower half as they are for a track's channel at a tick.
@@ -278,11 +284,16 @@ def _by_key(key: Ints, rows: Columns, values: Ints) -> dict[int, tuple[Ints, Int
 
 
 def _last(choice: tuple[Ints, Ints] | None, tick: int) -> int | None:
+    found = int(_all_last(choice, np.array([tick]))[0])
+    return found if found >= 0 else None
+
+
+def _all_last(choice: tuple[Ints, Ints] | None, ticks: Ints) -> Ints:
+    """Return the value that holds at each tick; -1 before the first."""
     if choice is None:
-        return None
-    ticks, values = choice
-    i = int(np.searchsorted(ticks, tick, side="right")) - 1
-    return int(values[i]) if i >= 0 else None
+        return np.full(len(ticks), -1)
+    since, values = choice
+    return np.append(values, -1)[np.searchsorted(since, ticks, side="right") - 1]
 
 
 def chosen(all_parts: Iterable[Part], wanted: str | None) -> list[Part]:

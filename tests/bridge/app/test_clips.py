@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +26,7 @@ from musebridge.bridge.app.bridge import Bridge
 from musebridge.bridge.app.preset import load
 from musebridge.bridge.app.testing import ScriptedEngine
 from musebridge.bridge.core.clip import Answered, AnswerRecorder, Clip, ClipNote, Place
-from musebridge.bridge.core.commands import HandOver, Stop
+from musebridge.bridge.core.commands import HandOver
 from musebridge.bridge.core.quantise import Lines
 from musebridge.bridge.core.scheduler import Owner, Sent
 from musebridge.bridge.core.settings import Settings
@@ -226,30 +227,31 @@ def test_where_live_does_not_answer_one_line_says_so() -> None:
             ableton.read()
 
 
-def test_each_answer_of_a_bridge_becomes_a_clip(live: FakeLive) -> None:
+@pytest.mark.parametrize("first", ["live", "off"])
+def test_each_answer_of_a_bridge_becomes_a_clip_or_the_last_one_when_asked(
+    live: FakeLive, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def says(tokens) -> int:
         return {72: TIME_SHIFT + 4, TIME_SHIFT + 4: NOTE_OFF + 72}.get(tokens[-1], 72)
 
-    said, written = [], threading.Event()
-
-    def write(answer: Answered, lines: Lines | None) -> str:
-        with live.connect() as ableton:
-            return clips.to_live(answer, lines, ableton=ableton)
-
-    def notice(line: str) -> None:
-        said.append(line)
-        if line.startswith("clip"):
-            written.set()
-
+    said: SimpleQueue[str] = SimpleQueue()
+    monkeypatch.setattr(clips, "Ableton", live.connect)
     quick = Settings(lookahead_s=0.05, answer_s=0.5)
     source, target = MemoryPort("keys"), MemoryPort("voice")
-    bridge = Bridge(ScriptedEngine(says), source, target, settings=quick, mode="manual", clip=write, notice=notice)
+    bridge = Bridge(ScriptedEngine(says), source, target, settings=quick, mode="manual", clip=first, notice=said.put)
     with bridge:
-        bridge.inbox.put((bridge._clock.now(), NoteOn(pitch=60, velocity=64)))
-        bridge.inbox.put((bridge._clock.now(), NoteOff(pitch=60)))
-        bridge.inbox.put((bridge._clock.now(), HandOver()))
-        assert written.wait(20), said
-        bridge.inbox.put((bridge._clock.now(), Stop()))
+        for message in (NoteOn(pitch=60, velocity=64), NoteOff(pitch=60), HandOver()):
+            bridge.inbox.put((bridge._clock.now(), message))
+        while said.get(timeout=20) != "listening":
+            pass
+        if first == "off":
+            with pytest.raises(ConfigError, match="one of live, reaper, found 'off'"):
+                bridge._clips.ask(None)
+            bridge._clips.ask("live")
+            while not said.get(timeout=20).startswith("clip:"):
+                bridge._clips.ask("live")  # what has not sounded to its end is no answer yet
+        else:
+            assert said.get(timeout=20).startswith("clip: ")
     assert bridge.failure is None
     played = [event for event in target.events if isinstance(event, NoteOn)]
     assert [row[0] for row in live.clips[0, 1]["notes"]] == [event.pitch for event in played]

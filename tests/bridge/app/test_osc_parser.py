@@ -60,6 +60,11 @@ def test_a_take_begins_and_ends_by_number_or_by_turns() -> None:
     assert wanted == [[Query("record", on)] for on in (True, False, True, None)]
 
 
+def test_a_clip_goes_where_it_is_told_or_where_the_preset_says() -> None:
+    wanted = [parse(message("/musebridge/clip", *arguments)) for arguments in [("live",), (1,), (), (0,)]]
+    assert wanted == [[Query("clip", "live")], [Query("clip")], [Query("clip")], []]
+
+
 def test_notes_come_by_osc_too() -> None:
     assert parse(message("/vkb_midi/3/note/60", 90)) == [NoteOn(pitch=60, velocity=90, channel=2)]
     assert parse(message("/vkb_midi/3/note/60", 0)) == [NoteOff(pitch=60, channel=2)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pythonosc.osc_message import OscMessage
+from pythonosc.osc_packet import OscPacket
 
 from musebridge.benchmarks import fuzz
 from musebridge.benchmarks.fuzz import bundle, message
@@ -23,7 +23,7 @@ from musebridge.bridge.app.preset import Preset, load, save_binds
 from musebridge.bridge.app.testing import ScriptedEngine, babble
 from musebridge.bridge.app.threads import Inbox, SessionThread
 from musebridge.bridge.core.commands import Bind, Command, HandOver, Learn, Pause, SetMode, TellBeats
-from musebridge.bridge.core.osc_namespace import INCOMING, MOST_ERRORS, ROOT, SPECS
+from musebridge.bridge.core.osc_namespace import INCOMING, MOST_ERRORS, ROOT, SPECS, parameters
 from musebridge.bridge.core.osc_page import document
 from musebridge.bridge.core.scheduler import Scheduler
 from musebridge.bridge.core.session import Session
@@ -40,6 +40,11 @@ DEADLINE_S = 20
 def for_moment(at_unix_s: float, *parts: bytes) -> bytes:
     """A bundle for a moment in seconds since 1970."""
     return bundle(*parts, tag=int((at_unix_s + 2_208_988_800) * 2**32).to_bytes(8))
+
+
+def messages(datagram: bytes) -> list[tuple[str, list[object]]]:
+    """What a datagram says, a bundle's messages in order."""
+    return [(timed.message.address, timed.message.params) for timed in OscPacket(datagram).messages]
 
 
 class Controller:
@@ -72,18 +77,16 @@ class Controller:
         """Wait for messages, one of each address, and return them."""
         heard: list[tuple[str, list[object]]] = []
         while len(heard) < len(addresses):
-            reply = OscMessage(self.receive())
-            if reply.address in addresses:
-                heard.append((reply.address, reply.params))
+            heard += [(address, values) for address, values in messages(self.receive()) if address in addresses]
         return heard
 
     def answers(self) -> list[tuple[str, list[object]]]:
         """Return all that comes before the answer to a question that is asked now."""
         self.say(f"{ROOT}/capabilities")
         heard: list[tuple[str, list[object]]] = []
-        while (reply := OscMessage(self.receive())).address != f"{ROOT}/capabilities":
-            heard.append((reply.address, reply.params))
-        return heard
+        while not heard or heard[-1][0] != f"{ROOT}/capabilities":
+            heard += messages(self.receive())
+        return heard[:-1]
 
     def listen_until_silence(self) -> None:
         for _ in range(10_000):
@@ -582,7 +585,7 @@ def test_any_datagram_leaves_the_bridge_alive_and_is_answered_at_most_once(hardy
         controller.send(datagram)
         answers = [address for address, _ in controller.answers()]
     assert answers.count("/musebridge/error") <= 1
-    if not any(question in datagram for question in (b"/get/", b"refresh", b"capabilities")):
+    if not any(question in datagram for question in (b"/get/", b"refresh", b"capabilities", b"parameters", b"ports")):
         assert len(answers) <= 1
     assert hardy.failure is None
 
@@ -615,3 +618,36 @@ def test_an_address_in_use_is_one_clear_line(host: str) -> None:
             pytest.skip(f"IPv6 is switched off: {error}")
         with pytest.raises(PortError, match=r"OSC (127\.0\.0\.1|\[::1\]):\d+: Address already in use; choose another"):
             OscServer(other.getsockname()[:2], MonotonicClock(), SimpleQueue(), unreachable)
+
+
+def test_every_parameter_is_described_from_its_one_table() -> None:
+    answers = {row[0]: row for row in parameters()}
+    assert list(answers) == list(SPECS)
+    assert answers["silence_s"][1:6] == ("number", 0.05, 30.0, 0.6, "s")
+    assert answers["thru"][1:6] == ("switch", 0, 1, 0, "")
+    assert answers["transpose"][1:6] == ("whole", -36, 36, 0, "")
+    assert answers["scale"][1:6] == ("text", 0, 0, "off", "")
+
+
+def test_a_subscriber_sees_the_plan_before_it_sounds_and_what_is_heard() -> None:
+    source = MemoryPort("in")
+    start = Settings(silence_s=0.05, answer_s=0.5)
+    with (
+        Bridge(ScriptedEngine(babble), source, MemoryPort("out"), settings=start, osc=HERE) as bridge,
+        Controller(bridge.osc.address if bridge.osc else HERE) as page,
+    ):
+        page.say(f"{ROOT}/subscribe")
+        page.say(f"{ROOT}/ports")
+        assert page.hear(f"{ROOT}/port", f"{ROOT}/port") == [
+            (f"{ROOT}/port", ["in", "in", 1]),
+            (f"{ROOT}/port", ["out", "out", 1]),
+        ]
+        page.say("/vkb_midi/1/note/60", 70)
+        page.say("/vkb_midi/1/note/60", 0)
+        told: list[tuple[str, list[object]]] = []
+        while not told or told[-1][0] != f"{ROOT}/note":
+            told += messages(page.receive())
+    heard = [values[1:] for address, values in told if address == f"{ROOT}/heard"]
+    assert heard == [[60, 70], [60, 0]]
+    pitch, velocity, due_ms = told[-1][1]
+    assert (f"{ROOT}/plan", [due_ms, pitch, velocity]) in told

@@ -69,7 +69,11 @@ class Pd:
         patch.write_text(HARNESS.format(wire=wire, to_pd=self._port, from_pd=self._ear.getsockname()[1]))
         command = ["pd", "-nogui", "-noaudio", "-nomidi", "-stderr", "-path", str(PLUGIN), str(patch)]
         self._pd = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        assert self.heard() == (0,)  # it is loaded
+        try:
+            assert self.heard() == (0,)  # it is loaded
+        except BaseException:
+            self.close()
+            raise
 
     def play(self, *message: object) -> None:
         """Give a message to the patch, such as ``note 1 60 64``."""
@@ -169,23 +173,26 @@ def test_without_a_midi_system_serve_answers_through_a_patch_that_stays_and_leav
     wire.close()
     command = [sys.executable, "-m", "musebridge", "serve", "--osc", "off", "--port", f"osc:127.0.0.1:{port}"]
     for end in (signal.SIGINT, signal.SIGKILL, signal.SIGINT):  # politely, killed, and started again after that
-        bridge = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert bridge.stdout is not None
-        assert "listening" in bridge.stdout.readline()
-        assert pd.heard() == THERE
-        for pitch in (60, 64, 67):
-            pd.play("note", 1, pitch, 70)
-            pd.play("note", 1, pitch, 0)
-        struck, sounding = 0, set[tuple[int, int]]()
-        while (heard := pd.heard()) != GONE:
-            status, pitch, velocity = heard
-            if status >> 4 == 9 and velocity:
-                struck += 1
-                sounding.add((status & 15, pitch))
-                if struck == 8:
-                    bridge.send_signal(end)
-            elif status >> 4 in (8, 9):
-                sounding.discard((status & 15, pitch))
-        assert not sounding
-        bridge.communicate(timeout=PATIENCE_S)
-        assert bridge.returncode == (0 if end == signal.SIGINT else -end)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as bridge:
+            try:
+                assert bridge.stdout is not None
+                assert "listening" in bridge.stdout.readline()
+                assert pd.heard() == THERE
+                for pitch in (60, 64, 67):
+                    pd.play("note", 1, pitch, 70)
+                    pd.play("note", 1, pitch, 0)
+                struck, sounding = 0, set[tuple[int, int]]()
+                while (heard := pd.heard()) != GONE:
+                    status, pitch, velocity = heard
+                    if status >> 4 == 9 and velocity:
+                        struck += 1
+                        sounding.add((status & 15, pitch))
+                        if struck == 8:
+                            bridge.send_signal(end)
+                    elif status >> 4 in (8, 9):
+                        sounding.discard((status & 15, pitch))
+                assert not sounding
+                bridge.communicate(timeout=PATIENCE_S)
+                assert bridge.returncode == (0 if end == signal.SIGINT else -end)
+            finally:
+                bridge.kill()  # where it has not ended, the test failed

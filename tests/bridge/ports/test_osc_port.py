@@ -19,6 +19,7 @@ from musebridge.bridge.ports.osc_port import OscInput, OscLine, OscOutput, addre
 from musebridge.bridge.ports.osc_wire import ROUND_SEQ, Hello, is_newer, nearest_s, read, write
 from musebridge.errors import ConfigError, PortError
 from musebridge.events import Control, NoteOff, NoteOn, Other
+from musebridge.vocab import TIME_SHIFT
 
 DEADLINE_S, AGAIN_S = 20, 0.25
 
@@ -177,6 +178,8 @@ class Patch:
         for _ in range(round(DEADLINE_S / AGAIN_S) * 20):
             try:
                 message = OscMessage(self._socket.recv(65_535))
+            except ConnectionError:  # told of what was said to a bridge that had ended
+                continue
             except TimeoutError:  # the bridge was too busy and thinks that nobody is here
                 self.say("hello", 1, 1, -1, 20)
                 continue
@@ -213,7 +216,7 @@ def patch(line: OscLine) -> Iterator[Patch]:
 
 @pytest.fixture
 def bridge(line: OscLine) -> Iterator[Bridge]:
-    engine = ScriptedEngine(lambda tokens: 72)
+    engine = ScriptedEngine(lambda tokens: TIME_SHIFT if 72 in tokens else 72)
     settings = Settings(thru=1, silence_s=0.05, answer_s=600)
     source, target = OscInput(line), OscOutput(line)
     with Bridge(engine, source, target, settings=settings, mode="call", clock=line.clock) as bridge:
