@@ -45,10 +45,10 @@ class Personal:
     """
 
     steps: int = 200
-    windows: int = 4
-    anchors: int = 2
+    windows: int = 2
+    anchors: int = 1
     length: int = 512
-    own: int = 32
+    own: int = 16
     rate: float = 2e-4
     anchor: float = 1.0
     seed: int = 0
