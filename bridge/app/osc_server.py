@@ -38,15 +38,14 @@ from musebridge.bridge.core.learn import by_name
 from musebridge.bridge.core.osc_namespace import (
     ERRORS_PER_S,
     EXTRAS_PER_S,
-    HEARTBEAT_S,
     MOST_ERRORS,
     MOST_EXTRAS,
-    ROOT,
     SPECS,
     Query,
     Request,
     parameters,
 )
+from musebridge.bridge.core.osc_news import HEARTBEAT_S, ROOT
 from musebridge.bridge.core.rate_limit import RateLimit
 from musebridge.bridge.core.settings import MODES, Value
 from musebridge.bridge.core.snapshot import Snapshot

@@ -33,13 +33,12 @@ from musebridge.bridge.core.commands import (
     Stop,
     Unlearn,
 )
+from musebridge.bridge.core.osc_news import OUTGOING, ROOT
 from musebridge.bridge.core.osc_pattern import is_pattern, matches
 from musebridge.bridge.core.settings import MODES, Settings, Value, value_at
 from musebridge.errors import ConfigError
 from musebridge.events import Message, NoteOff, NoteOn
 
-ROOT = "/musebridge"
-HEARTBEAT_S = 2.0
 KEPT_S = 10.0
 """A time tag so far ahead is kept; one further ahead is of a clock that is wrong."""
 MAX_LENGTH, MAX_REQUESTS = 4096, 256
@@ -279,33 +278,6 @@ INCOMING = (
     Entry("/tempo/raw", "beats a minute", f"as {ROOT}/param/bpm (REAPER)", _tempo),
     Entry("/live/song/get/tempo", "beats a minute", "as /tempo/raw (AbletonOSC)", _tempo),
     Entry("/live/song/get/is_playing", "0 or 1", "as /play or /stop (AbletonOSC)", _playing),
-)
-OUTGOING = (
-    (f"{ROOT}/state", "listening, answering, interrupted, stopped or paused"),
-    (f"{ROOT}/mode", "the mode, when it changes"),
-    (f"{ROOT}/key", "the key of the phrase, such as D minor, when the model begins; empty if there is none"),
-    (f"{ROOT}/chord", "the chord that the player holds, such as Am7/G; empty if it has no name"),
-    (f"{ROOT}/beat", "beat of the bar, bar (both from 1) and tempo, at each beat of the clock or of the bars"),
-    (f"{ROOT}/note", "pitch and velocity of each note of the model as it sounds, and when it was due; 0 ends it"),
-    (f"{ROOT}/time", f"the time of the bridge, every {HEARTBEAT_S:g} s and before what is planned or heard"),
-    (f"{ROOT}/plan", "when, pitch and velocity of a note of the model that is going to sound; 0 ends it"),
-    (f"{ROOT}/withdrawn", "what was planned and has not sounded is not going to; what is planned from here on is"),
-    (f"{ROOT}/heard", "when, pitch and velocity of each note of the player; 0 ends it"),
-    (f"{ROOT}/pedal", "when the player moved the sustain pedal, and its value"),
-    (f"{ROOT}/port", "in or out, its name, and 1 if it is there; when that changes"),
-    (f"{ROOT}/param/<name>", "the value of a parameter that a controller moves"),
-    (f"{ROOT}/learning", "the parameter that waits for a controller; empty if none does"),
-    (f"{ROOT}/learnt", "a parameter, its controller and the controller's channel; -1 and 0 if it is free"),
-    (f"{ROOT}/record", "1 when a take begins; 0 and its file when it was written"),
-    (
-        f"{ROOT}/stats",
-        f"every {HEARTBEAT_S:g} s: notes heard, notes played, median and p99 of lateness in milliseconds",
-    ),
-    (f"{ROOT}/heartbeat", f"every {HEARTBEAT_S:g} s: seconds since the start"),
-    (
-        f"{ROOT}/error",
-        "what was wrong with a datagram, to its sender; a port that is gone or a model that failed, to subscribers",
-    ),
 )
 
 

@@ -23,7 +23,8 @@ from musebridge.bridge.app.preset import Preset, load, save_binds
 from musebridge.bridge.app.testing import ScriptedEngine, babble
 from musebridge.bridge.app.threads import Inbox, SessionThread
 from musebridge.bridge.core.commands import Bind, Command, HandOver, Learn, Pause, SetMode, TellBeats
-from musebridge.bridge.core.osc_namespace import INCOMING, MOST_ERRORS, ROOT, SPECS, parameters
+from musebridge.bridge.core.osc_namespace import INCOMING, MOST_ERRORS, SPECS, parameters
+from musebridge.bridge.core.osc_news import ROOT
 from musebridge.bridge.core.osc_page import document
 from musebridge.bridge.core.scheduler import Scheduler
 from musebridge.bridge.core.session import Session
