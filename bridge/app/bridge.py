@@ -14,9 +14,11 @@ from musebridge.bridge.app.clips import ClipWriter
 from musebridge.bridge.app.journal import Journal, JournalledOutbox
 from musebridge.bridge.app.link import LinkFollower
 from musebridge.bridge.app.osc_server import OscServer, address_text
+from musebridge.bridge.app.preset import Preset
 from musebridge.bridge.app.saver import Saver
+from musebridge.bridge.app.shelf import Shelf
 from musebridge.bridge.app.stats import Stats
-from musebridge.bridge.app.threads import Inbox, Poller, PortMonitor, Sender, SessionThread
+from musebridge.bridge.app.threads import Asked, Inbox, Poller, PortMonitor, Sender, SessionThread
 from musebridge.bridge.core.clip import Place
 from musebridge.bridge.core.commands import Bind, Stop
 from musebridge.bridge.core.context import Engine
@@ -47,6 +49,7 @@ class Bridge:
         save: called, from a thread of its own, with the controllers that move parameters whenever one was learnt.
         clip: where each answer becomes a clip once it has sounded: one of ``clips.TARGETS``.
         clip_track: the track there; empty is the selected one.
+        preset: that it began with; others can be taken and saved by OSC.
         link: whether bars follow Ableton Link, where others are there.
         journal: given the seed, returns where to log the session; or None.
         notice: called with each change of state or of a port and each error, in one line.
@@ -66,6 +69,7 @@ class Bridge:
         save: Callable[[Sequence[Bind]], object] | None = None,
         clip: str = "off",
         clip_track: str = "",
+        preset: Preset | None = None,
         link: bool = False,
         journal: Callable[[int], Journal] | None = None,
         clock: Clock | None = None,
@@ -97,6 +101,7 @@ class Bridge:
         self._poller = Poller(source, clock, self.inbox, self._echoes, passed_on, self._passes_on, hears, self.fail)
         self._port_monitor = PortMonitor([source, target], self._on_port, self.fail)
         self._clips = self._clip_writer(clip, clip_track)
+        self._shelf = Shelf(preset, self._ask, self._publish, self._report) if preset else None
         self.osc = self._osc_server(osc) if osc else None
         self._binds = binds
         self._saver = Saver(save, binds, self._report, self.fail) if save else None
@@ -110,7 +115,11 @@ class Bridge:
             record=self.record,
             clip=self._clips.ask,
             ports=self._ports,
+            others=self._shelf.answerers() if self._shelf else {},
         )
+
+    def _ask(self, asked: Asked) -> None:
+        self.inbox.put((self._clock.now(), asked))
 
     def _ports(self) -> list[tuple[str, str, int]]:
         sides = (("in", self.source), ("out", self.target))

@@ -1,5 +1,13 @@
 """What the bridge says by OSC: addresses, and what they mean; ``docs/osc.md`` has them too."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from musebridge.bridge.core.settings import Settings, Value
+
 ROOT = "/musebridge"
 HEARTBEAT_S = 2.0
 OUTGOING = (
@@ -15,6 +23,13 @@ OUTGOING = (
     (f"{ROOT}/heard", "when, pitch and velocity of each note of the player; 0 ends it"),
     (f"{ROOT}/pedal", "when the player moved the sustain pedal, and its value"),
     (f"{ROOT}/port", "in or out, its name, and 1 if it is there; when that changes"),
+    (f"{ROOT}/preset", "name and description of a preset; when one was saved"),
+    (f"{ROOT}/take", "number, seconds, notes and 1 if it is kept, of an answer that has sounded; when that changes"),
+    (f"{ROOT}/take/deleted", "the number of an answer that is forgotten"),
+    (
+        f"{ROOT}/take/notes",
+        "number of the answer, events before these, events in all, then of each event when, pitch and velocity; 0 ends",
+    ),
     (f"{ROOT}/param/<name>", "the value of a parameter that a controller moves"),
     (f"{ROOT}/learning", "the parameter that waits for a controller; empty if none does"),
     (f"{ROOT}/learnt", "a parameter, its controller and the controller's channel; -1 and 0 if it is free"),
@@ -29,3 +44,21 @@ OUTGOING = (
         "what was wrong with a datagram, to its sender; a port that is gone or a model that failed, to subscribers",
     ),
 )
+
+
+def parameters() -> list[tuple[Value, ...]]:
+    """Return name, type, low, high, default, unit and meaning of each parameter."""
+    at_first, rows = Settings(), list[tuple[Value, ...]]()
+    for parameter in fields(Settings):
+        name, spec = parameter.name, parameter.metadata
+        low, high, unit = (spec.get(key, missing) for key, missing in (("low", 0), ("high", 0), ("unit", "")))
+        rows.append((name, _type(spec), low, high, getattr(at_first, name), unit.strip(), spec["meaning"]))
+    return rows
+
+
+def _type(spec: Mapping[str, Any]) -> str:
+    if "low" not in spec:
+        return "text"
+    if not spec["whole"]:
+        return "number"
+    return "switch" if (spec["low"], spec["high"]) == (0, 1) else "whole"
