@@ -232,7 +232,12 @@ def test_beyond_loopback_the_address_has_a_token() -> None:
         async with Panel(("0.0.0.0", 0), ("127.0.0.1", 9)) as panel:
             at = f"http://127.0.0.1:{urlsplit(panel.url).port}"
             assert panel.token
-            for path, status in (("/", 403), ("/?token=wrong", 403), (f"/?token={panel.token}", 200)):
+            for path, status in (
+                ("/", 403),
+                ("/?token=wrong", 403),
+                (f"/?token={panel.token}", 200),
+                ("/takes/1.mid", 403),
+            ):
                 assert (await asyncio.to_thread(fetched, at, path))[0] == status
             with pytest.raises(InvalidStatus):
                 await connect(f"{at.replace('http', 'ws')}/socket").__aenter__()
@@ -266,10 +271,13 @@ def test_of_each_thing_the_latest_is_remembered() -> None:
     memory.keep(["/musebridge/learnt", "recall", 8, 1])
     memory.keep(["/musebridge/plan", 500, 60, 70])
     memory.keep(["/musebridge/param/bpm", 91])
+    for topic, *values in (["take", 1, 2.0, 3, 0], ["take", 2, 4.0, 5, 0], ["take", 2, 4.0, 5, 1], ["take/deleted", 1]):
+        memory.keep([f"/musebridge/{topic}", *values])
     assert memory.all() == [
         ["/musebridge/param/bpm", 91],
         ["/musebridge/learnt", "bpm", 7, 1],
         ["/musebridge/learnt", "recall", 8, 1],
+        ["/musebridge/take", 2, 4.0, 5, 1],
     ]
 
 
