@@ -111,7 +111,7 @@ def test_a_band_of_another_canvas_is_refused(tmp_path, told, says):
 
 def test_a_generator_is_no_band(tmp_path):
     shipped = Path(__file__).parents[1] / "presets"
-    done = run("jam", "-o", tmp_path / "jam.mid", "--model", next(shipped.glob("*.onnx")))
+    done = run("jam", "-o", tmp_path / "jam.mid", "--model", shipped / "maestro-12m.onnx")
     assert done.exit_code == 1
     assert "here a band is needed" in done.output
 
@@ -121,3 +121,9 @@ def test_a_file_in_three_leaves_the_band_nothing(tmp_path, model):
     done = run("band", tmp_path / "waltz.mid", "-o", tmp_path / "out.mid", "--model", model)
     assert done.exit_code == 1
     assert "waltz.mid: leaves the band nothing to play" in done.output
+
+
+def test_the_bundled_band_jams_without_being_named(tmp_path):
+    done = run("jam", "-o", tmp_path / "jam.mid", "--bars", "4")
+    assert done.exit_code == 0, done.output
+    assert {"drums", "bass"} <= {family for family, *_ in played(tmp_path / "jam.mid")}

@@ -70,5 +70,5 @@ def test_imports_keep_their_directions():
 @pytest.mark.parametrize("name", SEAM)
 def test_a_name_that_scripts_of_strangers_look_up_is_defined_once(name):
     defined = re.compile(rf"^(?:class|def) {name}\b", re.MULTILINE)
-    places = [path for part in ("musebridge/smf", *PARTS) for path in (ROOT / part).rglob("*.py")]
+    places = [path for part in ("musebridge/band", "musebridge/smf", *PARTS) for path in (ROOT / part).rglob("*.py")]
     assert len([path for path in places if defined.search(path.read_text(encoding="utf-8"))]) == 1

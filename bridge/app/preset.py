@@ -25,6 +25,8 @@ FOLDER = Path(str(resources.files("musebridge.presets")))
 USER_FOLDER = Path(click.get_app_dir("musebridge")) / "presets"
 """Where users keep their own, in the platform's place for configuration; one hides a bundled one of its name."""
 MODEL = "maestro-12m.onnx"
+BAND = FOLDER / "band.onnx"
+"""The bundled band."""
 _NAME = re.compile(r"\w[\w .+()-]{0,63}")
 _SAVED = " (saved)"
 

@@ -50,10 +50,10 @@ def read(path: str | Path) -> tuple[Canvas, Rounding]:
     """
     data = read_bytes(Path(path))
     with naming(path):
-        return parse(data)
+        return read_canvas(data)
 
 
-def parse(data: bytes) -> tuple[Canvas, Rounding]:
+def read_canvas(data: bytes) -> tuple[Canvas, Rounding]:
     """Read the bytes of a MIDI file; see :func:`read`. Messages lack the path."""
     smf = load(data)
     if TempoMap.is_smpte(smf):

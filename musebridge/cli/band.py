@@ -13,7 +13,7 @@ from musebridge.errors import ConfigError, MidiFileError
 if TYPE_CHECKING:
     from musebridge.bridge.core.chart import Chart
 
-_MODEL = click.option("--model", type=FILE, required=True, help="The exported band, an .onnx file.")
+_MODEL = click.option("--model", type=FILE, help="Exported band, an .onnx file; default the bundled one.")
 _CHORDS = click.option("--chords", help="Chords to lean to: 'Dm7 | G7 | Cmaj7 | %', or a .txt of them.")
 _PARTS = click.option("--parts", default="drums,bass,guitar,strings", show_default=True, help="Who shall play.")
 _TEMPERATURE = click.option("--temperature", type=click.FloatRange(0.05, 3), default=1.0, show_default=True)
@@ -29,7 +29,7 @@ _OUT = click.option("-o", "--out", required=True, type=FILE, help="The .mid to w
 @_TEMPERATURE
 @SEED
 def band(
-    seed_file: Path, out: Path, model: Path, chords: str | None, parts: str, temperature: float, seed: int
+    seed_file: Path, out: Path, model: Path | None, chords: str | None, parts: str, temperature: float, seed: int
 ) -> None:
     """Let a band play with a MIDI file.
 
@@ -39,6 +39,7 @@ def band(
     import numpy as np
 
     from musebridge.band import adding, reading
+    from musebridge.bridge.app.preset import BAND
     from musebridge.bridge.core.arrangement import accompany
     from musebridge.bridge.inference.band import OnnxBand
     from musebridge.smf.piece import naming, read_bytes
@@ -48,10 +49,10 @@ def band(
         raise MidiFileError(f"{out}: is the seed itself; choose another place")
     data = read_bytes(seed_file)
     with naming(seed_file):
-        canvas, _ = reading.parse(data)
+        canvas, _ = reading.read_canvas(data)
         notes = accompany(
             canvas,
-            OnnxBand(model),
+            OnnxBand(model or BAND),
             np.random.default_rng(seed),
             chart=_chart(chords),
             families=_families(parts),
@@ -74,18 +75,19 @@ def band(
 @_TEMPERATURE
 @SEED
 def jam(
-    out: Path, bars: int, bpm: float, model: Path, chords: str | None, parts: str, temperature: float, seed: int
+    out: Path, bars: int, bpm: float, model: Path | None, chords: str | None, parts: str, temperature: float, seed: int
 ) -> None:
     """Let a band play from noise, or from a chart alone."""
     import numpy as np
 
     from musebridge.band import adding, writing
     from musebridge.band.canvas import Canvas, Header, Tempo
+    from musebridge.bridge.app.preset import BAND
     from musebridge.bridge.core.arrangement import jam as play
     from musebridge.bridge.inference.band import OnnxBand
 
     notes = play(
-        OnnxBand(model),
+        OnnxBand(model or BAND),
         bars,
         np.random.default_rng(seed),
         chart=_chart(chords),

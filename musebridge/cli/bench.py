@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from musebridge.cli.bench_study import bench_ablation, bench_scaling
 from musebridge.cli.common import (
     CHECKPOINT,
     CORPUS,
@@ -16,7 +16,6 @@ from musebridge.cli.common import (
     MODEL,
     PRESET,
     SEED,
-    command_line,
     console,
     progress,
     say,
@@ -24,16 +23,12 @@ from musebridge.cli.common import (
 
 if TYPE_CHECKING:
     from musebridge.benchmarks.measure import Row
-    from musebridge.benchmarks.study import Trial
 
 JSON = click.option("--json", "json_file", type=FILE, help="Also write the results to this file.")
-STUDY = click.option(
-    "-o", "--out", type=FOLDER, default=Path("out/study"), show_default=True, help="Folder for trials and tables."
-)
 PARTS = ("play", "sender", "rolls")
 
 
-@click.group()
+@click.group(commands=(bench_ablation, bench_scaling))
 def bench() -> None:
     """Measure this machine; each figure is compared with another program or a limit."""
 
@@ -358,45 +353,6 @@ def bench_fuzz(datagrams: int, noise: int, json_file: Path | None) -> None:
     from musebridge.benchmarks import fuzz
 
     _tell(list(fuzz.rows(datagrams, noise)), json_file)
-
-
-@bench.command("ablation")
-@CORPUS
-@click.option("--width", type=click.IntRange(128), default=256, show_default=True, help="Width of both generators.")
-@click.option("--tokens", type=click.IntRange(1), default=500_000, show_default=True, help="Tokens in each training.")
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
-@STUDY
-def bench_ablation(corpus_dir: Path, width: int, tokens: int, seeds: int, out: Path) -> None:
-    """Train the reference and the default generator alike, and compare them."""
-    from musebridge.benchmarks import study
-
-    _study(study.ablation(width, tokens, seeds), corpus_dir, out / "ablation.md", study.ablation_page)
-
-
-@bench.command("scaling")
-@CORPUS
-@click.option("--width", "widths", type=click.IntRange(128), multiple=True, default=(256, 512, 768), show_default=True)
-@click.option("--flops", "budgets", type=float, multiple=True, default=(2e13, 8e13), show_default=True)
-@STUDY
-def bench_scaling(corpus_dir: Path, widths: tuple[int, ...], budgets: tuple[float, ...], out: Path) -> None:
-    """Train several sizes with the same arithmetic, and compare them."""
-    from musebridge.benchmarks import study
-
-    _study(study.scaling(widths, budgets), corpus_dir, out / "scaling.md", study.scaling_page)
-
-
-def _study(
-    trials: list[Trial], corpus_dir: Path, page: Path, write_page: Callable[[list[dict[str, Any]], str], str]
-) -> None:
-    from musebridge.benchmarks import study
-    from musebridge.training.data import corpus
-
-    rows = []
-    for row in study.run(trials, corpus.load(corpus_dir), page.parent):
-        say(f"{row['name']}, width {row['width']}, seed {row['seed']}: NLL {row['nll']:.4f}, {row['seconds']:.0f} s")
-        rows.append(row)
-    page.write_text(write_page(rows, command_line()), encoding="utf-8")
-    say(f"wrote {page}")
 
 
 def _tell(rows: list[Row], json_file: Path | None) -> None:

@@ -60,7 +60,7 @@ def test_a_file_goes_through_the_canvas_unchanged() -> None:
         track((0, program(33)), (0, on(40, 70)), (480, off(40)), (0, on(40, 5)), (40, off(40))),
         track((0, on(36, 100, 9)), (1, off(36, 9)), (479, on(36, 1, 9)), (480, off(36, 9))),
     )
-    canvas, rounding = reading.parse(data)
+    canvas, rounding = reading.read_canvas(data)
     assert canvas.header == Header(
         tempos=(Tempo(0, 400_000), Tempo(700, 600_001)),
         metres=(Metre(0, 3, 4),),
@@ -68,26 +68,28 @@ def test_a_file_goes_through_the_canvas_unchanged() -> None:
     )
     assert canvas.notes == notes((0, 0, 12, 40, 17), (0, 12, 1, 40, 1), (1, 0, 1, 36, 25), (1, 12, 12, 36, 0))
     assert (rounding.lengthened, rounding.in_layers, rounding.strikes_ms.tolist()) == (1, 0, [0.0] * 4)
-    assert reading.parse(writing.to_bytes(through_planes(canvas)))[0] == canvas
+    assert reading.read_canvas(writing.to_bytes(through_planes(canvas)))[0] == canvas
 
 
 def test_what_rounding_costs_is_told_in_milliseconds() -> None:
-    _, rounding = reading.parse(smf(track((10, on(60)), (480, off(60)), (20, on(62)), (480, off(62)))))
+    _, rounding = reading.read_canvas(smf(track((10, on(60)), (480, off(60)), (20, on(62)), (480, off(62)))))
     # 10 ticks of 480 go to step 0, 510 to step 13 at tick 520; a tick is 500 / 480 ms.
     assert rounding.strikes_ms.tolist() == pytest.approx([-10 * 500 / 480, 10 * 500 / 480])
 
 
 def test_two_strikes_within_a_step_and_unisons_are_of_voices_of_their_own() -> None:
     twice = track((0, on(60, 80)), (5, off(60)), (5, on(60, 40)), (470, off(60)))
-    canvas, rounding = reading.parse(smf(twice))
+    canvas, rounding = reading.read_canvas(smf(twice))
     assert canvas.notes == notes((0, 0, 1, 60, 20), (1, 0, 12, 60, 10))
     assert rounding.in_layers == 1
     assert canvas.merged() == 1
-    assert reading.parse(writing.to_bytes(through_planes(canvas)))[0] == canvas
+    assert reading.read_canvas(writing.to_bytes(through_planes(canvas)))[0] == canvas
 
 
 def test_two_pianos_are_one_family_and_stay_two_voices() -> None:
-    canvas, _ = reading.parse(smf(track((0, on(60)), (480, off(60))), track((0, on(60, 90, 1)), (240, off(60, 1)))))
+    canvas, _ = reading.read_canvas(
+        smf(track((0, on(60)), (480, off(60))), track((0, on(60, 90, 1)), (240, off(60, 1))))
+    )
     assert len(canvas.header.voices) == 2
     merged = to_notes(canvas.planes(0, 24, ("piano",)))
     assert merged == notes((0, 0, 12, 60, 22))
@@ -97,11 +99,11 @@ def test_a_program_that_changes_on_a_channel_is_chosen_again_before_each_note() 
     both = track(
         (0, on(60)), (240, off(60)), (0, program(40)), (0, on(62)), (240, off(62)), (0, program(0)), (0, on(64))
     )
-    canvas, _ = reading.parse(smf(both))
+    canvas, _ = reading.read_canvas(smf(both))
     assert [voice.program for voice in canvas.header.voices] == [0, 40]
     tracks = writing.tracks(canvas)
     assert tracks[0][-3] == (480, program(0))
-    assert reading.parse(writing.to_bytes(canvas))[0] == canvas
+    assert reading.read_canvas(writing.to_bytes(canvas))[0] == canvas
 
 
 def test_bars_follow_the_metres() -> None:
@@ -120,7 +122,7 @@ def test_bars_follow_the_metres() -> None:
 )
 def test_a_file_that_is_no_music_on_a_grid_is_refused(data: bytes, says: str) -> None:
     with pytest.raises(MidiFileError, match=says):
-        reading.parse(data)
+        reading.read_canvas(data)
 
 
 def test_packing_moves_nothing() -> None:
@@ -151,7 +153,7 @@ def test_a_picture_and_a_file_of_any_notes_give_them_back(
     picture.write(path, canvas)
     assert picture.read(path) == canvas
     if {voice for voice, *_ in found} == {0, 1}:
-        assert reading.parse(writing.to_bytes(canvas))[0] == canvas
+        assert reading.read_canvas(writing.to_bytes(canvas))[0] == canvas
 
 
 def test_another_picture_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -173,4 +175,4 @@ def test_the_corpus_of_bands_loses_no_note() -> None:
         files = [row["file"] for row in csv.DictReader(table, delimiter="\t")]
     for name in files[::300]:
         canvas, _ = reading.read(BANDS / name)
-        assert reading.parse(writing.to_bytes(through_planes(canvas)))[0] == canvas, name
+        assert reading.read_canvas(writing.to_bytes(through_planes(canvas)))[0] == canvas, name
