@@ -16,7 +16,7 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from musebridge.benchmarks.measure import Row, resident_mb, row_of, seconds
 from musebridge.bridge.app.bridge import Bridge
 from musebridge.bridge.app.testing import ScriptedEngine, Witness, babble, simulate
-from musebridge.bridge.core import osc_namespace
+from musebridge.bridge.core import osc_namespace, osc_news
 from musebridge.bridge.core.scheduler import Scheduler
 from musebridge.bridge.core.session import Session
 from musebridge.bridge.core.settings import MODES, Settings
@@ -42,15 +42,15 @@ def order(chance: random.Random) -> bytes:
     else:
         value = chance.uniform(spec["low"], spec["high"] * 1.1)
     choices: list[tuple[str | float, ...]] = [
-        (f"{osc_namespace.ROOT}/param/{name}", value),
-        (f"{osc_namespace.ROOT}/norm/{name}", chance.random()),
-        (f"{osc_namespace.ROOT}/mode", chance.choice(MODES)),
+        (f"{osc_news.ROOT}/param/{name}", value),
+        (f"{osc_news.ROOT}/norm/{name}", chance.random()),
+        (f"{osc_news.ROOT}/mode", chance.choice(MODES)),
         (
-            f"{osc_namespace.ROOT}/{chance.choice(['handover', 'stop', 'retry', 'panic', 'reset'])}",
+            f"{osc_news.ROOT}/{chance.choice(['handover', 'stop', 'retry', 'panic', 'reset'])}",
             chance.randint(0, 1),
         ),
         (f"/vkb_midi/{chance.randint(0, 15)}/note/{chance.randint(40, 90)}", chance.choice([0, 80])),
-        (f"{osc_namespace.ROOT}/get/{name}",),
+        (f"{osc_news.ROOT}/get/{name}",),
     ]
     address, *arguments = chance.choice(choices)
     return message(str(address), *arguments)
@@ -131,7 +131,7 @@ def _pattern(chance: random.Random) -> bytes:
         chance.choices(["*", "?", "[a-z]", "[!_]", "{a,l,}", "a", "_", "["], k=chance.choice([1, 3, 16, 60]))
     )
     address = chance.choice(
-        [f"/{wild}", f"{osc_namespace.ROOT}/{wild}", f"{osc_namespace.ROOT}/get/{wild}", f"/vkb_midi/{wild}/note/*"]
+        [f"/{wild}", f"{osc_news.ROOT}/{wild}", f"{osc_news.ROOT}/get/{wild}", f"/vkb_midi/{wild}/note/*"]
     )
     return message(address, chance.randint(0, 1))
 
@@ -158,8 +158,8 @@ def datagrams(count: int, seed: int = 0) -> Row:
         controller.connect(bridge.osc.address)
 
         def ask() -> None:
-            controller.send(message(f"{osc_namespace.ROOT}/capabilities"))
-            while not controller.recv(65_535).startswith(f"{osc_namespace.ROOT}/capabilities".encode()):
+            controller.send(message(f"{osc_news.ROOT}/capabilities"))
+            while not controller.recv(65_535).startswith(f"{osc_news.ROOT}/capabilities".encode()):
                 pass
 
         def burst() -> None:
@@ -170,10 +170,10 @@ def datagrams(count: int, seed: int = 0) -> Row:
 
         times_ms = [1e3 * seconds(burst) for _ in range(0, count, _FENCE)]
         for name, value in asdict(Settings()).items():
-            controller.send(message(f"{osc_namespace.ROOT}/param/{name}", value))
-        controller.send(message(f"{osc_namespace.ROOT}/pause", 0))  # which a pattern may have meant
+            controller.send(message(f"{osc_news.ROOT}/param/{name}", value))
+        controller.send(message(f"{osc_news.ROOT}/pause", 0))  # which a pattern may have meant
         ask()
-        controller.send(message(f"{osc_namespace.ROOT}/handover"))
+        controller.send(message(f"{osc_news.ROOT}/handover"))
         plays = any(bridge.ended.wait(0.01) or target.poll() for _ in range(round(_DEADLINE_S / 0.01)))
     if bridge.failure or not plays:
         raise RuntimeError("the bridge plays no more") from bridge.failure

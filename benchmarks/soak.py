@@ -27,7 +27,7 @@ from musebridge.benchmarks.jack import Peer
 from musebridge.benchmarks.measure import Row, resident_mb, row_of
 from musebridge.bridge.app.osc_parser import parse
 from musebridge.bridge.app.testing import ScriptedEngine, Witness, babble, simulate
-from musebridge.bridge.core import osc_namespace
+from musebridge.bridge.core import osc_namespace, osc_news
 from musebridge.bridge.core.commands import Command, HandOver, SetMode, SetParameter, Stop
 from musebridge.bridge.core.scheduler import Owner, Scheduler, Sent
 from musebridge.bridge.core.session import Session
@@ -162,7 +162,7 @@ def _play(
             played += [(chance.uniform(0, 5), order(chance)) for _ in range(chance.randrange(6))]
             if chance.random() < 0.5:
                 played += [
-                    (0.0, osc_message(f"{osc_namespace.ROOT}/param/{name}", value)) for name, value in _DEFAULTS.items()
+                    (0.0, osc_message(f"{osc_news.ROOT}/param/{name}", value)) for name, value in _DEFAULTS.items()
                 ]
             for at_s, message in sorted(played, key=lambda item: item[0]):
                 client.listen(now_s + at_s - clock.now())

@@ -14,11 +14,14 @@ from musebridge.bridge.app.clips import ClipWriter
 from musebridge.bridge.app.journal import Journal, JournalledOutbox
 from musebridge.bridge.app.link import LinkFollower
 from musebridge.bridge.app.osc_server import OscServer, address_text
+from musebridge.bridge.app.preset import Preset
 from musebridge.bridge.app.saver import Saver
+from musebridge.bridge.app.shelf import Shelf
 from musebridge.bridge.app.stats import Stats
-from musebridge.bridge.app.threads import Inbox, Poller, PortMonitor, Sender, SessionThread
+from musebridge.bridge.app.takes import Takes
+from musebridge.bridge.app.threads import Asked, Inbox, Poller, PortMonitor, Sender, SessionThread
 from musebridge.bridge.core.clip import Place
-from musebridge.bridge.core.commands import Bind, Stop
+from musebridge.bridge.core.commands import Bind, Command, Stop
 from musebridge.bridge.core.context import Engine
 from musebridge.bridge.core.echo import EchoFilter
 from musebridge.bridge.core.scheduler import Outbox, Owner, Sent
@@ -47,6 +50,7 @@ class Bridge:
         save: called, from a thread of its own, with the controllers that move parameters whenever one was learnt.
         clip: where each answer becomes a clip once it has sounded: one of ``clips.TARGETS``.
         clip_track: the track there; empty is the selected one.
+        preset: that it began with; others can be taken and saved by OSC.
         link: whether bars follow Ableton Link, where others are there.
         journal: given the seed, returns where to log the session; or None.
         notice: called with each change of state or of a port and each error, in one line.
@@ -66,6 +70,7 @@ class Bridge:
         save: Callable[[Sequence[Bind]], object] | None = None,
         clip: str = "off",
         clip_track: str = "",
+        preset: Preset | None = None,
         link: bool = False,
         journal: Callable[[int], Journal] | None = None,
         clock: Clock | None = None,
@@ -90,13 +95,15 @@ class Bridge:
         session = Session(engine, outbox, settings, mode=mode, rng=rng, publish=self._publish)
         self.snapshot = session.snapshot
         """How the session stood after its thread's latest turn; any thread may read it."""
+        self._takes = Takes(self._sender, clock.now, self._publish) if osc else None
         self._session_thread = SessionThread(
-            *(session, clock, self.inbox, self.journal, self._show, self._report, self.fail, self._bulletin.heard)
+            *(session, clock, self.inbox, self.journal, self._show, self._report, self.fail, self._on_heard)
         )
         hears, passed_on = self.stats.on_received, self._sender.push
         self._poller = Poller(source, clock, self.inbox, self._echoes, passed_on, self._passes_on, hears, self.fail)
         self._port_monitor = PortMonitor([source, target], self._on_port, self.fail)
         self._clips = self._clip_writer(clip, clip_track)
+        self._shelf = Shelf(preset, self._ask, self._publish, self._report) if preset else None
         self.osc = self._osc_server(osc) if osc else None
         self._binds = binds
         self._saver = Saver(save, binds, self._report, self.fail) if save else None
@@ -110,7 +117,11 @@ class Bridge:
             record=self.record,
             clip=self._clips.ask,
             ports=self._ports,
+            others=dict(item for desk in (self._shelf, self._takes) if desk for item in desk.answerers().items()),
         )
+
+    def _ask(self, asked: Asked) -> None:
+        self.inbox.put((self._clock.now(), asked))
 
     def _ports(self) -> list[tuple[str, str, int]]:
         sides = (("in", self.source), ("out", self.target))
@@ -126,6 +137,7 @@ class Bridge:
             notice=self._notice,
             on_error=self._report,
             on_failure=self.fail,
+            on_answer=self._takes.add if self._takes else lambda answered: None,
         )
 
     def _passes_on(self, message: Message) -> bool:
@@ -193,13 +205,18 @@ class Bridge:
     def _show(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
 
+    def _on_heard(self, at_s: float, message: Message | Command) -> None:
+        self._bulletin.heard(at_s, message)
+        if self._takes:
+            self._takes.heard(message)
+
     def _on_sent(self, sent: Sent) -> None:
         self._echoes.sent(sent)
         self.stats.on_sent(sent)
         if self.journal:
             self.journal.sent(sent)
         self._clips.tell(sent)
-        if self.osc and sent.owner is Owner.MODEL:
+        if self.osc and sent.owner is not Owner.PLAYER:
             match sent.event:
                 case NoteOn(pitch=pitch, velocity=velocity):
                     self.osc.publish("note", pitch, velocity, self._bulletin.ms(sent.due_s))
@@ -217,6 +234,8 @@ class Bridge:
     def _answer_begins(self, place: Place) -> None:
         if self.journal:
             self.journal.answer(place)
+        if self._takes:
+            self._takes.end()
         self._clips.tell(place)
 
     def _publish(self, topic: str, *values: Value) -> None:

@@ -93,6 +93,7 @@ class ClipWriter(Worker):
         lookahead_s: how far ahead the model writes, asked for each time.
         notice: called with what was written.
         on_error: called with why one could not be.
+        on_answer: called with each answer once it has sounded.
         on_failure: called if the thread cannot go on.
     """
 
@@ -107,11 +108,12 @@ class ClipWriter(Worker):
         notice: Callable[[str], None],
         on_error: Callable[[MuseBridgeError], None],
         on_failure: Callable[[str, Exception], None],
+        on_answer: Callable[[Answered], None] = lambda answered: None,
     ) -> None:
         super().__init__("clips", on_failure)
         self._target, self._track = target, track
         self._lines, self._now, self._lookahead_s = lines, now, lookahead_s
-        self._notice, self._on_error = notice, on_error
+        self._notice, self._on_error, self._on_answer = notice, on_error, on_answer
         self._news: SimpleQueue[Place | Sent | float | str] = SimpleQueue()
         self._recorder, self._over_s = AnswerRecorder(), 0.0
         self._latest: Answered | None = None
@@ -162,6 +164,7 @@ class ClipWriter(Worker):
     def _write_all(self, answers: list[Answered]) -> None:
         for answered in answers:
             self._latest = answered
+            self._on_answer(answered)
             self._write_to(self._target, answered)
 
     def _write_to(self, target: str, answered: Answered | None) -> None:

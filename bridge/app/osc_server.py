@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 import selectors
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from functools import partial
@@ -38,15 +38,13 @@ from musebridge.bridge.core.learn import by_name
 from musebridge.bridge.core.osc_namespace import (
     ERRORS_PER_S,
     EXTRAS_PER_S,
-    HEARTBEAT_S,
     MOST_ERRORS,
     MOST_EXTRAS,
-    ROOT,
     SPECS,
     Query,
     Request,
-    parameters,
 )
+from musebridge.bridge.core.osc_news import HEARTBEAT_S, ROOT, parameters
 from musebridge.bridge.core.rate_limit import RateLimit
 from musebridge.bridge.core.settings import MODES, Value
 from musebridge.bridge.core.snapshot import Snapshot
@@ -62,6 +60,7 @@ _WAIT_S = 0.02
 
 Address = tuple[str, int]
 """Host and port."""
+Answerer = Callable[[Value | None, Snapshot], Sequence[News]]
 SocketAddress = tuple[Any, ...]
 """As the socket has it: IPv6 adds two numbers to host and port."""
 
@@ -88,6 +87,7 @@ class OscServer(Worker):
         stats: returns what ``/stats`` says.
         record: begins a take or ends it; None does what is not done yet.
         clip: writes the last answer as a clip to where it is told, or to the preset's place for None.
+        others: of further queries, what answers one, given its argument and how things stand.
         ports: returns of each port whether it is ``in`` or ``out``, its name, and 1 if it is there.
 
     Raises:
@@ -107,11 +107,13 @@ class OscServer(Worker):
         record: Callable[[bool | None], None] = lambda wanted: None,
         clip: Callable[[str | None], None] = lambda target: None,
         ports: Callable[[], Sequence[tuple[str, str, int]]] = tuple,
+        others: Mapping[str, Answerer] | None = None,
     ) -> None:
         super().__init__("osc", on_failure)
         self._bulletin, self._ports = bulletin or Bulletin(clock.now()), ports
         self._clock, self._inbox, self._status, self._stats = clock, inbox, status, stats
         self._record, self._clip = record, clip
+        self._others = others or {}
         self.refused = 0
         """Datagrams of which something was not understood or not done."""
         self._to_say: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -263,6 +265,8 @@ class OscServer(Worker):
                 self._record(wanted)
             case Query("clip", str() | None as target):
                 self._clip(target)
+            case Query(what, argument) if what in self._others:
+                return list(self._others[what](argument, snapshot))
             case Query("subscribe", port):
                 self._subscribe(now_s, sender, _at_port(sender, port))
             case Query("unsubscribe", port):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from musebridge.bridge.core.learn import Bindings, by_name
 from musebridge.bridge.core.settings import Settings, check_mode
 from musebridge.config import build, read_toml
 from musebridge.errors import ConfigError
+from musebridge.files import replacing
 
 FOLDER = Path(str(resources.files("musebridge.presets")))
 USER_FOLDER = Path(click.get_app_dir("musebridge")) / "presets"
@@ -25,6 +27,8 @@ USER_FOLDER = Path(click.get_app_dir("musebridge")) / "presets"
 MODEL = "maestro-12m.onnx"
 BAND = FOLDER / "band.onnx"
 """The bundled band."""
+_NAME = re.compile(r"\w[\w .+()-]{0,63}")
+_SAVED = " (saved)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,12 +148,11 @@ def save_binds(preset: Preset, binds: Iterable[Bind]) -> Path:
     source = path if path.is_file() else preset.path
     wanted = {bind.name: {"controller": bind.controller, "channel": bind.channel} for bind in binds}
     rest = {key: value for key, value in read_toml(source).items() if key != "controllers"}
-    rows = [f"{name} = {{ {', '.join(f'{key} = {n}' for key, n in at.items())} }}\n" for name, at in wanted.items()]
     text = _CONTROLLERS_TABLE.sub("", f"{source.read_text(encoding='utf-8')}\n").rstrip() + "\n"
-    text += "".join(["\n[controllers]\n", *rows]) if rows else ""
-    if not _says(text, {**rest, "controllers": wanted} if rows else rest):
+    text += "".join(_controller_rows(wanted))
+    if not _says(text, {**rest, "controllers": wanted} if wanted else rest):
         raise ConfigError(f"{source}: has controllers in a form of its own; write them as a table [controllers]")
-    return _write(path, text, "controllers are not saved")
+    return _write(path, text)
 
 
 def save_copy(preset: Preset, name: str, model: str) -> Path:
@@ -167,18 +170,62 @@ def save_copy(preset: Preset, name: str, model: str) -> Path:
     text = f'model = "{model}"\n' + _MODEL_LINE.sub("", source)
     if not _says(text, {**read_toml(preset.path), "model": model}):
         raise ConfigError(f'{preset.path}: names its model in a form of its own; write model = "NAME.onnx" on a line')
-    return _write(USER_FOLDER / f"{name}.toml", text, "the preset is not saved")
+    return _write(USER_FOLDER / f"{name}.toml", text)
 
 
-def _write(path: Path, text: str, loss: str) -> Path:
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}; {loss}") from error
+def _write(path: Path, text: str) -> Path:
+    with replacing(path, ConfigError) as half:
+        half.write_text(text, encoding="utf-8")
     return path
+
+
+def check_name(name: str) -> str:
+    """Return the name of a preset.
+
+    Raises:
+        ConfigError: it is none: too long, or it might lead to another folder.
+    """
+    if not _NAME.fullmatch(name) or name.endswith((".toml", ".", " ")):
+        raise ConfigError(f"a preset's name is up to 64 letters, digits, spaces, and any of .+-()_, found {name!r:.70}")
+    return name
+
+
+def save_as(name: str, preset: Preset, mode: str, settings: Settings, binds: Iterable[Bind]) -> Preset:
+    """Write a preset of the user's: like another one, but with this mode, these settings and controllers.
+
+    One of the user's that has the name already becomes ``NAME.toml.old``.
+
+    Raises:
+        ConfigError: the name is none, or the file cannot be written.
+    """
+    path = USER_FOLDER / f"{check_name(name)}.toml"
+    is_bundled = preset.model.resolve().parent == FOLDER.resolve()
+    about: dict[str, str] = {
+        "description": f"{preset.description.removesuffix(_SAVED)}{_SAVED}",
+        "model": preset.model.name if is_bundled else str(preset.model.resolve()),
+        "mode": mode,
+        "clip": preset.clip,
+        "clip_track": preset.clip_track,
+    }
+    set_to: dict[str, Any] = asdict(settings)
+    wanted = {bind.name: {"controller": bind.controller, "channel": bind.channel} for bind in binds}
+    text = "".join([*_rows(about), "\n[settings]\n", *_rows(set_to), *_controller_rows(wanted)])
+    if not _says(text, {**about, "settings": set_to, **({"controllers": wanted} if wanted else {})}):
+        raise ConfigError("a text among the settings cannot be written to a preset")
+    with replacing(path, ConfigError) as half:
+        half.write_text(text, encoding="utf-8")
+        if path.is_file():
+            path.replace(path.with_name(f"{path.name}.old"))
+    return load(name)
+
+
+def _rows(values: dict[str, Any]) -> list[str]:
+    return [f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in values.items()]
+
+
+def _controller_rows(wanted: dict[str, dict[str, int]]) -> list[str]:
+    rows = [f"{name} = {{ {', '.join(f'{key} = {n}' for key, n in at.items())} }}\n" for name, at in wanted.items()]
+    return ["\n[controllers]\n", *rows] if rows else []
 
 
 def _says(text: str, wanted: dict[str, Any]) -> bool:

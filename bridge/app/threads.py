@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -152,10 +152,17 @@ class Sender(Worker):
             self._scheduler.push(scheduled)
             self._changed.notify()
 
-    def cancel(self, now_s: float) -> int:
-        """Drop what was not sent, release what sounds; return how many were dropped."""
+    def push_all(self, events: Iterable[Scheduled]) -> None:
+        """Take events to send, in one go."""
         with self._changed:
-            dropped = self._scheduler.cancel(now_s)
+            for scheduled in events:
+                self._scheduler.push(scheduled)
+            self._changed.notify()
+
+    def cancel(self, now_s: float, owner: Owner = Owner.MODEL) -> int:
+        """Drop what an owner has that was not sent, release what sounds of it; return how many were dropped."""
+        with self._changed:
+            dropped = self._scheduler.cancel(now_s, owner)
             self._changed.notify()
             return dropped
 

@@ -103,6 +103,19 @@ class Answered:
         """Whether each of its notes has ended."""
         return all(note.end_s is not None for note in self.notes)
 
+    def timed(self) -> list[Timed]:
+        """Return its events in seconds from its first note on, in milliseconds; notes end before others begin."""
+        first_s = min((note.begin_s for note in self.notes), default=0.0)
+        events: list[Timed] = []
+        for note in self.notes:
+            strike, begin_s = note.strike, round(note.begin_s - first_s, 3)
+            end_s = max(begin_s + 0.001, round((note.end_s or note.begin_s) - first_s, 3))
+            events += [
+                Timed(begin_s, strike),
+                Timed(round(end_s, 3), NoteOff(pitch=strike.pitch, channel=strike.channel)),
+            ]
+        return sorted(events, key=lambda timed: (timed.time_s, isinstance(timed.event, NoteOn)))
+
     def clip(self, bpm: float = 0.0, bar_beats: float = 0.0) -> Clip:
         """Return the answer as a clip.
 

@@ -89,7 +89,7 @@ class EchoFilter:
 
     def sent(self, sent: Sent) -> None:
         """Take down what left."""
-        if sent.owner is Owner.MODEL:
+        if sent.owner is not Owner.PLAYER:
             self._sent.append(sent)
 
     def is_echo(self, now_s: float, message: Message) -> bool:

@@ -33,13 +33,12 @@ from musebridge.bridge.core.commands import (
     Stop,
     Unlearn,
 )
+from musebridge.bridge.core.osc_news import OUTGOING, ROOT
 from musebridge.bridge.core.osc_pattern import is_pattern, matches
 from musebridge.bridge.core.settings import MODES, Settings, Value, value_at
 from musebridge.errors import ConfigError
 from musebridge.events import Message, NoteOff, NoteOn
 
-ROOT = "/musebridge"
-HEARTBEAT_S = 2.0
 KEPT_S = 10.0
 """A time tag so far ahead is kept; one further ahead is of a clock that is wrong."""
 MAX_LENGTH, MAX_REQUESTS = 4096, 256
@@ -49,7 +48,6 @@ LONGEST_PATTERN, MOST_WILDCARDS, MOST_MATCHES = 128, 16, 128
 MOST_ERRORS, ERRORS_PER_S, MOST_EXTRAS, EXTRAS_PER_S = 32, 8, 512, 128
 """What one address is sent, at once and in the long run: errors, and answers beyond the first to each datagram."""
 
-_AT_FIRST = Settings()
 SPECS = {spec.name: spec.metadata for spec in fields(Settings)}
 
 
@@ -172,6 +170,19 @@ def _clip(_: Sequence[str], argument: Any) -> Query | None:
     return Query("clip") if argument is None or _number(argument) >= 0.5 else None
 
 
+def _named(what: str) -> Parse:
+    def parse(_: Sequence[str], argument: Any) -> Query:
+        if not isinstance(argument, str):
+            raise ConfigError(f"takes a name, found {'none' if argument is None else reprlib.repr(argument)}")
+        return Query(what, argument)
+
+    return parse
+
+
+def _numbered(what: str) -> Parse:
+    return lambda _, argument: Query(what, round(_number(argument)))
+
+
 def _note(parts: Sequence[str], argument: Any) -> Message:
     channel, pitch = max(0, int(parts[0]) - 1), int(parts[1])
     velocity = _number(argument)
@@ -197,6 +208,12 @@ def _asking(what: str) -> Parse:
 
 _ONE_OR_NONE = "nothing, or ≥ 0.5"
 PLAY, STOP = Roll(rolling=True), Roll(rolling=False)
+_TAKES = {
+    "notes": f"is answered with {ROOT}/take/notes, as many as it takes",
+    "play": "plays an answer again, until stop, panic, reset or the model's next answer",
+    "keep": "the answer is kept until the bridge ends, however many follow",
+    "delete": "the answer is forgotten",
+}
 INCOMING = (
     Entry(f"{ROOT}/handover", _ONE_OR_NONE, "the model answers now", _trigger(HandOver())),
     Entry(f"{ROOT}/stop", _ONE_OR_NONE, "the answer ends", _trigger(Stop())),
@@ -253,6 +270,21 @@ INCOMING = (
         "at first, unit and meaning; a text has 0 for low and high",
         _asking("parameters"),
     ),
+    Entry(f"{ROOT}/presets", "nothing", f"is answered with a {ROOT}/preset for each", _asking("presets")),
+    Entry(
+        f"{ROOT}/presets/load",
+        "a name",
+        "takes mode and parameters of a preset; the model and learnt controllers stay",
+        _named("presets/load"),
+    ),
+    Entry(
+        f"{ROOT}/presets/save",
+        "a name",
+        "saves mode, parameters and learnt controllers as a preset of yours; an older one of the name becomes NAME.old",
+        _named("presets/save"),
+    ),
+    Entry(f"{ROOT}/takes", "nothing", f"is answered with a {ROOT}/take for each", _asking("takes")),
+    *(Entry(f"{ROOT}/takes/{what}", "its number", does, _numbered(f"takes/{what}")) for what, does in _TAKES.items()),
     Entry(f"{ROOT}/ports", "nothing", f"is answered with a {ROOT}/port for the input and the output", _asking("ports")),
     Entry(
         f"{ROOT}/subscribe",
@@ -280,50 +312,6 @@ INCOMING = (
     Entry("/live/song/get/tempo", "beats a minute", "as /tempo/raw (AbletonOSC)", _tempo),
     Entry("/live/song/get/is_playing", "0 or 1", "as /play or /stop (AbletonOSC)", _playing),
 )
-OUTGOING = (
-    (f"{ROOT}/state", "listening, answering, interrupted, stopped or paused"),
-    (f"{ROOT}/mode", "the mode, when it changes"),
-    (f"{ROOT}/key", "the key of the phrase, such as D minor, when the model begins; empty if there is none"),
-    (f"{ROOT}/chord", "the chord that the player holds, such as Am7/G; empty if it has no name"),
-    (f"{ROOT}/beat", "beat of the bar, bar (both from 1) and tempo, at each beat of the clock or of the bars"),
-    (f"{ROOT}/note", "pitch and velocity of each note of the model as it sounds, and when it was due; 0 ends it"),
-    (f"{ROOT}/time", f"the time of the bridge, every {HEARTBEAT_S:g} s and before what is planned or heard"),
-    (f"{ROOT}/plan", "when, pitch and velocity of a note of the model that is going to sound; 0 ends it"),
-    (f"{ROOT}/withdrawn", "what was planned and has not sounded is not going to; what is planned from here on is"),
-    (f"{ROOT}/heard", "when, pitch and velocity of each note of the player; 0 ends it"),
-    (f"{ROOT}/pedal", "when the player moved the sustain pedal, and its value"),
-    (f"{ROOT}/port", "in or out, its name, and 1 if it is there; when that changes"),
-    (f"{ROOT}/param/<name>", "the value of a parameter that a controller moves"),
-    (f"{ROOT}/learning", "the parameter that waits for a controller; empty if none does"),
-    (f"{ROOT}/learnt", "a parameter, its controller and the controller's channel; -1 and 0 if it is free"),
-    (f"{ROOT}/record", "1 when a take begins; 0 and its file when it was written"),
-    (
-        f"{ROOT}/stats",
-        f"every {HEARTBEAT_S:g} s: notes heard, notes played, median and p99 of lateness in milliseconds",
-    ),
-    (f"{ROOT}/heartbeat", f"every {HEARTBEAT_S:g} s: seconds since the start"),
-    (
-        f"{ROOT}/error",
-        "what was wrong with a datagram, to its sender; a port that is gone or a model that failed, to subscribers",
-    ),
-)
-
-
-def parameters() -> list[tuple[Value, ...]]:
-    """Return name, type, low, high, default, unit and meaning of each parameter."""
-    rows: list[tuple[Value, ...]] = []
-    for name, spec in SPECS.items():
-        low, high, unit = (spec.get(key, missing) for key, missing in (("low", 0), ("high", 0), ("unit", "")))
-        rows.append((name, _type(spec), low, high, getattr(_AT_FIRST, name), unit.strip(), spec["meaning"]))
-    return rows
-
-
-def _type(spec: Mapping[str, Any]) -> str:
-    if "low" not in spec:
-        return "text"
-    if not spec["whole"]:
-        return "number"
-    return "switch" if (spec["low"], spec["high"]) == (0, 1) else "whole"
 
 
 NEWS = frozenset(address for address, _ in OUTGOING) - {entry.address for entry in INCOMING}

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from musebridge.bridge.core import osc_namespace
-from musebridge.bridge.core.osc_namespace import INCOMING, OUTGOING, SPECS
+from musebridge.bridge.core.osc_namespace import INCOMING, SPECS
+from musebridge.bridge.core.osc_news import OUTGOING
 from musebridge.bridge.core.osc_wire_page import FROM_BRIDGE, FROM_PEER, WIRE
 from musebridge.bridge.core.settings import Settings, Value
 

@@ -23,6 +23,8 @@ class Owner(Enum):
     """Whose an event on the output is."""
 
     MODEL = "model"
+    TAKE = "take"
+    """An answer that is played again."""
     PLAYER = "player"
     """Passed on from the input, or clock: not to be taken back."""
 
@@ -99,8 +101,8 @@ class NoteLedger:
 class Scheduler:
     """Messages in order of their due time, and ledgers of the notes handed out, one for each owner.
 
-    A key that the player holds is the player's: the model neither strikes nor
-    ends it, and a note of the model that the player strikes becomes the player's.
+    A key that the player holds is the player's: model and takes neither strike nor
+    end it, and a note of the model that the player strikes becomes the player's.
 
     Pure: it never waits and never sends. Whoever sends calls :meth:`pop_due`
     and sends what it returns, in that order.
@@ -122,11 +124,11 @@ class Scheduler:
         return self._queue[0][0] if self._queue else None
 
     def drop_overdue(self, before_s: float) -> None:
-        """Leave out what the model was to strike before a moment; the ends of notes stay."""
+        """Leave out what the model or a take was to strike before a moment; the ends of notes stay."""
         self._queue = [
             item
             for item in self._queue
-            if item[0] >= before_s or item[2].owner is not Owner.MODEL or not isinstance(item[2].event, NoteOn)
+            if item[0] >= before_s or item[2].owner is Owner.PLAYER or not isinstance(item[2].event, NoteOn)
         ]
         heapq.heapify(self._queue)
 
@@ -134,25 +136,25 @@ class Scheduler:
         """Take out every event due by ``now_s``, earliest first."""
         return list(self._popped(now_s))
 
-    def withdraw(self) -> int:
-        """Drop the model's events that have not been handed out; return how many were pushed ones."""
-        kept = [item for item in self._queue if item[2].owner is not Owner.MODEL or item[3]]
+    def withdraw(self, owner: Owner = Owner.MODEL) -> int:
+        """Drop an owner's events that have not been handed out; return how many were pushed ones."""
+        kept = [item for item in self._queue if item[2].owner is not owner or item[3]]
         dropped = len(self._queue) - len(kept)
         self._queue = kept
         heapq.heapify(self._queue)
         return dropped
 
-    def cancel(self, now_s: float) -> int:
-        """Withdraw what the model was going to play, and release what it has sounding at ``now_s``.
+    def cancel(self, now_s: float, owner: Owner = Owner.MODEL) -> int:
+        """Withdraw what the owner was going to play, and release what it has sounding at ``now_s``.
 
         Returns:
             How many pushed events were dropped.
         """
-        dropped = self.withdraw()
-        queued = {item[2].event for item in self._queue if item[3]}
-        for event in self._ledgers[Owner.MODEL].releases():
+        dropped = self.withdraw(owner)
+        queued = {item[2].event for item in self._queue if item[2].owner is owner and item[3]}
+        for event in self._ledgers[owner].releases():
             if event not in queued:
-                self._put(Scheduled(now_s, event), is_release=True)
+                self._put(Scheduled(now_s, event, owner), is_release=True)
         return dropped
 
     def release(self, scheduled: Scheduled) -> None:
@@ -189,7 +191,7 @@ class Scheduler:
         match event:
             case NoteOff() if event not in mine:
                 return
-            case NoteOn() if scheduled.owner is Owner.MODEL and event in self._ledgers[Owner.PLAYER]:
+            case NoteOn() if scheduled.owner is not Owner.PLAYER and event in self._ledgers[Owner.PLAYER]:
                 return
             case NoteOn(pitch=pitch, channel=channel):
                 self._channels.add(channel)

@@ -17,10 +17,12 @@ ROOT = "/musebridge"
 LOOKS_S, DOUBT_S, LOST_S = 1.0, 2.5, 5.0
 """So often the panel looks after its line. A bridge that is silent for longer than its heartbeat is asked for a sign,
 which fails at once where it is gone; without one it is taken to be gone in the end."""
+ANSWER_S = 2.0
+"""So long a take's notes are waited for."""
 _SUBSCRIBED_S = 20.0
-_ASKED_AT_FIRST = ("subscribe", "capabilities", "parameters", "refresh", "ports")
+_ASKED_AT_FIRST = ("subscribe", "capabilities", "parameters", "refresh", "ports", "presets", "takes")
 _STATES = ("state", "mode", "key", "chord", "learning", "record", "capabilities", "beat", "stats")
-_STATES_BY_NAME = ("parameter", "learnt", "port")
+_STATES_BY_NAME = ("parameter", "learnt", "port", "preset", "take")
 
 
 class Memory:
@@ -35,6 +37,8 @@ class Memory:
         topic = address.removeprefix(f"{ROOT}/")
         if topic in _STATES or topic.startswith("param/"):
             self._latest[address,] = said
+        elif topic == "take/deleted" and len(said) > 1:
+            self._latest.pop((f"{ROOT}/take", said[1]), None)
         elif topic in _STATES_BY_NAME and len(said) > 1:
             self._latest[address, said[1]] = said
 
@@ -63,6 +67,7 @@ class OscLink(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
         self._heard_s = self._subscribed_s = float("-inf")
         self._started_s = 0.0
+        self._wanted: dict[int, tuple[dict[int, list[float]], asyncio.Future[list[float]]]] = {}
 
     async def run(self) -> None:
         """Keep the line up until cancelled."""
@@ -94,6 +99,31 @@ class OscLink(asyncio.DatagramProtocol):
             if self._transport and not self._transport.is_closing():
                 self._transport.sendto(datagram)
 
+    async def notes_of(self, take: int) -> list[float]:
+        """Return a take's events as flat numbers: when in milliseconds, pitch, and velocity, 0 for an end.
+
+        Raises:
+            TimeoutError: the bridge does not know it, or is gone.
+        """
+        if take not in self._wanted:
+            self._wanted[take] = {}, asyncio.get_running_loop().create_future()
+        future = self._wanted[take][1]
+        self.send([[f"{ROOT}/takes/notes", take]])
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), ANSWER_S)
+        finally:
+            self._wanted.pop(take, None)
+
+    def _collect(self, values: Said) -> None:
+        """Take one part of a take's events; the last one that was missing makes it whole."""
+        take, first, events, *flat = (int(value) for value in values)
+        if take not in self._wanted:
+            return
+        parts, future = self._wanted[take]
+        parts[first] = [float(value) for value in flat]
+        if sum(map(len, parts.values())) == 3 * events and not future.done():
+            future.set_result([value for at in sorted(parts) for value in parts[at]])
+
     def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]  # as asyncio has it
         """Take the socket."""
         self._transport = transport
@@ -117,6 +147,8 @@ class OscLink(asyncio.DatagramProtocol):
         for address, *values in said:
             if address == f"{ROOT}/heartbeat" and isinstance(values[0], int | float):
                 self._note_start(float(values[0]))
+            if address == f"{ROOT}/take/notes":
+                self._collect(values)
 
     def _note_start(self, since_start_s: float) -> None:
         """Ask for everything if this is another bridge than before: it has begun anew between two heartbeats."""

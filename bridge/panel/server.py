@@ -14,6 +14,7 @@ import asyncio
 import hmac
 import json
 import math
+import re
 import secrets
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
@@ -29,6 +30,8 @@ from websockets.http11 import Request, Response
 
 from musebridge.bridge.panel.osc_link import ROOT, OscLink, Said
 from musebridge.errors import PortError
+from musebridge.events import NoteOff, NoteOn, Timed
+from musebridge.smf.write import encoded
 
 MOST_PAGES, MOST_MESSAGES, MOST_BYTES, MOST_WAITING = 16, 64, 16_384, 512
 """Pages at once; messages and bytes of a frame; frames that may wait for a page that does not read."""
@@ -50,6 +53,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+_TAKE = re.compile(r"takes/([0-9]{1,9})\.mid")
 _PAGE = resources.files("musebridge.bridge.panel") / "page"
 
 
@@ -101,20 +105,31 @@ class Panel:
 
     # Who may come in
 
-    def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         """Return a file or a refusal; None lets the socket open."""
         url = urlsplit(request.path)
         host, origin = (_said_once(request.headers, name) for name in ("Host", "Origin"))
         if not self._is_ours(host):
             return _response(HTTPStatus.MISDIRECTED_REQUEST, "open the panel by the address that it printed")
         name = url.path.removeprefix("/") or "index.html"
-        if name in ("index.html", "socket") and not self._knows_token(url.query):
+        take = _TAKE.fullmatch(name)
+        if (take or name in ("index.html", "socket")) and not self._knows_token(url.query):
             return _response(HTTPStatus.FORBIDDEN, "the address lacks the token that the panel printed")
+        if take:
+            return await self._take(int(take[1]))
         if name != "socket":
             return _file(name)
         if "Origin" in request.headers and origin not in (f"http://{host}", f"https://{host}"):
             return _response(HTTPStatus.FORBIDDEN, f"a page of {origin[:80]} may not speak to the bridge")
         return None
+
+    async def _take(self, number: int) -> Response:
+        """Return a take as a MIDI file."""
+        try:
+            flat = await self._link.notes_of(number)
+        except TimeoutError:
+            return _response(HTTPStatus.NOT_FOUND, f"the bridge has no take {number}")
+        return _response(HTTPStatus.OK, midi_of(flat), "audio/midi")
 
     def _is_ours(self, host: str) -> bool:
         """Return whether a page was asked for by an address of numbers or as localhost, which nobody can rebind."""
@@ -191,6 +206,16 @@ def messages(frame: str | bytes) -> list[Said]:
     if len(found) > MOST_MESSAGES:
         raise ValueError(f"a frame has at most {MOST_MESSAGES} messages, found {len(found)}")
     return found
+
+
+def midi_of(flat: Sequence[float]) -> bytes:
+    """Return a MIDI file of events as flat numbers: when in milliseconds, pitch, and velocity, 0 for an end."""
+    rows = [map(int, flat[i : i + 3]) for i in range(0, len(flat), 3)]
+    events: list[Timed] = []
+    for ms, pitch, velocity in rows:
+        event = NoteOn(pitch=pitch, velocity=velocity) if velocity else NoteOff(pitch=pitch)
+        events.append(Timed(ms / 1000, event))
+    return encoded({"model": events})
 
 
 def _is_message(found: object) -> bool:

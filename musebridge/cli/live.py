@@ -86,11 +86,10 @@ def panel_beside(bridge: Bridge, page: Address | None, *, opens: bool) -> Iterat
     if bridge.osc is None:
         raise ConfigError("the panel speaks OSC with the bridge; leave out --osc off")
     places = ["--bridge", address_text(bridge.osc.address), "--panel", address_text(page)]
-    command = [sys.executable, "-m", "musebridge", "panel", *places, *(() if opens else ("--no-open",))]
-    # Ctrl-C is for the bridge, which then ends the panel.
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=os.name == "posix")
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()
+    command = [sys.executable, "-m", "musebridge", "panel", *places, "--beside", *(() if opens else ("--no-open",))]
+    # Ctrl-C is for the bridge, which then ends the panel. However the bridge ends, the panel sees its pipe close.
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=os.name == "posix") as process:
+        try:
+            yield
+        finally:
+            process.terminate()

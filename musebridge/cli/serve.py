@@ -85,6 +85,7 @@ def serve(
         save=partial(save_binds, preset),
         clip=preset.clip,
         clip_track=preset.clip_track,
+        preset=preset,
         link=link,
         journal=journal_of(log, preset) if log else None,
         clock=clock,

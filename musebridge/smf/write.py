@@ -26,12 +26,21 @@ def write(
 
     Args:
         path: of the file.
-        tracks: times are seconds from the start, or beats from a bar line where a tempo is given.
-        bpm: quarter notes a minute.
-        bar_beats: quarter notes in a bar, where a tempo is given.
+        tracks, bpm, bar_beats: as for :func:`encoded`.
 
     Raises:
         MidiFileError: the file cannot be written.
+    """
+    save(path, encoded(tracks, bpm=bpm, bar_beats=bar_beats))
+
+
+def encoded(tracks: Mapping[str, Iterable[Timed]], *, bpm: float | None = None, bar_beats: float = 4) -> bytes:
+    """Return the bytes of a type 1 file with named tracks of timed events.
+
+    Args:
+        tracks: times are seconds from the start, or beats from a bar line where a tempo is given.
+        bpm: quarter notes a minute.
+        bar_beats: quarter notes in a bar, where a tempo is given.
     """
     per_beat, per_unit, begin = _TICKS_PER_BEAT, 1000, [mido.MetaMessage("set_tempo", tempo=_TEMPO_US)]
     if bpm is not None:
@@ -55,7 +64,7 @@ def write(
         file.tracks.append(track)
     buffer = BytesIO()
     file.save(file=buffer)
-    save(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def save(path: str | Path, data: bytes) -> None:

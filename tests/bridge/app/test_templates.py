@@ -11,7 +11,8 @@ import pytest
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from musebridge.bridge.app.osc_parser import parse
-from musebridge.bridge.core.osc_namespace import INCOMING, OUTGOING, SPECS, Request
+from musebridge.bridge.core.osc_namespace import INCOMING, SPECS, Request
+from musebridge.bridge.core.osc_news import OUTGOING
 
 DOCS = Path(__file__).parents[3] / "docs"
 SESSION = json.loads((DOCS / "templates" / "musebridge.json").read_text(encoding="utf-8"))

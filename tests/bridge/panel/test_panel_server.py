@@ -5,16 +5,19 @@ import http.client
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import mido
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -229,7 +232,12 @@ def test_beyond_loopback_the_address_has_a_token() -> None:
         async with Panel(("0.0.0.0", 0), ("127.0.0.1", 9)) as panel:
             at = f"http://127.0.0.1:{urlsplit(panel.url).port}"
             assert panel.token
-            for path, status in (("/", 403), ("/?token=wrong", 403), (f"/?token={panel.token}", 200)):
+            for path, status in (
+                ("/", 403),
+                ("/?token=wrong", 403),
+                (f"/?token={panel.token}", 200),
+                ("/takes/1.mid", 403),
+            ):
                 assert (await asyncio.to_thread(fetched, at, path))[0] == status
             with pytest.raises(InvalidStatus):
                 await connect(f"{at.replace('http', 'ws')}/socket").__aenter__()
@@ -263,10 +271,13 @@ def test_of_each_thing_the_latest_is_remembered() -> None:
     memory.keep(["/musebridge/learnt", "recall", 8, 1])
     memory.keep(["/musebridge/plan", 500, 60, 70])
     memory.keep(["/musebridge/param/bpm", 91])
+    for topic, *values in (["take", 1, 2.0, 3, 0], ["take", 2, 4.0, 5, 0], ["take", 2, 4.0, 5, 1], ["take/deleted", 1]):
+        memory.keep([f"/musebridge/{topic}", *values])
     assert memory.all() == [
         ["/musebridge/param/bpm", 91],
         ["/musebridge/learnt", "bpm", 7, 1],
         ["/musebridge/learnt", "recall", 8, 1],
+        ["/musebridge/take", 2, 4.0, 5, 1],
     ]
 
 
@@ -293,3 +304,57 @@ def test_the_bridge_plays_on_when_its_panel_is_killed() -> None:
             assert serving.wait(DEADLINE_S) == 0
         finally:
             serving.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finding the panel's process needs Linux and its /proc")
+def test_the_panel_ends_with_a_bridge_that_is_killed() -> None:
+    options = ["--port", "memory", "--osc", "127.0.0.1:0", "--panel", "127.0.0.1:0", "--no-open", "--mode", "manual"]
+    command = [sys.executable, "-m", "musebridge", "serve", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as serving:
+        try:
+            assert serving.stdout
+            lines = [serving.stdout.readline(), serving.stdout.readline()]
+            assert any(b"panel: http://" in line for line in lines)
+            (child,) = Path(f"/proc/{serving.pid}/task/{serving.pid}/children").read_text().split()
+            panel = os.pidfd_open(int(child))
+        finally:
+            serving.kill()
+        ended, _, _ = select.select([panel], [], [], DEADLINE_S)
+        os.close(panel)
+    assert ended
+
+
+def test_a_take_is_downloaded_as_a_midi_file() -> None:
+    async def test() -> None:
+        with bridge_at() as bridge:
+            async with panel_of(bridge) as panel, socket_of(panel) as page:
+                await hear(page, ["/panel/bridge", 1])
+                await page.send('[["/vkb_midi/1/note/60", 70], ["/vkb_midi/1/note/60", 0], ["/musebridge/handover"]]')
+                notes = list[list[Any]]()
+                while not any(address == "/musebridge/take" for address, *_ in notes):
+                    notes += json.loads(await page.recv())
+                async with socket_of(panel) as late:  # who comes later is told of it too
+                    await hear(late, ["/musebridge/take", 1])
+                status, kind, body = await asyncio.to_thread(fetched, panel.url, "/takes/1.mid")
+        played = [values[:2] for address, *values in notes if address == "/musebridge/note"]
+        told = [message for message in mido.MidiFile(file=BytesIO(body)).tracks[-1] if not message.is_meta]
+        assert (status, kind) == (200, "audio/midi")
+        assert [[m.note, m.velocity if m.type == "note_on" else 0] for m in told] == played
+
+    in_time(test)
+
+
+def test_a_take_that_is_none_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(osc_link, "ANSWER_S", 0.05)
+
+    async def test() -> None:
+        async with Panel(HERE, ("127.0.0.1", 9)) as panel:
+            for path, complaint in (
+                ("/takes/7.mid", b"the bridge has no take 7\n"),
+                ("/takes/../7.mid", b"no such page\n"),
+                ("/takes/x.mid", b"no such page\n"),
+            ):
+                status, _, body = await asyncio.to_thread(fetched, panel.url, path)
+                assert (status, body) == (404, complaint)
+
+    in_time(test)
