@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -27,6 +29,11 @@ from musebridge.events import NoteOff, NoteOn
 PHRASE = (60, 62, 64, 65, 67, 65, 64, 62)
 _NOTES_PORT, _OSC_PORT = 19124, 19123
 _START_S, _END_S = 120.0, 900.0
+_RATE = 48_000
+_BEAT = 24_000  # samples, at Ardour's 120 beats a minute
+_TICK = 12.5  # samples: Ardour's recording knows 1,920 moments a beat
+Onset = tuple[float, int]
+"""Where a note begins, in samples, and its pitch."""
 _SCRIPT = """
 local UI = ARDOUR.TransportRequestSource.TRS_UI
 local NO_GROUP = PBD.GroupControlDisposition.NoGroup
@@ -157,35 +164,56 @@ def _found(folder: Path, cycles: int) -> list[str]:
     recorded = next((folder / "session").rglob("*answer*.mid"), None)
     if recorded is None:
         raise PortError("Ardour recorded no answer")
-    file, ticks, notes, open_keys = mido.MidiFile(recorded), 0, list[int](), set[int]()
+    file, ticks, notes, open_keys = mido.MidiFile(recorded), 0, list[Onset](), set[int]()
     for message in mido.merge_tracks(file.tracks):
         ticks += message.time
         if message.type == "note_on" and message.velocity:
-            notes.append(ticks)
+            notes.append((ticks / file.ticks_per_beat * _BEAT, message.note))
             open_keys.add(message.note)
         elif message.type in ("note_on", "note_off"):
             open_keys.discard(message.note)
+    if not notes:
+        raise PortError("Ardour recorded no answer")
     log = next((folder / "log").glob("*.jsonl"))
     sent = [timed.event for timed in tracks(log)["model"]]
     struck, ended = (sum(isinstance(event, kind) for event in sent) for kind in (NoteOn, NoteOff))
-    if not notes:
-        raise PortError("Ardour recorded no answer")
-    samples = 24_000 / file.ticks_per_beat  # at Ardour's 120 beats a minute
-    due_s = _due_s(log)[: len(notes)]
-    off = [
-        (tick - notes[0]) * samples - (moment_s - due_s[0]) * 48_000
-        for tick, moment_s in zip(notes, due_s, strict=False)
-    ]
     return [
-        f"the answer's first note is at beat {notes[0] / file.ticks_per_beat:.4f} of the recording",
-        f"after it, notes are {median(map(abs, off)):.1f} samples from due (median), at most {max(map(abs, off)):.1f}",
+        f"the answer's first note is at beat {notes[0][0] / _BEAT:.4f} of the recording",
+        *_spacing(apart(notes, _due(log))),
         f"{len(notes)} notes recorded; {struck} played by the bridge, {ended} ended, those of {cycles} cycles included",
         f"{len(open_keys)} notes left open in the recording, {struck - ended} by the bridge",
     ]
 
 
-def _due_s(log: Path) -> list[float]:
-    """Return when each note of the model was due."""
+def apart(recorded: Sequence[Onset], due: Sequence[Onset]) -> list[float]:
+    """Return by how many samples each note is recorded after it was due, in the order they were due.
+
+    The two clocks begin anywhere. Notes of one moment may be recorded in another order than they were sent, so the
+    first of a pitch belongs to the first of that pitch, and so on; what has no partner is left out.
+    """
+    waiting: dict[int, deque[float]] = {}
+    for at, pitch in recorded:
+        waiting.setdefault(pitch, deque()).append(at)
+    return [waiting[pitch].popleft() - at for at, pitch in due if waiting.get(pitch)]
+
+
+def _spacing(apart: Sequence[float]) -> list[str]:
+    """Say how well notes keep their distance from the one before; both are rounded to Ardour's tick."""
+    if not apart:
+        raise PortError("Ardour recorded no note that the bridge played")
+    moved = [abs(after - before) for before, after in pairwise(apart)] or [0.0]
+    kept = sum(samples < _TICK + 0.5 for samples in moved)
+    middle, lost_s = round(median(moved) / _TICK) * _TICK, (apart[0] - apart[-1]) / _RATE
+    return [
+        f"{kept} of {len(moved)} notes are as far after the one before as due, to Ardour's tick ({_TICK} samples)",
+        f"the median note is {middle:g} samples off, the furthest {max(moved):.0f}",
+        f"over the answer Ardour's clock fell {lost_s:.2f} s behind the computer's",
+    ]
+
+
+def _due(log: Path) -> list[Onset]:
+    """Return when each note of the model was due, in samples."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     sent = [line for line in lines if line["kind"] == "sent" and line["owner"] == "model"]
-    return [line["due_s"] for line in sent if line["bytes"][0] >> 4 == 9 and line["bytes"][2]]
+    struck = [line for line in sent if line["bytes"][0] >> 4 == 9 and line["bytes"][2]]
+    return [(line["due_s"] * _RATE, line["bytes"][1]) for line in struck]
