@@ -22,7 +22,7 @@ time is rounded once, so the grid never drifts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -244,9 +244,9 @@ class Encoder:
         """Return the TIME_SHIFT tokens that bring the stream to ``time_s``."""
         return self._write(shift_tokens(max(0, to_step(time_s) - self.state.step)))
 
-    def release_all(self, time_s: float) -> list[int]:
-        """Lift every key and pedal; return the NOTE_OFF tokens that it takes."""
-        pitches = self.key_state.held | self.key_state.ringing
+    def release_all(self, time_s: float, kept: Set[int] = frozenset()) -> list[int]:
+        """Lift every key and pedal; return the NOTE_OFF tokens that it takes, without those of ``kept`` pitches."""
+        pitches = (self.key_state.held | self.key_state.ringing) - kept
         self.key_state = KeyState()
         return self._release(time_s, pitches)
 

@@ -82,7 +82,7 @@ def test_continue_takes_the_opening_of_a_seed_if_asked(tmp_path: Path) -> None:
     *kept, continuation = mido.MidiFile(out).tracks
     cut_s = seed.start_s + 3
     last = max(sum(message.time for message in part) for part in kept)
-    assert seed.tempos.second(last) == pytest.approx(cut_s, abs=0.002)
+    assert cut_s < seed.tempos.second(last) < cut_s + 2.002  # what sounded there goes on
     begin = next(tick for tick, message in moves(continuation) if message.type == "note_on")
     assert cut_s - 0.5 < seed.tempos.second(begin) < cut_s + 2
 

@@ -34,6 +34,7 @@ from musebridge.errors import MidiFileError
 from musebridge.events import NoteOff, NoteOn, Timed
 from musebridge.smf import append
 from musebridge.smf.append import Span
+from musebridge.smf.opening import opening
 from musebridge.smf.piece import Piece, parse_piece
 
 CONDUCTOR = track((0, name("Rubato")), (0, metre(6, 3)), *[(48, tempo(500_000 + 20_000 * (i % 7))) for i in range(33)])
@@ -275,7 +276,7 @@ def test_an_opening_ends_its_notes_and_keeps_all_else_before_it() -> None:
         (0, off(64)),
     ]
     data = smf(track(*lines, (0, tempo(250_000)), *chords(8)))
-    piece = append.opening(parse_piece(data), 0.6, None)
+    piece = opening(parse_piece(data), 0.6, None).piece
     file = parsed(append.continued(piece, [], Span(960, 1920))[0])
     assert timeline(file.tracks[0]) == timeline(
         mido.MidiTrack(

@@ -131,6 +131,7 @@ def _binds(controllers: dict[str, Any], where: str) -> Iterator[Bind]:
     yield from by_name(bindings.bound).values()
 
 
+_MODEL_LINE = re.compile(r"^model[ \t]*=[^\n]*\n", re.MULTILINE)
 _CONTROLLERS_TABLE = re.compile(r"^[ \t]*\[controllers\][^\n]*\n(?:(?:[ \t]*\w+[ \t]*=[^\n]*)?\n)*", re.MULTILINE)
 
 
@@ -151,8 +152,35 @@ def save_binds(preset: Preset, binds: Iterable[Bind]) -> Path:
     text += "".join(_controller_rows(wanted))
     if not _says(text, {**rest, "controllers": wanted} if wanted else rest):
         raise ConfigError(f"{source}: has controllers in a form of its own; write them as a table [controllers]")
-    with replacing(path, ConfigError) as half:
-        half.write_text(text, encoding="utf-8")
+    return _write(path, text, "controllers are not saved")
+
+
+def save_copy(preset: Preset, name: str, model: str) -> Path:
+    """Write a preset as another of the user's, with another model; return its file.
+
+    Args:
+        preset: to copy.
+        name: of the copy; an older one of that name is replaced.
+        model: the file's name, in the user's folder.
+
+    Raises:
+        ConfigError: the file cannot be written, or only by hand.
+    """
+    source = preset.path.read_text(encoding="utf-8")
+    text = f'model = "{model}"\n' + _MODEL_LINE.sub("", source)
+    if not _says(text, {**read_toml(preset.path), "model": model}):
+        raise ConfigError(f'{preset.path}: names its model in a form of its own; write model = "NAME.onnx" on a line')
+    return _write(USER_FOLDER / f"{name}.toml", text, "the preset is not saved")
+
+
+def _write(path: Path, text: str, loss: str) -> Path:
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}; {loss}") from error
     return path
 
 

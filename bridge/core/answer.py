@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from musebridge.bridge.core.recall import Figures
 from musebridge.bridge.core.sampling import Logits
 from musebridge.bridge.core.settings import DETECT, OFF, Settings
 from musebridge.events import Message, NoteOff, NoteOn, Timed
-from musebridge.vocab import N_PITCHES, NOTE_OFF, STEPS_PER_S, TIME_SHIFT, VELOCITY, StreamState, shift_tokens
+from musebridge.vocab import N_PITCHES, NOTE_OFF, STEPS_PER_S, TIME_SHIFT, VELOCITY, StreamState, shift_tokens, to_step
 
 
 class Prompt(Protocol):
@@ -43,11 +43,15 @@ _MAX_TOKENS_AT_ONCE = 128
 
 @dataclass(frozen=True, slots=True)
 class _Struck:
-    """A note of the model: when it began, what ends it where it sounds, and how much later than written that is."""
+    """A note of the model: when it began, what ends it where it sounds, and how much later than written that is.
+
+    One that was handed over leaves the model as many voices as it has.
+    """
 
     step: int
     release: NoteOff
     moved_s: float = 0.0
+    is_handed_over: bool = False
 
 
 @dataclass(slots=True)
@@ -127,6 +131,20 @@ class Answer:
         branch = Answer(context, self.state.copy(), self._rng, key=self._key)
         branch.notes, branch._tokens_at_once = self.notes.copy(), self._tokens_at_once
         return branch
+
+    def take_over(self, notes: Iterable[Timed], now_s: float) -> None:
+        """Make notes of the player the model's, which goes on with them and ends them.
+
+        Args:
+            notes: their strikes, the oldest first; what does not sound in the stream is passed over.
+            now_s: the present moment on their time line.
+        """
+        for timed in notes:
+            strike = timed.event
+            if isinstance(strike, NoteOn) and strike.pitch in self.state.sounding:
+                step = self.state.step - (to_step(now_s) - to_step(timed.time_s))
+                release = NoteOff(pitch=strike.pitch, channel=strike.channel)
+                self.notes.open[strike.pitch] = _Struck(step, release, is_handed_over=True)
 
     def repeat(self, step: int, token: int, velocity_bin: int | None, event: Message) -> bool:
         """Write an event of this answer again that was taken back, unless it has lost its meaning.
@@ -242,7 +260,8 @@ class Answer:
         """Return whether another note would be more than the settings allow."""
         recent = [step for step in self.notes.onsets if step > self.state.step - STEPS_PER_S]
         self.notes.onsets = recent
-        return len(self.notes.open) >= settings.polyphony or len(recent) >= settings.density
+        own = sum(not note.is_handed_over for note in self.notes.open.values())
+        return own >= settings.polyphony or len(recent) >= settings.density
 
     def _take(self, token: int, settings: Settings) -> Timed | None:
         event = self.state.apply(token)

@@ -123,6 +123,10 @@ class Candidates:
         """What the stream means, up to the last choice."""
         return self._answer.state
 
+    def take_over(self, notes: Sequence[Timed], now_s: float) -> None:
+        """Make notes of the player the model's; see :meth:`Answer.take_over`."""
+        self._answer.take_over(notes, now_s)
+
     def write(self, length: int, settings: Settings) -> list[Candidate]:
         """Return candidates of so many tokens each."""
         self._engine.rollback(0)
@@ -163,6 +167,7 @@ def continue_with_best(
     settings: Settings,
     rng: np.random.Generator,
     begin_s: float | None = None,
+    handed_over: Sequence[Timed] = (),
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Timed]:
     """Return ``seconds`` of music that follow ``seed``: piece by piece the most real of ``count`` candidates.
@@ -174,7 +179,8 @@ def continue_with_best(
         seed: events in seconds from the first note.
         judge: chooses.
         count: of candidates.
-        seconds, settings, rng, begin_s, on_progress: as in :func:`musebridge.bridge.core.continuation.continue_piece`.
+        seconds, settings, rng, begin_s, handed_over, on_progress: as in
+            :func:`musebridge.bridge.core.continuation.continue_piece`.
 
     Returns:
         Events in seconds on the seed's time line.
@@ -189,7 +195,8 @@ def continue_with_best(
             "take two that belong together"
         )
     begin_s = end_of(seed) if begin_s is None else begin_s
-    stream = Candidates(engine, *read(seed, begin_s), rng, count, key_of(seed))
+    stream = Candidates(engine, *read(seed, begin_s, handed_over), rng, count, key_of(seed))
+    stream.take_over(handed_over, begin_s)
     start_s = stream.state.step / STEPS_PER_S
     events: list[Timed] = []
     while (written_s := stream.state.step / STEPS_PER_S - start_s) < seconds:
@@ -199,4 +206,5 @@ def continue_with_best(
         stream.choose(best)
         events += best.events
     on_progress(seconds)
-    return moved(cut(events, start_s + seconds), begin_s - start_s)
+    ended = cut([*moved(handed_over, start_s - begin_s), *events], start_s + seconds)
+    return moved(ended[len(handed_over) :], begin_s - start_s)

@@ -29,6 +29,7 @@ def continue_piece(
     settings: Settings,
     rng: np.random.Generator,
     begin_s: float | None = None,
+    handed_over: Sequence[Timed] = (),
     on_progress: Callable[[float], None] = lambda _: None,
 ) -> list[Timed]:
     """Return ``seconds`` of music that follow ``seed``.
@@ -40,6 +41,8 @@ def continue_piece(
         settings: what has a meaning where nobody plays; see :data:`UNUSED`.
         rng: the same seed and engine give the same continuation.
         begin_s: when it begins, on the seed's time line; default when the last key is up.
+        handed_over: strikes of the seed that nothing in it ends, the oldest first. These notes sound when it begins
+            and become the model's, so what is returned ends them.
         on_progress: called with the seconds written so far.
 
     Returns:
@@ -47,9 +50,10 @@ def continue_piece(
     """
     context = Context(engine)
     begin_s = end_of(seed) if begin_s is None else begin_s
-    tokens, state = read(seed, begin_s)
+    tokens, state = read(seed, begin_s, handed_over)
     context.append(tokens)
     answer = Answer(context, state, rng, key=key_of(seed))
+    answer.take_over(handed_over, begin_s)
     start_step = state.step
     end_step = start_step + round(seconds * STEPS_PER_S)
     events: list[Timed] = []
@@ -67,12 +71,15 @@ def end_of(seed: Sequence[Timed]) -> float:
     return max((timed.time_s for timed in seed if not isinstance(timed.event, Control)), default=0.0)
 
 
-def read(seed: Sequence[Timed], until_s: float | None = None) -> tuple[list[int], StreamState]:
+def read(
+    seed: Sequence[Timed], until_s: float | None = None, handed_over: Sequence[Timed] = ()
+) -> tuple[list[int], StreamState]:
     """Return what a model reads of a piece.
 
     Args:
         seed: events in seconds from the first note.
         until_s: when to stop, where every note ends; default when the last key is up.
+        handed_over: strikes of notes that do not end there.
 
     Returns:
         Its tokens, long rests cut short, and the state of the stream after them.
@@ -82,7 +89,8 @@ def read(seed: Sequence[Timed], until_s: float | None = None) -> tuple[list[int]
     for timed in seed:
         if timed.time_s <= until_s:
             tokens += encoder.feed(timed.time_s, timed.event)
-    tokens += encoder.release_all(min(until_s, end_of(seed)))
+    kept = {timed.event.pitch for timed in handed_over if isinstance(timed.event, NoteOn)}
+    tokens += encoder.release_all(min(until_s, end_of(seed)), kept)
     tokens, _ = shorten_rests([*tokens, *encoder.advance(until_s)])
     state = encoder.state
     state.step = sum(token - TIME_SHIFT + 1 for token in tokens if TIME_SHIFT <= token < VELOCITY)

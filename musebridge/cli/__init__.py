@@ -19,6 +19,7 @@ from musebridge.cli import (
     doctor,
     evaluate,
     export,
+    learn,
     panel,
     ports,
     prepare,
@@ -34,6 +35,7 @@ COMMANDS = (
     *(band.band, band.jam),
     clip.clip,
     *(ports.ports, doctor.doctor, presets.presets),
+    learn.learn,
     *(prepare.prepare, train.train, evaluate.evaluate, compare.compare, export.export),
     bench.bench,
 )

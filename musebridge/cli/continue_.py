@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from musebridge.bridge.app.preset import Preset
     from musebridge.events import Timed
     from musebridge.smf.append import Span
+    from musebridge.smf.opening import Opening
     from musebridge.smf.piece import Piece
 
 
@@ -77,8 +78,9 @@ def continue_(
     for written_to in (out, roll):
         _keep_the_seed(seed_file, written_to, force)
     preset = load(preset_name, model)
-    piece, span = _read(seed_file, preset, track, opening_s, seconds, bars)
-    written = _write(piece, span, preset, discriminator, count, seed)
+    seed_piece, span = _read(seed_file, preset, track, opening_s, seconds, bars)
+    written = _write(seed_piece, span, preset, discriminator, count, seed)
+    piece, written = seed_piece.let_ring(written, span)
     with naming(seed_file):
         compose = append.alone if only else append.continued
         data, remarks = compose(piece, written, span, channel=preset.settings.channel - 1)
@@ -109,21 +111,21 @@ def _read(
     opening_s: float | None,
     seconds: float | None,
     bars: int | None,
-) -> tuple[Piece, Span]:
+) -> tuple[Opening, Span]:
     """Return the seed and where its continuation lies; say what was read, mended, left out and ignored."""
     from musebridge.bridge.core.continuation import unused
-    from musebridge.smf import append
+    from musebridge.smf.opening import opening
     from musebridge.smf.piece import naming, open_piece
 
     piece = open_piece(seed_file, track)
     with naming(seed_file):
-        piece = append.opening(piece, opening_s, track) if opening_s else piece
-        span = _span(piece, preset, seconds, bars)
-    for line in piece.report():
+        taken = opening(piece, opening_s, track)
+        span = _span(taken.piece, preset, seconds, bars)
+    for line in taken.piece.report():
         say(f"{seed_file.name}: {line}")
     if names := unused(preset.settings):
         say(f"preset {preset.name}: for a file, {', '.join(names)} {'has' if len(names) == 1 else 'have'} no meaning")
-    return piece, span
+    return taken, span
 
 
 def _seconds(piece: Piece, span: Span) -> tuple[float, float]:
@@ -131,7 +133,9 @@ def _seconds(piece: Piece, span: Span) -> tuple[float, float]:
     return piece.tempos.second(span.begin), piece.tempos.second(span.end)
 
 
-def _write(piece: Piece, span: Span, preset: Preset, discriminator: Path | None, count: int, seed: int) -> list[Timed]:
+def _write(
+    taken: Opening, span: Span, preset: Preset, discriminator: Path | None, count: int, seed: int
+) -> list[Timed]:
     """Write as long a continuation as the span, the best of ``count`` candidates, and show how it goes on."""
     import numpy as np
 
@@ -140,6 +144,7 @@ def _write(piece: Piece, span: Span, preset: Preset, discriminator: Path | None,
     from musebridge.bridge.inference.discriminator import OnnxDiscriminator
     from musebridge.bridge.inference.engine import OnnxEngine
 
+    piece = taken.piece
     begin_s, end_s = _seconds(piece, span)
     write = continue_piece
     if count > 1:
@@ -147,11 +152,12 @@ def _write(piece: Piece, span: Span, preset: Preset, discriminator: Path | None,
     with progress("Writing music") as move:
         return write(
             OnnxEngine(preset.model),
-            piece.events,
+            taken.heard(),
             seconds=end_s - begin_s,
             settings=preset.settings,
             rng=np.random.default_rng(seed),
             begin_s=begin_s - piece.start_s,
+            handed_over=taken.strikes(),
             on_progress=lambda done_s: move(done_s / (end_s - begin_s)),
         )
 

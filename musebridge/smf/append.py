@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from musebridge.events import ALL_NOTES_OFF, RESET_CONTROLLERS, SOSTENUTO, SUSTA
 from musebridge.smf.columns import BANK, BANK_LOW, NOTE_OFF, NOTE_ON, PITCH_BEND, PROGRAM, Columns
 from musebridge.smf.container import MOST_TRACKS, Smf
 from musebridge.smf.parts import DRUM_CHANNEL, Part, kits_by_sysex, ports_of
-from musebridge.smf.piece import Piece, parse_piece
+from musebridge.smf.piece import Piece
 from musebridge.smf.track import (
     KEY_SIGNATURE,
     META,
@@ -60,19 +60,6 @@ def span_of_bars(piece: Piece, count: int) -> Span:
         raise MidiFileError("counts time in SMPTE frames, which make no bars; give --seconds")
     line = piece.bars.next_line(piece.end)
     return Span(max(line, piece.end), piece.bars.after(line, count))
-
-
-def opening(piece: Piece, seconds: float, track: str | None) -> Piece:
-    """Return the first seconds of a piece from its first note on, every note ended by then."""
-    cut = piece.tempos.tick(piece.start_s + seconds)
-    notes, bodies = piece.notes, []
-    for i, own in enumerate(piece.smf.tracks):
-        held = np.flatnonzero((notes.track == i) & (notes.on < cut) & (notes.off >= cut))
-        ends = zip(notes.channel[held].tolist(), notes.pitch[held].tolist(), strict=True)
-        kept = [message for message in own.messages() if message[0] < cut]
-        kept += [(cut, bytes([NOTE_OFF | channel, pitch, 64])) for channel, pitch in ends]
-        bodies.append(encode(kept, min(own.end, cut)))
-    return replace(parse_piece(file_of(piece.smf, bodies), track), repairs=piece.repairs)
 
 
 def continued(piece: Piece, events: Sequence[Timed], span: Span, *, channel: int = 0) -> tuple[bytes, list[str]]:

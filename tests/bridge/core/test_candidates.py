@@ -13,6 +13,7 @@ from musebridge.bridge.core.settings import Settings
 from musebridge.bridge.inference.engine import OnnxEngine
 from musebridge.errors import ModelError
 from musebridge.events import NoteOff, NoteOn, Timed
+from musebridge.vocab import NOTE_OFF
 
 SETTINGS = Settings(top_p=1.0)
 INFO = DiscriminatorInfo(
@@ -155,3 +156,23 @@ def test_a_piece_that_the_generator_cannot_hold_is_refused(engine: OnnxEngine, s
 def test_a_cut_ends_what_sounds() -> None:
     music = [Timed(0.0, NoteOn(pitch=60, velocity=64)), Timed(1.0, NoteOn(pitch=64, velocity=64))]
     assert cut(music, 1.0) == [music[0], Timed(1.0, NoteOff(pitch=60))]
+
+
+def test_candidates_end_what_was_handed_over(engine: OnnxEngine, seed: list[Timed]) -> None:
+    held = Timed(seed[-1].time_s, NoteOn(pitch=30, velocity=64))
+    judge = Listener(strikes)
+    events = continue_with_best(
+        engine,
+        [*seed, held],
+        judge=judge,
+        count=2,
+        seconds=1.0,
+        settings=SETTINGS,
+        rng=np.random.default_rng(5),
+        begin_s=held.time_s + 0.5,
+        handed_over=[held],
+    )
+    begin_s, first = held.time_s + 0.5, next(timed for timed in events if timed.event.pitch == 30)
+    assert isinstance(first.event, NoteOff)
+    assert begin_s <= first.time_s <= begin_s + 1.0 + 0.01
+    assert NOTE_OFF + 30 not in judge.asked[0][0][0][: judge.asked[0][1]]
