@@ -2,6 +2,7 @@
 const SECONDS_BACK = 6, SECONDS_AHEAD = 2, LOWEST = 21, HIGHEST = 108;
 const heard = [], model = [];
 let plan = [], marks = [], struck = [], pedal = [], beats = [];
+let turn = 0; // when the model last played
 let offset = null; // of the bridge's milliseconds to this page's; the smallest delay seen is the nearest to it
 
 const open = (notes, pitch) => notes.findLast((note) => note.pitch === pitch && note.end === null);
@@ -22,8 +23,10 @@ export function planned(ms, pitch, velocity) { move(plan, ms, pitch, velocity); 
 /** A note of the model sounds; it leaves the plan. */
 export function sounds(pitch, velocity, ms) {
   move(model, ms, pitch, velocity);
-  if (velocity > 0) plan = plan.filter((note) => note.pitch !== pitch || note.start > ms + 1);
-  if (model.length === 1 || model.at(-1).start - (model.at(-2)?.end ?? model.at(-2)?.start ?? 0) > 1500) marks.push(ms);
+  if (velocity <= 0) return;
+  plan = plan.filter((note) => note.pitch !== pitch || note.start > ms + 1);
+  if (heard.some((note) => note.start > turn)) marks.push(ms); // the first note behind something of the player's
+  turn = ms;
 }
 
 /** What was planned and has not sounded never will: it is crossed out. */

@@ -32,7 +32,5 @@ def test_bench_fuzz_tells_how_the_memory_grew(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     result = CliRunner().invoke(main, ["bench", "fuzz", "--datagrams", "100", "--noise", "1000", "--json", str(path)])
     assert result.exit_code == 0, result.output
-    assert [row["name"] for row in json.loads(path.read_text())][1::2] == [
-        "growth of memory by OSC",
-        "growth of memory by MIDI",
-    ]
+    names = [row["name"] for row in json.loads(path.read_text())]
+    assert {"growth of memory by OSC", "growth of memory by MIDI"} <= set(names)
