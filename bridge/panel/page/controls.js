@@ -16,6 +16,7 @@ export function run() {
   on("/musebridge/mode", chosen);
   on("/musebridge/record", (is) => pressed("record", is));
   on("/musebridge/parameter", parameter);
+  on("/musebridge/learnt", (name, controller) => { const to = controls.get(name)?.learn; if (to) to.textContent = controller >= 0 ? `CC ${controller}` : "learn"; });
   on("/musebridge/learning", (name) => controls.forEach((control, of) => control.learn.setAttribute("aria-pressed", of === name)));
 }
 

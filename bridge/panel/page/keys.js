@@ -29,7 +29,7 @@ export function run(keyboard) {
     Object.assign(key, { type: "button", tabIndex: -1, textContent: NAMES[pitch % 12] });
     key.className = BLACK.has(pitch % 12) ? "black" : "";
     key.dataset.pitch = pitch;
-    key.setAttribute("aria-label", `note ${pitch}`);
+    key.setAttribute("aria-label", `${NAMES[pitch % 12] || `${NAMES[pitch % 12 - 1]} sharp`} ${Math.floor(pitch / 12) - 1}`);
     key.onpointerdown = (event) => { key.releasePointerCapture?.(event.pointerId); strike(`p${event.pointerId}`, pitch); };
     keyboard.append(key);
   }
@@ -42,7 +42,7 @@ export function run(keyboard) {
 }
 
 function typed(event) {
-  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
+  if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not([type=range], [type=checkbox]), select")) return;
   const at = ROW.indexOf(event.key.toLowerCase());
   if (event.key === "z" || event.key === "x") octave = Math.min(7, Math.max(1, octave + (event.key === "x" ? 1 : -1)));
   if (at >= 0) strike(`k${event.code}`, 12 * (octave + 1) + at);

@@ -1,6 +1,7 @@
 // What the bridge says, to what the page shows.
 import * as controls from "./controls.js";
 import * as keys from "./keys.js";
+import * as lists from "./lists.js";
 import * as roll from "./roll.js";
 import { connect, on } from "./socket.js";
 import * as synth from "./synth.js";
@@ -17,13 +18,17 @@ const state = (name) => {
   controls.pressed("pause", name === "paused");
 };
 
-on("/panel/bridge", (there) => (there ? at("error").textContent = "" : state("no bridge")));
+on("/panel/bridge", (there) => {
+  if (!there) return state("no bridge");
+  at("error").textContent = "";
+  lists.ask();
+});
 on("/panel/lost", (why) => { state("no connection"); at("error").textContent = why; });
 on("/musebridge/state", state);
 on("/musebridge/time", roll.time);
 on("/musebridge/plan", roll.planned);
 on("/musebridge/withdrawn", roll.withdrawn);
-on("/musebridge/heard", roll.heardNote);
+on("/musebridge/heard", (ms, pitch, velocity) => { roll.heardNote(ms, pitch, velocity); synth.play(pitch, velocity); });
 on("/musebridge/pedal", roll.pedalMoved);
 on("/musebridge/note", (pitch, velocity, ms) => { roll.sounds(pitch, velocity, ms); synth.play(pitch, velocity); });
 on("/musebridge/key", (name) => { music.key = name; show(); });
@@ -35,6 +40,7 @@ on("/musebridge/error", (what) => { at("error").textContent = what; });
 on("", (address, ...values) => { if (address.startsWith("/musebridge/param/")) controls.value(address.slice(18), values[0]); });
 
 controls.run();
+lists.run();
 roll.run(at("roll"));
 keys.run(at("keys"));
 at("synth").onchange = ({ target }) => synth.turn(target.checked);

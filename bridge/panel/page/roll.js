@@ -74,10 +74,10 @@ function draw(pen, width, height, ms) {
   const style = getComputedStyle(document.documentElement), ink = (name) => style.getPropertyValue(`--${name}`);
   const x = (at) => width * (SECONDS_BACK + (at - ms) / 1000) / (SECONDS_BACK + SECONDS_AHEAD);
   const row = height / (HIGHEST - LOWEST + 1), y = (pitch) => (HIGHEST - pitch) * row;
-  const bar = (note, colour) => {
+  const bar = (note, colour, wider = 0, inset = 0) => {
     const left = x(note.start), right = x(note.end ?? Math.max(ms, note.start + 120));
     pen.fillStyle = colour;
-    pen.fillRect(left, y(note.pitch), Math.max(3, right - left), Math.max(3, row - 0.5));
+    pen.fillRect(left + inset, y(note.pitch) + inset - wider, Math.max(3, right - left) - 2 * inset, Math.max(3, row - 0.5) - 2 * inset + 2 * wider);
   };
   const rule = (at, colour, thickness) => { pen.fillStyle = colour; pen.fillRect(at, 0, thickness, height); };
   pen.clearRect(0, 0, width, height);
@@ -85,7 +85,7 @@ function draw(pen, width, height, ms) {
   for (const at of beats) rule(x(at.ms), ink("line"), at.first ? 2 : 1);
   pedal.forEach((at, i) => { if (at.down) { pen.fillStyle = ink("line"); pen.fillRect(x(at.ms), height - 5, x(pedal[i + 1]?.ms ?? ms) - x(at.ms), 5); } });
   for (const at of marks) rule(x(at), ink("model"), 1);
-  for (const note of plan) bar(note, ink("plan"));
+  for (const note of plan) { bar(note, ink("model"), 1); bar(note, ink("plan"), 0, 1); } // an outline: pale alone is hard to see
   for (const note of struck) {
     bar({ ...note, end: note.end ?? note.start + 120 }, ink("line"));
     pen.fillStyle = ink("quiet");

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import mido
 import pytest
 
 NEEDS = "the panel's page needs playwright and Chromium: pip install playwright, and Debian's apt-get install chromium"
@@ -94,3 +95,18 @@ def test_a_mode_is_chosen_by_keyboard_alone(page: Any) -> None:
     page.get_by_role("radio", name="duet").focus()
     page.keyboard.press("Enter")
     playwright.expect(page.get_by_role("radio", name="duet")).to_have_attribute("aria-checked", "true")
+
+
+def test_an_answer_is_kept_and_its_file_has_its_notes(page: Any) -> None:
+    page.keyboard.press("a", delay=150)
+    page.locator("#state[data-state=answering]").wait_for()
+    seen(page, "model")
+    page.locator("#stop").click()
+    row = page.locator("#takes li").first
+    row.get_by_role("button", name=re.compile("^keep ")).click()
+    playwright.expect(row).to_contain_text("kept")
+    with page.expect_download() as got:
+        row.get_by_role("link").click()
+    notes = [message for message in mido.MidiFile(got.value.path()) if message.type == "note_on" and message.velocity]
+    assert notes
+    playwright.expect(row).to_contain_text(f"{len(notes)} notes")
