@@ -25,7 +25,6 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message import OscMessage
 from pythonosc.osc_message_builder import OscMessageBuilder
 
@@ -144,7 +143,8 @@ class OscServer(Worker):
                 self._to_say.get_nowait()()
         self._look_after_subscribers(now_s)
         for batch in self._bulletin.batches(now_s):
-            self._send_batch(batch)
+            for topic, values in batch:  # each a datagram of its own: simple programs read no bundles
+                self._send_all(topic, *values)
         self._let_go(now_s)
         for key, _ in self._selector.select(self._patience_s(now_s)):
             if key.fileobj is self._woken:
@@ -296,15 +296,6 @@ class OscServer(Worker):
     def _send(self, who: SocketAddress, topic: str, *values: Value) -> None:
         with suppress(OSError):  # nobody may be there to be told
             self._socket.sendto(_message(topic, values).dgram, who)
-
-    def _send_batch(self, batch: Sequence[News]) -> None:
-        bundle = OscBundleBuilder(IMMEDIATELY)
-        for topic, values in batch:
-            bundle.add_content(_message(topic, values))
-        datagram = bundle.build().dgram
-        for who in self._subscribers:
-            with suppress(OSError):
-                self._socket.sendto(datagram, who)
 
 
 def _message(topic: str, values: Sequence[Value]) -> OscMessage:

@@ -34,8 +34,8 @@ from the table in `bridge/core/osc_namespace.py` that also drives it:
   ahead or *immediately* is done at once: a sender that plans further ahead has another clock.
 - **Answers** come in the order of what was asked, and see all that was asked before. What cannot be understood or done
   is answered with one `/musebridge/error` for each datagram.
-- **Moments** are whole milliseconds since the bridge began. What is planned and heard comes in bundles, 30 a second at
-  most, which begin with `/musebridge/time`.
+- **Moments** are whole milliseconds since the bridge began. What is planned and heard comes 30 times a second at
+  most, behind a `/musebridge/time`.
 - **Learnt controllers** are music no longer, and are not passed on. A controller is learnt once it moves by 4 or more,
   so one that flickers is not; it then moves one parameter. The pedals that the model hears stay pedals. What was learnt
   is in the table `[controllers]` of your preset; a bundled preset is first copied to your folder, which

@@ -85,7 +85,7 @@ function draw(pen, width, height, ms) {
   for (const at of beats) rule(x(at.ms), ink("line"), at.first ? 2 : 1);
   pedal.forEach((at, i) => { if (at.down) { pen.fillStyle = ink("line"); pen.fillRect(x(at.ms), height - 5, x(pedal[i + 1]?.ms ?? ms) - x(at.ms), 5); } });
   for (const at of marks) rule(x(at), ink("model"), 1);
-  for (const note of plan) { bar(note, ink("model"), 1); bar(note, ink("plan"), 0, 1); } // an outline: pale alone is hard to see
+  for (const note of plan) { bar(note, ink("quiet"), 1); bar(note, ink("plan"), 0, 1); } // an outline: pale alone is hard to see
   for (const note of struck) {
     bar({ ...note, end: note.end ?? note.start + 120 }, ink("line"));
     pen.fillStyle = ink("quiet");
