@@ -253,9 +253,8 @@ def test_nonsense_changes_nothing(patch: Patch, line: OscLine) -> None:
 def test_a_peer_that_falls_silent_is_lost_and_another_may_come(patch: Patch, line: OscLine) -> None:
     with closing(Patch(line)) as other:
         patch.say("note", 0, -1, 1, 60, 100)  # and then nothing
-        other.begin(run=2)
+        other.begin(run=2)  # it is let in once the silent one is lost
         assert not line.is_lost
-        other.hears("midi", 0x80, 60, 64)
 
 
 def test_an_address_that_is_taken_is_one_line(line: OscLine) -> None:
